@@ -1,0 +1,133 @@
+# becket for C people. `make help` lists the goals. GNU make.
+#
+# Everything that is made goes to build/ (and cargo's own target/ for `make test`); no goal but `header` changes a file
+# that is committed. The archive has a cargo target folder of its own, so that it never waits for a running `cargo test`.
+
+CARGO  ?= cargo
+CC     ?= cc
+CFLAGS ?= -O2 -g
+# `make WERROR=` for a compiler that knows more warnings than ours.
+WERROR ?= -Werror
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+C_FLAGS  = -std=c11 $(CFLAGS) -Wall -Wextra -Wpedantic -Wconversion $(WERROR) -Iinclude
+ARCHIVE  = build/libbecket.a
+EXAMPLES = $(patsubst c-examples/%.c,build/examples/%,$(wildcard c-examples/*.c))
+# One program a file, but: the two halves of `header`, and the interposer, which is a shared object.
+TESTS    = $(patsubst tests/c/%.c,build/tests/%,\
+             $(filter-out tests/c/header_a.c tests/c/header_b.c tests/c/count_malloc.c,$(wildcard tests/c/*.c))) \
+           $(if $(wildcard tests/c/header_a.c),build/tests/header) \
+           $(if $(wildcard tests/c/count_malloc.c),build/tests/count_malloc.so)
+
+# A profile of its own (Cargo.toml), as a static library; the cfg adds the panic handler that a C program lacks.
+CARGO_ARCHIVE = $(CARGO) rustc --quiet --locked --lib --profile capi --crate-type staticlib
+RUSTC_ARCHIVE = --cfg becket_staticlib
+RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
+
+.DELETE_ON_ERROR:
+.PHONY: all archive programs run test header size install uninstall clean help FORCE
+
+all: $(ARCHIVE) $(EXAMPLES)
+
+archive: $(ARCHIVE)
+
+programs: $(ARCHIVE) $(EXAMPLES) $(TESTS)
+
+# cargo decides what to compile; the copy has a new time stamp only when there is something new.
+$(ARCHIVE): $(RUST_SOURCES)
+	@echo "cargo  $@"
+	@mkdir -p build
+	@$(CARGO_ARCHIVE) --target-dir build/cargo --features capi -- $(RUSTC_ARCHIVE)
+	@cp build/cargo/capi/libbecket.a $@
+
+# The smallest build: poll alone. Only `make size` uses it.
+build/libbecket-poll.a: $(RUST_SOURCES)
+	@echo "cargo  $@"
+	@mkdir -p build
+	@$(CARGO_ARCHIVE) --target-dir build/cargo-poll --no-default-features --features capi,poll -- $(RUSTC_ARCHIVE)
+	@cp build/cargo-poll/capi/libbecket.a $@
+
+# Another compiler or other flags: everything in C is made again. (While make reads this file, and not by a rule, so that
+# -n and -q tell the truth.)
+$(shell mkdir -p build; echo '$(CC) $(C_FLAGS) $(LDFLAGS) $(LDLIBS)' > build/flags.now; \
+        cmp -s build/flags.now build/flags || cp build/flags.now build/flags; rm -f build/flags.now)
+
+# -MMD notes the headers of each program beside it.
+build/examples/%: c-examples/%.c $(ARCHIVE) build/flags
+	@echo "cc     $@"
+	@mkdir -p $(@D)
+	@$(CC) $(C_FLAGS) -MMD -MP -MT $@ -MF $@.d $< $(ARCHIVE) $(LDFLAGS) $(THREADS) $(LDLIBS) -o $@
+
+build/tests/%: tests/c/%.c $(ARCHIVE) build/flags
+	@echo "cc     $@"
+	@mkdir -p $(@D)
+	@$(CC) $(C_FLAGS) -MMD -MP -MT $@ -MF $@.d $< $(ARCHIVE) $(LDFLAGS) $(THREADS) $(LDLIBS) -o $@
+
+# Two translation units that both include the header, in one program.
+build/tests/header: tests/c/header_a.c tests/c/header_b.c include/becket.h $(ARCHIVE) build/flags
+	@echo "cc     $@"
+	@mkdir -p $(@D)
+	@$(CC) $(C_FLAGS) tests/c/header_a.c tests/c/header_b.c $(ARCHIVE) $(LDFLAGS) $(THREADS) $(LDLIBS) -o $@
+
+# Loaded by LD_PRELOAD into the examples: counts the calls of the allocator.
+build/tests/count_malloc.so: tests/c/count_malloc.c build/flags
+	@echo "cc     $@"
+	@mkdir -p $(@D)
+	@$(CC) $(C_FLAGS) -fPIC -shared $< $(LDFLAGS) -o $@
+
+# becket needs no thread library; these start threads of their own.
+build/examples/wake $(filter-out %.so,$(TESTS)): THREADS = -pthread
+
+-include $(wildcard build/examples/*.d build/tests/*.d)
+
+run: all
+	@exec build/examples/httpd --port 8080 $(ARGS)
+
+# `--all-features` for the header test: it compares include/becket.h with what cbindgen makes now. Some tests call make
+# again: by the environment they get the same compiler and flags, and no job server.
+FOR_TESTS = MAKEFLAGS= CC='$(CC)' CFLAGS='$(CFLAGS)' WERROR='$(WERROR)' LDFLAGS='$(LDFLAGS)' LDLIBS='$(LDLIBS)'
+
+test: programs
+	$(FOR_TESTS) $(CARGO) test --locked --all-features
+
+# Regenerates the committed header. The test that compares it writes it when it is told to.
+header:
+	BECKET_BLESS=1 $(CARGO) test --locked --quiet --all-features --test header
+
+size: build/libbecket-poll.a
+	@CC='$(CC)' sh tests/size.sh build/libbecket-poll.a
+
+build/becket.pc: becket.pc.in Cargo.toml FORCE
+	@mkdir -p build
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
+
+install: $(ARCHIVE) build/becket.pc
+	install -d '$(DESTDIR)$(PREFIX)/lib/pkgconfig' '$(DESTDIR)$(PREFIX)/include'
+	install -m 644 $(ARCHIVE) '$(DESTDIR)$(PREFIX)/lib/libbecket.a'
+	install -m 644 include/becket.h '$(DESTDIR)$(PREFIX)/include/becket.h'
+	install -m 644 build/becket.pc '$(DESTDIR)$(PREFIX)/lib/pkgconfig/becket.pc'
+
+uninstall:
+	rm -f '$(DESTDIR)$(PREFIX)/lib/libbecket.a' '$(DESTDIR)$(PREFIX)/include/becket.h' \
+	      '$(DESTDIR)$(PREFIX)/lib/pkgconfig/becket.pc'
+
+clean:
+	rm -rf build
+	$(CARGO) clean --quiet
+
+help:
+	@echo 'make            build/libbecket.a and the C examples, build/examples/*'
+	@echo 'make run        build, and start the HTTP server on http://127.0.0.1:8080/'
+	@echo 'make test       every test, C and Rust; ends with an error when one fails'
+	@echo 'make programs   the examples and the C test programs, build/tests/*'
+	@echo 'make archive    build/libbecket.a alone'
+	@echo 'make size       what becket adds to a program, in bytes'
+	@echo 'make header     generate include/becket.h anew from src/ffi'
+	@echo 'make install    lib/libbecket.a, include/becket.h, lib/pkgconfig/becket.pc; PREFIX=$(PREFIX) DESTDIR='
+	@echo 'make uninstall  remove these three files'
+	@echo 'make clean      remove build/ and target/'
+	@echo
+	@echo 'CC, CFLAGS, LDFLAGS, LDLIBS, CARGO, WERROR can be set: make CC=clang CFLAGS=-O3'
