@@ -1,0 +1,402 @@
+//! A loop in its block of memory: what is shared, what a wait touches, and the engine, each behind its own door.
+//!
+//! - `shared`: any thread, any time.
+//! - `waiting`: the thread that waits. A program may let other threads change the loop meanwhile, one at a time.
+//! - `engine`: who may change the loop; one call at a time. No call of the engine calls the user's code, so two
+//!   never overlap in one thread; in several the program keeps them apart.
+#![allow(unsafe_code)]
+
+use super::{Config, Engine, Phase, Statistics, Taken, VIRTUAL_START};
+use crate::backend::{AnyBackend, Backend, Plan, Ready, Registration};
+use crate::error::{Error, Result};
+use crate::handle::Kinds;
+use crate::process::shared::Shared;
+use crate::process::signals;
+use crate::storage::layout::{LOOP_BYTES, REGISTRATION_BYTES};
+use crate::storage::slot::NIL;
+use crate::storage::{Block, Layout};
+use crate::sys;
+use crate::time::{Duration, Instant};
+use core::cell::UnsafeCell;
+use core::ops::Deref;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+const _: () = assert!(size_of::<Core>() <= LOOP_BYTES - REGISTRATION_BYTES);
+
+const LIVE: u64 = 0x6265_636b_6574_3031;
+const CLOSED: u64 = 0x636c_6f73_6564_3031;
+
+/// What a wait touches, and nothing else does while it is under way.
+pub(crate) struct Waiting {
+    pub(crate) plan: Plan,
+    pub(crate) backend: AnyBackend,
+    /// The end of the wait.
+    pub(crate) until: Instant,
+    pub(crate) virtual_clock: bool,
+    pub(crate) return_interrupted: bool,
+}
+
+/// The head of a loop's block.
+#[repr(C)]
+pub struct Core {
+    /// [`LIVE`] or [`CLOSED`], with the address: so that neither garbage nor a moved copy passes for a loop.
+    mark: AtomicU64,
+    pub(crate) shared: Shared,
+    /// The thread that waits; 0 before the first wait.
+    owner: AtomicUsize,
+    waiting: UnsafeCell<Waiting>,
+    engine: UnsafeCell<Engine>,
+}
+
+/// A pointer to the shared part, from the engine beside it.
+#[derive(Clone, Copy)]
+pub(crate) struct SharedRef(NonNull<Shared>);
+
+impl Deref for SharedRef {
+    type Target = Shared;
+
+    #[inline]
+    fn deref(&self) -> &Shared {
+        // SAFETY: both lie in one block and live equally long; the shared part is never borrowed mutably.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Core {
+    fn live_mark(at: NonNull<Core>) -> u64 {
+        LIVE ^ at.as_ptr() as usize as u64
+    }
+
+    /// Makes a loop in a block.
+    ///
+    /// A live loop in it is EBUSY, unless it is the parent process's: then its descriptors, which this process has
+    /// inherited, are closed, and nothing of the parent's changes. With `abandoned`, nobody can use a loop that is in
+    /// there: its descriptors are closed likewise.
+    ///
+    /// # Safety
+    /// The block is readable and writable, and nobody else uses it until the loop is closed.
+    pub(crate) unsafe fn init(block: &Block, config: &Config, abandoned: bool) -> Result<NonNull<Core>> {
+        let layout = Layout::new(block)?;
+        let (backend, backend_note) = AnyBackend::choose(config.backend)?;
+        let core: NonNull<Core> = block.start.cast();
+        // SAFETY: aligned (`Layout::new`), and large enough; any bits are a valid integer.
+        let mark = unsafe { &(*core.as_ptr()).mark };
+        if mark.load(Ordering::Acquire) == Self::live_mark(core) {
+            // SAFETY: the mark says that a loop is there, which only `init` writes, after everything else.
+            let old = unsafe { core.as_ref() };
+            if old.shared.is_ours() && !abandoned {
+                return Err(Error::BUSY);
+            }
+            // SAFETY: nobody else uses the block, by this function's contract.
+            unsafe { old.disown() };
+        }
+        let notifier = sys::fd::notifier()?;
+        mark.store(0, Ordering::Release);
+        let made_at = if config.virtual_clock { VIRTUAL_START } else { sys::clock::now() };
+        // SAFETY: each region once, in a block that is ours; a registration is eight bytes of integers.
+        let (names, lists, deadlines, fd_index, mut registrations) = unsafe {
+            (layout.names(), layout.lists(), layout.deadlines(), layout.fd_index(), layout.registrations())
+        };
+        let mut notified = Registration::NONE;
+        let mut first = backend;
+        first.set(&mut notified, notifier.watched, Ready::READABLE);
+        registrations[0] = notified;
+        // SAFETY: within the block, written field by field before anybody reads it.
+        unsafe {
+            let at = core.as_ptr();
+            (&raw mut (*at).shared).write(Shared::new(names, notifier.written));
+            (&raw mut (*at).owner).write(AtomicUsize::new(0));
+            (&raw mut (*at).waiting).write(UnsafeCell::new(Waiting {
+                plan: Plan::new(),
+                backend,
+                until: made_at,
+                virtual_clock: config.virtual_clock,
+                return_interrupted: config.return_interrupted,
+            }));
+            (&raw mut (*at).engine).write(UnsafeCell::new(Engine {
+                shared: SharedRef(NonNull::new_unchecked(&raw mut (*at).shared)),
+                lists,
+                deadlines,
+                fd_index,
+                registrations,
+                backend: first,
+                backend_note,
+                notifier,
+                config: *config,
+                now: made_at,
+                asleep_since: made_at,
+                made_at,
+                free: NIL,
+                mark: 0,
+                free_post: NIL,
+                posts_mark: 0,
+                // Handles of an earlier loop in the same memory are stale: the clock has moved on. (Virtual time has
+                // not; there runs repeat to the bit.)
+                generation: made_at.as_nanos() >> 10,
+                arming: 0,
+                counted: 0,
+                children_by_signal: 0,
+                // Nothing is delivered before the first collection.
+                phase: Phase { deferred_done: true, idle_done: true, ..Phase::default() },
+                budget_left: 0,
+                dispatches: 0,
+                rotation: 0,
+                depth: 0,
+                running: false,
+                statistics: Statistics::default(),
+            }));
+        }
+        mark.store(Self::live_mark(core), Ordering::Release);
+        Ok(core)
+    }
+
+    /// The loop at an address that C gave. EINVAL: no address; EBADF: no live loop there.
+    ///
+    /// # Safety
+    /// The pointer is null or readable for the size of a `Core`.
+    pub(crate) unsafe fn from_ptr<'a>(at: *const Core) -> Result<&'a Core> {
+        let core = NonNull::new(at.cast_mut()).ok_or(Error::INVALID)?;
+        if !core.is_aligned() {
+            return Err(Error::INVALID);
+        }
+        // SAFETY: readable and aligned; any bits are a valid integer.
+        if unsafe { &(*core.as_ptr()).mark }.load(Ordering::Acquire) != Self::live_mark(core) {
+            return Err(Error::BAD_FD);
+        }
+        // SAFETY: the mark says that a loop is there.
+        Ok(unsafe { core.as_ref() })
+    }
+
+    /// One call of the engine. ECHILD: this is a forked child of the process that made the loop.
+    pub(crate) fn with<R>(&self, call: impl FnOnce(&mut Engine) -> Result<R>) -> Result<R> {
+        if !self.shared.is_ours() {
+            return Err(Error::NOT_OURS);
+        }
+        // SAFETY: nothing that the engine does calls back into here, and threads are kept apart by the program (C) or
+        // by `Loop` not being `Sync` (Rust); so this is the only borrow.
+        let engine = unsafe { &mut *self.engine.get() };
+        let answer = call(engine);
+        // Somebody sleeps, and has to look again at what has changed: only where another thread waits, or a foreign
+        // loop does.
+        if self.shared.is_asleep() {
+            self.shared.notify();
+        }
+        answer
+    }
+
+    /// A look at the engine that changes nothing.
+    pub(crate) fn look<R>(&self, call: impl FnOnce(&Engine) -> Result<R>) -> Result<R> {
+        if !self.shared.is_ours() {
+            return Err(Error::NOT_OURS);
+        }
+        // SAFETY: as in `with`.
+        call(unsafe { &*self.engine.get() })
+    }
+
+    /// Phase 1. Before-wait events that were queued: they are to be taken out, and `prepare` called again; 0: ready.
+    pub(crate) fn prepare(&self, timeout: Duration, hooks: bool) -> Result<u32> {
+        if !self.shared.is_ours() {
+            return Err(Error::NOT_OURS);
+        }
+        // SAFETY: as in `with`; no wait is under way while the thread that waits calls this.
+        let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
+        Ok(engine.prepare(timeout, hooks, waiting))
+    }
+
+    /// How long the wait that was prepared will be at most.
+    pub(crate) fn timeout(&self) -> Result<Duration> {
+        // SAFETY: as in `prepare`.
+        Ok(unsafe { &*self.waiting.get() }.plan.timeout)
+    }
+
+    /// Phase 2, the only call that blocks. It touches `waiting` and `shared` alone.
+    ///
+    /// EPERM: the loop belongs to another thread. EINTR, where the configuration asks for it: `collect` is due all the
+    /// same.
+    pub(crate) fn wait(&self) -> Result<()> {
+        if !self.shared.is_ours() {
+            return Err(Error::NOT_OURS);
+        }
+        let this = sys::thread();
+        let owner = self.owner.load(Ordering::Relaxed);
+        if owner == 0 {
+            self.owner.store(this, Ordering::Relaxed);
+        } else if owner != this {
+            return Err(Error::NOT_PERMITTED);
+        }
+        // SAFETY: only the thread that waits touches this, and it is here.
+        let waiting = unsafe { &mut *self.waiting.get() };
+        waiting.wait(&self.shared)
+    }
+
+    /// Phase 3: how many events are queued.
+    pub(crate) fn collect(&self) -> Result<u32> {
+        if !self.shared.is_ours() {
+            return Err(Error::NOT_OURS);
+        }
+        // SAFETY: as in `prepare`.
+        let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
+        Ok(engine.collect(waiting))
+    }
+
+    /// Phases 1 to 3. Before-wait events end it early: they are in the queue.
+    pub(crate) fn poll(&self, timeout: Duration) -> Result<u32> {
+        match self.prepare(timeout, true)? {
+            0 => self.wait_and_collect(),
+            before => Ok(before),
+        }
+    }
+
+    /// Phases 2 and 3. An interruption is told only when there is nothing else to tell.
+    pub(crate) fn wait_and_collect(&self) -> Result<u32> {
+        let waited = self.wait();
+        if waited == Err(Error::NOT_PERMITTED) {
+            self.shared.wake_up();
+            waited?;
+        }
+        let queued = self.collect()?;
+        // Outside of `run`, a stop ends one wait, and that was it.
+        if !self.look(|engine| Ok(engine.running))? {
+            self.shared.take_stop();
+        }
+        if queued == 0 { waited.map(|()| 0) } else { Ok(queued) }
+    }
+
+    /// Phase 4: takes out one event.
+    pub(crate) fn next(&self, kinds: Kinds) -> Result<Option<Taken>> {
+        self.with(|engine| Ok(engine.next(kinds)))
+    }
+
+    /// A whole turn; `call` calls the handlers. How many events it had.
+    pub(crate) fn turn(&self, timeout: Duration, call: &mut dyn FnMut(&Taken)) -> Result<u32> {
+        let mut count = 0;
+        if self.prepare(timeout, true)? > 0 {
+            count += self.drain(Kinds::BEFORE, call)?;
+            self.prepare(timeout, false)?;
+        }
+        self.wait_and_collect()?;
+        count += self.drain(Kinds::all(), call)?;
+        Ok(count)
+    }
+
+    /// Turns until a stop (true) or until nothing keeps the loop alive (false). EBUSY: inside a handler.
+    pub(crate) fn run(&self, call: &mut dyn FnMut(&Taken)) -> Result<bool> {
+        self.with(|engine| {
+            if engine.depth > 0 || engine.running {
+                return Err(Error::BUSY);
+            }
+            engine.running = true;
+            Ok(())
+        })?;
+        let _running = Scope(self, |engine| engine.running = false);
+        loop {
+            if self.shared.take_stop() {
+                return Ok(true);
+            }
+            if !self.look(|engine| Ok(engine.is_alive()))? {
+                return Ok(false);
+            }
+            self.turn(Duration::FOREVER, call)?;
+        }
+    }
+
+    /// Calls the handlers of what is queued. A stop inside `run` leaves the rest for the next one.
+    fn drain(&self, kinds: Kinds, call: &mut dyn FnMut(&Taken)) -> Result<u32> {
+        let mut count = 0;
+        while let Some(taken) = self.next(kinds)? {
+            self.handling(|| call(&taken))?;
+            count += 1;
+            if self.shared.is_stopping() && self.look(|engine| Ok(engine.running))? {
+                break;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Calls a handler: the loop can be neither run nor closed meanwhile.
+    pub(crate) fn handling<R>(&self, call: impl FnOnce() -> R) -> Result<R> {
+        self.with(|engine| {
+            engine.depth += 1;
+            Ok(())
+        })?;
+        let _handling = Scope(self, |engine| engine.depth -= 1);
+        Ok(call())
+    }
+
+    /// Ends the loop: all sources are removed, and what the loop opened is closed. EBUSY: a handler is being called.
+    pub(crate) fn close(&self) -> Result<()> {
+        // SAFETY: as in `with`.
+        let engine = unsafe { &mut *self.engine.get() };
+        if self.shared.is_ours() {
+            if engine.depth > 0 {
+                return Err(Error::BUSY);
+            }
+            engine.remove_all();
+        }
+        // SAFETY: as in `with`, and the borrow above has ended.
+        unsafe { self.disown() };
+        self.mark.store(CLOSED, Ordering::Release);
+        Ok(())
+    }
+
+    /// Closes the descriptors of a loop and gives up its signals, without touching what it watched.
+    ///
+    /// # Safety
+    /// Nobody uses the loop.
+    unsafe fn disown(&self) {
+        signals::release_all(&self.shared);
+        if !self.shared.is_closed() {
+            // In a forked child nobody else is in the middle of a notification, whatever the counter says.
+            if self.shared.is_ours() {
+                self.shared.close();
+            }
+            // SAFETY: by this function's contract.
+            unsafe { &mut *self.engine.get() }.close_descriptors();
+        }
+    }
+}
+
+/// Undoes something when it ends, also when a handler panics.
+struct Scope<'a>(&'a Core, fn(&mut Engine));
+
+impl Drop for Scope<'_> {
+    fn drop(&mut self) {
+        let undo = self.1;
+        // SAFETY: as in `Core::with`; in a forked child too.
+        undo(unsafe { &mut *self.0.engine.get() });
+    }
+}
+
+impl Waiting {
+    fn wait(&mut self, shared: &Shared) -> Result<()> {
+        // Virtual time passes without sleeping; only a sleep without an end is a real one.
+        if self.virtual_clock && self.until != Instant::NEVER {
+            self.plan.timeout = Duration::ZERO;
+        }
+        self.plan.outcome = loop {
+            match self.backend.wait(&mut self.plan) {
+                // A signal handler ran. Was it one of ours, then there is something to collect; else what is left
+                // of the time is waited for.
+                Err(Error::INTERRUPTED) if shared.pending() => break Ok(0),
+                Err(Error::INTERRUPTED) if self.return_interrupted => break Err(Error::INTERRUPTED),
+                Err(Error::INTERRUPTED) => self.plan.timeout = self.left(),
+                outcome => break outcome,
+            }
+        };
+        match self.plan.outcome {
+            Err(Error::INTERRUPTED) => Err(Error::INTERRUPTED),
+            _ => Ok(()),
+        }
+    }
+
+    fn left(&self) -> Duration {
+        if self.until == Instant::NEVER {
+            Duration::FOREVER
+        } else if self.virtual_clock {
+            Duration::ZERO
+        } else {
+            self.until.since(sys::clock::now())
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The loop as a state machine that never calls a handler.
+//!
+//! ```text
+//!            prepare                  wait                  collect              next, until it has none
+//!  ┌─ turn ──────────► ready to wait ──────► it has waited ──────► events queued ─────────────────────┐
+//!  │    before-wait events: they are taken out first, then prepare again                              │
+//!  └──────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A front end (`ffi`, `front`) takes events with [`Engine::next`] and calls their handlers, with no borrow of the
+//! engine held: so a handler may do anything, poll and next included. Every source that can be ready has its place in
+//! the queue as part of itself; being full is therefore only ever an answer to the caller of `add` or `post`.
+
+pub(crate) mod core;
+mod event;
+mod hooks;
+pub(crate) mod io;
+pub(crate) mod sources;
+mod statistics;
+mod timers;
+mod turn;
+
+pub use event::Event;
+pub(crate) use event::Taken;
+pub use statistics::Statistics;
+
+use crate::error::{Error, Result};
+use crate::backend::{AnyBackend, BackendChoice, Registration};
+use crate::storage::deadlines::Deadlines;
+use crate::storage::fd_index::FdIndex;
+use crate::storage::lists::Lists;
+use crate::storage::region::Region;
+use crate::sys;
+use crate::time::{Duration, Instant};
+use self::core::SharedRef;
+
+/// How a loop is to be. The default is right for most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Who tells what is ready.
+    pub backend: BackendChoice,
+    /// The most events of one turn, deferred and idle ones not counted. 0: 1024.
+    pub budget: u32,
+    /// Time starts at one second and moves only when the loop would sleep: it jumps to the end of the sleep when no
+    /// fd is ready, or by [`Loop::advance`](crate::Loop::advance). For tests.
+    pub virtual_clock: bool,
+    /// A signal that is not a source ends a wait with EINTR, instead of being waited through.
+    pub return_interrupted: bool,
+    /// Learn of children by SIGCHLD even where the system has pidfds.
+    pub without_pidfd: bool,
+}
+
+impl Config {
+    /// The default, as a constant.
+    pub const DEFAULT: Config = Config {
+        backend: BackendChoice::Auto,
+        budget: 0,
+        virtual_clock: false,
+        return_interrupted: false,
+        without_pidfd: false,
+    };
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config::DEFAULT
+    }
+}
+
+/// The most events of one turn where the configuration names none.
+const BUDGET: u32 = 1024;
+/// Every so many dispatches one goes to the lower levels that wait.
+const LOWER_LEVELS_EVERY: u32 = 8;
+/// Where virtual time begins: not at zero, so that a deadline can lie in the past.
+const VIRTUAL_START: Instant = Instant::from_nanos(1_000_000_000);
+
+/// Where in a turn the loop is.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Phase {
+    /// Before-wait sources have had their event for the coming wait.
+    before_done: bool,
+    /// Deferred sources have been queued in this turn.
+    deferred_done: bool,
+    /// Something other than idle sources was delivered in this turn, or idle ones were queued.
+    idle_done: bool,
+    /// A registration changed while a wait was under way: its outcome concerns fds that may be others now.
+    raced: bool,
+}
+
+/// One loop.
+pub(crate) struct Engine {
+    shared: SharedRef,
+    lists: Lists,
+    deadlines: Deadlines,
+    fd_index: FdIndex,
+    /// By slot index plus one; the first is the notifier's.
+    registrations: Region<Registration>,
+    backend: AnyBackend,
+    backend_note: &'static ::core::ffi::CStr,
+    notifier: sys::fd::Notifier,
+    config: Config,
+
+    /// The time of this turn.
+    now: Instant,
+    /// When the wait of this turn began.
+    asleep_since: Instant,
+    made_at: Instant,
+
+    /// The first free slot that was used before, linked through the slots; those from `mark` on never were.
+    free: u32,
+    mark: u32,
+    free_post: u32,
+    posts_mark: u32,
+    /// The generation of a slot that is used for the first time.
+    generation: u64,
+    /// Counts armed deadlines, so that equal ones expire in that order.
+    arming: u32,
+    /// Sources that keep the loop alive.
+    counted: u32,
+    /// Children that are learned of by SIGCHLD.
+    children_by_signal: u32,
+
+    phase: Phase,
+    /// Events that this turn may still deliver.
+    budget_left: u32,
+    /// Counts dispatches, across turns.
+    dispatches: u32,
+    /// The lower level that was served last.
+    rotation: u8,
+    /// Handlers that are being called, one inside the other.
+    depth: u32,
+    /// Inside `run`.
+    running: bool,
+    statistics: Statistics,
+}
+
+impl Engine {
+    /// A clock reading, or virtual time.
+    fn fresh_now(&self) -> Instant {
+        if self.config.virtual_clock { self.now } else { sys::clock::now() }
+    }
+
+    pub(crate) fn statistics(&self) -> Statistics {
+        let mut statistics = self.statistics;
+        let total = self.fresh_now().since(self.made_at).as_nanos();
+        statistics.working_ns = total.saturating_sub(statistics.waiting_ns);
+        statistics.queued = self.lists.queued();
+        statistics.queued_max = self.lists.queued_max();
+        statistics.sources_max = self.lists.slots.len() as u32;
+        statistics.posts_max = self.lists.posts.len() as u32;
+        statistics
+    }
+
+    /// Moves virtual time on. ENOTSUP: time is real.
+    pub(crate) fn advance(&mut self, span: Duration) -> Result<()> {
+        if !self.config.virtual_clock {
+            return Err(Error::UNSUPPORTED);
+        }
+        self.now = self.now + span.min(Duration::from_nanos(u64::MAX - 1));
+        Ok(())
+    }
+
+    /// The time of this turn.
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Why this backend.
+    pub(crate) fn backend_note(&self) -> &'static ::core::ffi::CStr {
+        self.backend_note
+    }
+
+    pub(crate) fn backend_name(&self) -> &'static ::core::ffi::CStr {
+        crate::backend::Backend::name(&self.backend)
+    }
+
+    /// Whether `run` has something to wait for: a source that keeps the loop alive, or events on their way. O(1).
+    pub(crate) fn is_alive(&self) -> bool {
+        self.counted > 0 || self.lists.queued() > 0 || !self.lists.is_empty(crate::storage::lists::List::TRIGGERED)
+    }
+}

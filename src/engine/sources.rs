@@ -1,0 +1,317 @@
+//! Any source: adding, removing, naming, levels, triggers and posts.
+
+use super::Engine;
+use crate::backend::{Backend, Ready, Registration};
+use crate::error::{Error, Result};
+use crate::handle::{Handle, Kind};
+use crate::process::children::{self, Watch};
+use crate::process::signals;
+use crate::storage::lists::{LEVELS, List};
+use crate::storage::slot::{NIL, Target, bits};
+use crate::sys;
+use crate::time::Instant;
+
+/// Slots: taken and given back.
+impl Engine {
+    /// The slot of a live source. ESTALE: it was removed. O(1).
+    #[inline]
+    pub(super) fn resolve(&self, handle: Handle) -> Result<u32> {
+        match self.shared.names.resolve(handle, self.mark) {
+            Some(index) if self.lists.slots[index as usize].kind().is_some() => Ok(index),
+            _ => Err(Error::STALE),
+        }
+    }
+
+    /// The slot of a live source of one kind. EINVAL: it is of another. O(1).
+    #[inline]
+    pub(super) fn resolve_kind(&self, handle: Handle, kind: Kind) -> Result<u32> {
+        let index = self.resolve(handle)?;
+        if self.lists.slots[index as usize].is(kind) { Ok(index) } else { Err(Error::INVALID) }
+    }
+
+    /// Whether a slot is free. ENOSPC: the table is full.
+    pub(super) fn check_room(&self) -> Result<()> {
+        if self.free == NIL && self.mark as usize == self.lists.slots.len() { Err(Error::TABLE_FULL) } else { Ok(()) }
+    }
+
+    /// Takes a free slot: one that was used before, else the next that never was. O(1).
+    pub(super) fn occupy(&mut self, kind: Kind, target: Target) -> Result<u32> {
+        self.check_room()?;
+        let index = if self.free != NIL {
+            let index = self.free;
+            self.free = self.lists.slots[index as usize].next_free();
+            index
+        } else {
+            self.mark += 1;
+            self.shared.names.first(self.mark - 1, self.generation);
+            self.mark - 1
+        };
+        self.lists.slots[index as usize].occupy(kind, target);
+        self.registrations[index as usize + 1] = Registration::NONE;
+        self.statistics.sources += 1;
+        Ok(index)
+    }
+
+    /// Gives a slot back; its handles are stale from here on.
+    fn vacate(&mut self, index: u32) {
+        self.lists.unlink(index);
+        self.set_deadline(index, Instant::NEVER);
+        self.uncount(index);
+        self.shared.names.retire(index);
+        self.registrations[index as usize + 1] = Registration::NONE;
+        self.lists.slots[index as usize].vacate(self.free);
+        self.free = index;
+        self.statistics.sources -= 1;
+    }
+
+    /// The handle of a source that was just set up.
+    pub(super) fn added(&mut self, index: u32) -> Handle {
+        self.recount(index);
+        self.shared.names.handle(index)
+    }
+
+    /// Counts a source among those that keep the loop alive, or no longer. To be called when anything changes that
+    /// decides it. O(1).
+    pub(super) fn recount(&mut self, index: u32) {
+        let slot = &self.lists.slots[index as usize];
+        let active = match slot.kind() {
+            Some(Kind::Io) => !self.interest_of(index).is_empty() || slot.heap_place() != NIL,
+            Some(Kind::Signal | Kind::Wake) => true,
+            Some(Kind::Timer | Kind::Child | Kind::Deferred | Kind::Idle) => slot.has(bits::ACTIVE),
+            Some(Kind::Before | Kind::After | Kind::Post) | None => false,
+        };
+        let counts = active && !slot.has(bits::UNCOUNTED);
+        if counts != slot.has(bits::COUNTED) {
+            self.lists.slots[index as usize].set(bits::COUNTED, counts);
+            self.counted = if counts { self.counted + 1 } else { self.counted - 1 };
+        }
+    }
+
+    fn uncount(&mut self, index: u32) {
+        self.lists.slots[index as usize].set(bits::UNCOUNTED, true);
+        self.recount(index);
+    }
+}
+
+/// What every source has.
+impl Engine {
+    /// Removes a source of any kind: nothing of it is delivered after this. Closes no fd of the program. Legal in any
+    /// handler, and after a close. O(log n) when a deadline is armed, else O(1).
+    pub(crate) fn remove(&mut self, handle: Handle) -> Result<()> {
+        let index = self.resolve(handle)?;
+        self.remove_index(index);
+        Ok(())
+    }
+
+    pub(super) fn remove_index(&mut self, index: u32) {
+        match self.lists.slots[index as usize].kind() {
+            Some(Kind::Io) => self.forget_fd(index),
+            Some(Kind::Signal) => {
+                signals::release(self.lists.slots[index as usize].extra.cast_signed(), &self.shared, true);
+            }
+            Some(Kind::Child) => self.forget_child(index),
+            _ => {}
+        }
+        self.vacate(index);
+    }
+
+    /// Removes everything. O(sources that there ever were).
+    pub(crate) fn remove_all(&mut self) {
+        for index in 0..self.mark {
+            if self.lists.slots[index as usize].kind().is_some() {
+                self.remove_index(index);
+            }
+        }
+    }
+
+    /// Closes what the loop itself opened. In a forked child these are copies.
+    pub(crate) fn close_descriptors(&mut self) {
+        for index in 0..self.mark {
+            if children::is_running(&self.lists.slots[index as usize]) {
+                self.close_child_fd(index);
+            }
+        }
+        let sys::fd::Notifier { watched, written } = self.notifier;
+        let _ = sys::fd::close(watched);
+        if written != watched {
+            let _ = sys::fd::close(written);
+        }
+    }
+
+    /// The kind of a source. O(1).
+    pub(crate) fn kind(&self, handle: Handle) -> Result<Kind> {
+        let index = self.resolve(handle)?;
+        self.lists.slots[index as usize].kind().ok_or(Error::STALE)
+    }
+
+    /// Level 0 to 3, from the source's next queueing on. O(1).
+    pub(crate) fn set_level(&mut self, handle: Handle, level: u8) -> Result<()> {
+        let index = self.resolve(handle)?;
+        if level as usize >= LEVELS {
+            return Err(Error::INVALID);
+        }
+        self.lists.slots[index as usize].set_level(level);
+        Ok(())
+    }
+
+    pub(crate) fn level(&self, handle: Handle) -> Result<u8> {
+        Ok(self.lists.slots[self.resolve(handle)? as usize].level())
+    }
+
+    /// Whether the source keeps the loop alive. O(1).
+    pub(crate) fn set_keepalive(&mut self, handle: Handle, on: bool) -> Result<()> {
+        let index = self.resolve(handle)?;
+        self.lists.slots[index as usize].set(bits::UNCOUNTED, !on);
+        self.recount(index);
+        Ok(())
+    }
+
+    pub(crate) fn keepalive(&self, handle: Handle) -> Result<bool> {
+        Ok(!self.lists.slots[self.resolve(handle)? as usize].has(bits::UNCOUNTED))
+    }
+
+    /// Another handler and token, from the next event on. O(1).
+    pub(crate) fn set_target(&mut self, handle: Handle, target: Target) -> Result<()> {
+        let index = self.resolve(handle)?;
+        self.lists.slots[index as usize].target = target;
+        Ok(())
+    }
+
+    pub(crate) fn target(&self, handle: Handle) -> Result<Target> {
+        Ok(self.lists.slots[self.resolve(handle)? as usize].target)
+    }
+
+    /// Merges flags into a source: delivered next turn, or with what is queued of it already. EINVAL: flags that are
+    /// not readiness, or readiness for a source that is no I/O. Cannot fail for space. O(1).
+    pub(crate) fn trigger(&mut self, handle: Handle, flags: Ready) -> Result<()> {
+        let index = self.resolve(handle)?;
+        let slot = &mut self.lists.slots[index as usize];
+        if !Ready::OF_FD.contains(flags) || !flags.is_empty() && !slot.is(Kind::Io) {
+            return Err(Error::INVALID);
+        }
+        slot.set_ready(slot.ready() | flags.bits() as u8);
+        slot.set(bits::TRIGGERED, true);
+        let list = self.lists.list_of(index);
+        if !list.is_queue() && !list.comes_by_itself() && list != List::TRIGGERED {
+            self.lists.unlink(index);
+            self.lists.push(List::TRIGGERED, index);
+        }
+        Ok(())
+    }
+
+    /// Sends a value to a source, behind what is queued at its level. ENOBUFS: all places are taken, and the caller
+    /// keeps the value. O(1).
+    pub(crate) fn post(&mut self, handle: Handle, value: i64) -> Result<()> {
+        let index = self.resolve(handle)?;
+        let post = if self.free_post != NIL {
+            let post = self.free_post;
+            self.free_post = self.lists.posts[post as usize].handle as u32;
+            post
+        } else if (self.posts_mark as usize) < self.lists.posts.len() {
+            self.posts_mark += 1;
+            self.posts_mark - 1
+        } else {
+            self.statistics.posts_refused += 1;
+            return Err(Error::NO_BUFFERS);
+        };
+        self.lists.posts[post as usize].occupy(handle.raw(), value);
+        let level = self.lists.slots[index as usize].level();
+        self.lists.push(List::queue(level), self.lists.post_node(post));
+        self.statistics.posts += 1;
+        Ok(())
+    }
+
+    /// Gives a post's place back; what it was.
+    pub(super) fn free_post(&mut self, post: u32) -> (u64, i64) {
+        let slot = &mut self.lists.posts[post as usize];
+        let was = (slot.handle, slot.value);
+        slot.handle = u64::from(self.free_post);
+        self.free_post = post;
+        self.statistics.posts -= 1;
+        was
+    }
+}
+
+/// Signals, children, wakes.
+impl Engine {
+    /// A source for a signal. EINVAL, EBUSY, EEXIST, ENOSPC. One system call.
+    pub(crate) fn add_signal(&mut self, signal: i32, target: Target) -> Result<Handle> {
+        self.check_room()?;
+        let index = self.occupy(Kind::Signal, target)?;
+        self.lists.slots[index as usize].extra = signal.cast_unsigned();
+        if let Err(error) = signals::acquire(signal, &self.shared, index + 1) {
+            self.vacate(index);
+            return Err(error);
+        }
+        Ok(self.added(index))
+    }
+
+    /// A source for the end of a child. ECHILD: not ours; EINVAL, ENOSPC; EBUSY: SIGCHLD is another loop's.
+    pub(crate) fn add_child(&mut self, pid: i32, target: Target) -> Result<Handle> {
+        self.check_room()?;
+        let watch = children::watch(pid, self.config.without_pidfd)?;
+        if let Watch::Fd(fd) = watch
+            && let Err(error) = self.backend.check(fd)
+        {
+            let _ = sys::fd::close(fd);
+            return Err(error);
+        }
+        if let Watch::Signal = watch {
+            signals::acquire(sys::signal::CHILD, &self.shared, 0)?;
+            self.children_by_signal += 1;
+        }
+        let index = self.occupy(Kind::Child, target)?;
+        let slot = &mut self.lists.slots[index as usize];
+        slot.extra = pid.cast_unsigned();
+        slot.set(bits::ACTIVE, true);
+        match watch {
+            Watch::Fd(fd) => self.register(index, fd, Ready::READABLE),
+            Watch::Signal => {
+                // It may have ended before SIGCHLD was ours: look once.
+                self.lists.slots[index as usize].set_ready(Ready::READABLE.bits() as u8);
+                self.lists.queue(index);
+            }
+        }
+        Ok(self.added(index))
+    }
+
+    /// The child's status if it has ended; then nothing watches it any more.
+    pub(super) fn reap(&mut self, index: u32) -> Option<i32> {
+        if !children::is_running(&self.lists.slots[index as usize]) {
+            return None;
+        }
+        let status = children::reap(self.lists.slots[index as usize].extra.cast_signed())?;
+        self.forget_child(index);
+        self.recount(index);
+        Some(status)
+    }
+
+    fn forget_child(&mut self, index: u32) {
+        if !children::is_running(&self.lists.slots[index as usize]) {
+            return;
+        }
+        if !self.close_child_fd(index) {
+            self.children_by_signal -= 1;
+            signals::release(sys::signal::CHILD, &self.shared, false);
+        }
+        self.lists.slots[index as usize].set(bits::ACTIVE, false);
+    }
+
+    /// Closes the pidfd of a child; whether it had one.
+    fn close_child_fd(&mut self, index: u32) -> bool {
+        let registration = &mut self.registrations[index as usize + 1];
+        let fd = registration.fd;
+        if fd < 0 {
+            return false;
+        }
+        *registration = Registration::NONE;
+        let _ = sys::fd::close(fd);
+        true
+    }
+
+    /// A source of nothing: for wakes from other threads, for triggers, for posts. ENOSPC. O(1).
+    pub(crate) fn add_wake(&mut self, target: Target) -> Result<Handle> {
+        let index = self.occupy(Kind::Wake, target)?;
+        Ok(self.added(index))
+    }
+}

@@ -1,0 +1,109 @@
+//! The one error type: an errno value with a name.
+//!
+//! Every fallible operation of becket answers with an [`Error`]. It is as small as an `int`, compares with the
+//! named constants below, and crosses the C ABI as the negative of its errno value.
+
+use crate::sys::errno;
+use core::fmt;
+
+/// Why an operation was refused. Nothing has changed when it was.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Error(i32);
+
+macro_rules! errors {
+    ($($(#[$doc:meta])* $name:ident = $value:ident, $text:literal;)*) => {
+        impl Error {
+            $($(#[$doc])* pub const $name: Error = Error(errno::$value);)*
+
+            /// One sentence, in plain words, NUL-terminated for C. O(number of names).
+            #[must_use]
+            pub const fn description(self) -> &'static core::ffi::CStr {
+                $(if self.0 == errno::$value {
+                    return match core::ffi::CStr::from_bytes_with_nul(concat!($text, "\0").as_bytes()) {
+                        Ok(text) => text,
+                        Err(_) => c"",
+                    };
+                })*
+                c"a system call failed"
+            }
+
+            /// The field's name, such as `ESTALE`; `None` for an errno that becket itself never gives.
+            #[must_use]
+            pub const fn name(self) -> Option<&'static str> {
+                $(if self.0 == errno::$value { return Some(stringify!($value)); })*
+                None
+            }
+        }
+    };
+}
+
+errors! {
+    /// The handle names nothing any more: its source was removed.
+    STALE = ESTALE, "the handle names a source that was removed";
+    /// The table of sources is full.
+    TABLE_FULL = ENOSPC, "the table of sources is full";
+    /// No place for another post: back-pressure, the caller keeps the value.
+    NO_BUFFERS = ENOBUFS, "no room: posts are full, or the memory is too small";
+    /// There is one already: an I/O source for this fd, a source for this signal.
+    EXISTS = EEXIST, "this loop has a source for that already";
+    /// The fd is not open, or the loop is closed.
+    BAD_FD = EBADF, "not an open file descriptor, or a loop that is closed";
+    /// An argument is out of its range.
+    INVALID = EINVAL, "an argument is out of its range, or of the wrong kind";
+    /// It is in use: a running loop, a signal that another loop receives.
+    BUSY = EBUSY, "in use: the loop runs, or another loop has that signal";
+    /// Not allowed: an fd that cannot be waited for, a wait from the wrong thread.
+    NOT_PERMITTED = EPERM, "the fd cannot be waited for, or this is the wrong thread";
+    /// The loop belongs to the parent process, or the process is not a child of ours.
+    NOT_OURS = ECHILD, "the loop is the parent process's, or there is no such child";
+    /// This backend or build cannot do it.
+    UNSUPPORTED = ENOTSUP, "this backend or build cannot do that";
+    /// A signal interrupted the wait.
+    INTERRUPTED = EINTR, "a signal interrupted the wait";
+    /// Try again: nothing was there.
+    AGAIN = EAGAIN, "try again later";
+    /// Nothing has that name.
+    NOT_FOUND = ENOENT, "there is no such source";
+    /// The process is out of file descriptors.
+    PROCESS_FILES = EMFILE, "the process has no file descriptor left";
+    /// The system is out of file descriptors.
+    SYSTEM_FILES = ENFILE, "the system has no file descriptor left";
+    /// The kernel is out of memory.
+    NO_MEMORY = ENOMEM, "the kernel has no memory for it";
+    /// The system has no such call.
+    NO_CALL = ENOSYS, "the system has no such call";
+}
+
+impl Error {
+    /// An error from an errno value; the sign does not matter.
+    #[must_use]
+    pub const fn from_errno(value: i32) -> Error {
+        Error(value.wrapping_abs())
+    }
+
+    /// The errno value, positive.
+    #[must_use]
+    pub const fn errno(self) -> i32 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => write!(f, "Error({name})"),
+            None => write!(f, "Error(errno {})", self.0),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.description().to_str().unwrap_or_default())
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// What an operation of becket answers.
+pub type Result<T> = core::result::Result<T, Error>;

@@ -1,0 +1,136 @@
+//! Limits and flags. Written by hand for the header, asserted against the types that they stand for.
+
+use crate::backend::Ready;
+use crate::handle::{Kind, Kinds};
+use crate::storage::{layout, lists};
+
+// ---- Limits and special values ----
+
+/// A timeout without end.
+pub const BECKET_FOREVER: i64 = -1;
+/// A delay, a span or a point in time that does not come: disarmed, no deadline, no idle timeout.
+pub const BECKET_NEVER: u64 = 0xffff_ffff_ffff_ffff;
+/// Levels of the event queue: 0, which goes first, to 3.
+pub const BECKET_LEVELS: u32 = 4;
+
+const _: () = assert!(BECKET_LEVELS as usize == lists::LEVELS);
+
+// ---- Backends: becket_config.backend ----
+
+/// The best that is built in: poll, else select.
+pub const BECKET_BACKEND_AUTO: u32 = 0;
+/// select(2): every POSIX system; fds below FD_SETSIZE; a connection that ended is READABLE, there is no HANGUP.
+pub const BECKET_BACKEND_SELECT: u32 = 1;
+/// poll(2): every POSIX system.
+pub const BECKET_BACKEND_POLL: u32 = 2;
+
+// ---- Configuration flags: becket_config.flags ----
+
+/// Time starts at one second and moves only when the loop would sleep (when no fd is ready it jumps to the end of
+/// the sleep; a sleep without end is a real one), and by becket_clock_advance(). For tests.
+pub const BECKET_VIRTUAL_CLOCK: u32 = 1;
+/// A signal that is not a source ends a wait: it returns -EINTR. Without this it is waited through.
+pub const BECKET_RETURN_EINTR: u32 = 2;
+/// Learn of children by SIGCHLD even where the system has pidfds.
+pub const BECKET_NO_PIDFD: u32 = 4;
+
+// ---- Readiness: interest, and becket_event.flags ----
+//
+// The first three can be asked for. Readiness is level-triggered: it is told in every turn in which it holds. ERROR
+// and HANGUP are told whatever was asked for, and with them the directions that were: a handler may simply read or
+// write and see.
+
+/// A read will not block: data, a connection to accept, or the end of the file.
+pub const BECKET_READABLE: u32 = 1;
+/// Out-of-band data, or another exceptional condition (POLLPRI).
+pub const BECKET_PRIORITY: u32 = 2;
+/// A write will not block; a connect has ended, well or not.
+pub const BECKET_WRITABLE: u32 = 4;
+/// An error is pending, or the fd is not open.
+pub const BECKET_ERROR: u32 = 8;
+/// Both directions are closed. Not on select.
+pub const BECKET_HANGUP: u32 = 16;
+/// The peer has shut down its writing side. With READABLE interest only, and where the system tells; not on select.
+pub const BECKET_PEER_CLOSED: u32 = 32;
+/// Nothing was delivered to this I/O source for its idle timeout. Never together with readiness.
+pub const BECKET_TIMEOUT: u32 = 64;
+/// The fixed deadline of this I/O source has passed. May come together with readiness.
+pub const BECKET_DEADLINE: u32 = 128;
+/// becket_trigger() or becket_wake() was called for this source.
+pub const BECKET_TRIGGERED: u32 = 256;
+
+const _: () = {
+    assert!(BECKET_READABLE == Ready::READABLE.bits() as u32);
+    assert!(BECKET_PRIORITY == Ready::PRIORITY.bits() as u32);
+    assert!(BECKET_WRITABLE == Ready::WRITABLE.bits() as u32);
+    assert!(BECKET_ERROR == Ready::ERROR.bits() as u32);
+    assert!(BECKET_HANGUP == Ready::HANGUP.bits() as u32);
+    assert!(BECKET_PEER_CLOSED == Ready::PEER_CLOSED.bits() as u32);
+    assert!(BECKET_TIMEOUT == Ready::TIMEOUT.bits() as u32);
+    assert!(BECKET_DEADLINE == Ready::DEADLINE.bits() as u32);
+    assert!(BECKET_TRIGGERED == Ready::TRIGGERED.bits() as u32);
+};
+
+// ---- Options, together with an interest ----
+
+/// The interest becomes 0 on delivery of readiness. For becket_io_add() and becket_io_modify().
+pub const BECKET_ONESHOT: u32 = 0x1000;
+/// The caller vouches that the fd is open and can be waited for: saves a system call. For becket_io_add() only.
+pub const BECKET_TRUSTED: u32 = 0x2000;
+
+// ---- Kinds: becket_event.kind, and masks for becket_next() ----
+
+/// An fd.
+pub const BECKET_KIND_IO: u32 = 1;
+/// A timer.
+pub const BECKET_KIND_TIMER: u32 = 2;
+/// A signal.
+pub const BECKET_KIND_SIGNAL: u32 = 4;
+/// The end of a child process.
+pub const BECKET_KIND_CHILD: u32 = 8;
+/// A source of nothing: woken from another thread, triggered, posted to.
+pub const BECKET_KIND_WAKE: u32 = 16;
+/// A posted value: only events are of this kind, it goes to a source of another.
+pub const BECKET_KIND_POST: u32 = 32;
+/// Once, after a turn's events.
+pub const BECKET_KIND_DEFERRED: u32 = 64;
+/// When nothing else was ready.
+pub const BECKET_KIND_IDLE: u32 = 128;
+/// Before the wait.
+pub const BECKET_KIND_BEFORE: u32 = 256;
+/// After the wait.
+pub const BECKET_KIND_AFTER: u32 = 512;
+/// All of them.
+pub const BECKET_KIND_ALL: u32 = 1023;
+
+const _: () = {
+    assert!(BECKET_KIND_IO == Kind::Io.mask().bits());
+    assert!(BECKET_KIND_TIMER == Kind::Timer.mask().bits());
+    assert!(BECKET_KIND_SIGNAL == Kind::Signal.mask().bits());
+    assert!(BECKET_KIND_CHILD == Kind::Child.mask().bits());
+    assert!(BECKET_KIND_WAKE == Kind::Wake.mask().bits());
+    assert!(BECKET_KIND_POST == Kind::Post.mask().bits());
+    assert!(BECKET_KIND_DEFERRED == Kind::Deferred.mask().bits());
+    assert!(BECKET_KIND_IDLE == Kind::Idle.mask().bits());
+    assert!(BECKET_KIND_BEFORE == Kind::Before.mask().bits());
+    assert!(BECKET_KIND_AFTER == Kind::After.mask().bits());
+    assert!(BECKET_KIND_ALL == Kinds::all().bits());
+};
+
+// ---- Sizes, in bytes: upper bounds that hold on every system ----
+
+/// A loop without sources and posts.
+pub const BECKET_LOOP_BYTES: u32 = 1024;
+/// One source in all: slot, queue, deadline, fd index, registration with the backend.
+pub const BECKET_SOURCE_BYTES: u32 = 80;
+/// One post.
+pub const BECKET_POST_BYTES: u32 = 24;
+/// One operation. This version has none.
+pub const BECKET_OPERATION_BYTES: u32 = 0;
+
+const _: () = {
+    assert!(BECKET_LOOP_BYTES as usize == layout::LOOP_BYTES);
+    assert!(BECKET_SOURCE_BYTES as usize == layout::SOURCE_BYTES);
+    assert!(BECKET_POST_BYTES as usize == layout::POST_BYTES);
+    assert!(BECKET_OPERATION_BYTES as usize == layout::OPERATION_BYTES);
+};

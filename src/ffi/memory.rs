@@ -1,0 +1,141 @@
+//! Memory: the descriptor, making and closing a loop in it.
+
+use super::constants::{
+    BECKET_BACKEND_AUTO, BECKET_BACKEND_POLL, BECKET_BACKEND_SELECT, BECKET_NO_PIDFD, BECKET_RETURN_EINTR,
+    BECKET_VIRTUAL_CLOCK,
+};
+use super::types::{becket_config, becket_loop};
+use super::{core, done, store};
+use crate::backend::BackendChoice;
+use crate::engine::Config;
+use crate::engine::core::Core;
+use crate::error::{Error, Result};
+use crate::storage::{Block, layout};
+use core::ffi::{c_int, c_void};
+use core::ptr::NonNull;
+
+// ---- Memory ----
+//
+// A loop lives in one block of memory and never asks for more:
+//
+//   1024 bytes + 80 a source + 24 a post
+//
+// BECKET_MEMORY declares a block of a size that is known when the program is compiled, and its descriptor. A program
+// that learns its capacities at run time fills a descriptor for memory of its own. The block need not be zeroed, and
+// only the pages that are used are touched, so a static one may be huge. It stays valid until becket_loop_close().
+
+/// Describes a block of memory, so that size and capacities cannot be mismatched.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct becket_memory {
+    /// sizeof(becket_memory).
+    pub size: usize,
+    /// The block, aligned to 8 bytes.
+    pub block: *mut c_void,
+    /// Bytes: at least becket_memory_size() of the three capacities.
+    pub block_size: usize,
+    /// The most sources at once, below 2^24.
+    pub sources: u32,
+    /// The most posted values on their way at once; with the sources below 2^24.
+    pub posts: u32,
+    /// 0 in this version.
+    pub operations: u32,
+}
+
+/// Bytes that a loop of these capacities needs: what BECKET_MEMORY_SIZE says, or 0 when there can be no such loop.
+/// Any thread. O(1).
+#[unsafe(no_mangle)]
+pub extern "C" fn becket_memory_size(sources: u32, posts: u32, operations: u32) -> usize {
+    layout::bytes(sources as usize, posts as usize, operations as usize).unwrap_or(0)
+}
+
+// ---- Making a loop ----
+//
+// Every function returns 0 or a positive count, or a negative errno value. Those that are named with a function come
+// besides these:
+//
+//   -EINVAL  NULL, or an argument that is out of its range or of the wrong kind
+//   -EBADF   the loop is closed
+//   -ESTALE  the handle names no source any more
+//   -ECHILD  the loop was made by another process, of which this one is a forked child
+//
+// After an error nothing has changed, and outputs are untouched.
+
+/// Makes a loop in a block of memory. config may be NULL: the default. The descriptor is not needed any more after
+/// this. In a forked child, making a loop anew in the memory of an inherited one closes the child's copies of its
+/// descriptors and leaves the parent's loop alone.
+///
+/// -ENOBUFS: the block is too small; -EINVAL: misaligned, or a bad descriptor or configuration; -EBUSY: a live loop is
+/// in it; -ENOTSUP: the backend, or operations, are not built in; -EMFILE, -ENFILE, -ENOMEM: the system has no
+/// descriptor for waking. Reads the fd index, else O(1).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_loop_init(
+    event_loop: *mut *mut becket_loop,
+    memory: *const becket_memory,
+    config: *const becket_config,
+) -> c_int {
+    // SAFETY: the caller gives valid pointers, or NULL, which is checked.
+    unsafe { store(event_loop, || init(memory, config)) }
+}
+
+/// # Safety
+/// Both are null or readable, and the block is the caller's, for as long as the loop lives.
+unsafe fn init(memory: *const becket_memory, config: *const becket_config) -> Result<*mut becket_loop> {
+    // SAFETY: by this function's contract. The size comes first, and tells whether the rest may be read.
+    let memory = unsafe { sized(memory, |it| it.size) }?.ok_or(Error::INVALID)?;
+    // SAFETY: likewise.
+    let config = match unsafe { sized(config, |it| it.size) }? {
+        Some(config) => convert(&config)?,
+        None => Config::DEFAULT,
+    };
+    let block = Block {
+        start: NonNull::new(memory.block.cast()).ok_or(Error::INVALID)?,
+        bytes: memory.block_size,
+        sources: memory.sources as usize,
+        posts: memory.posts as usize,
+        operations: memory.operations as usize,
+    };
+    // SAFETY: by this function's contract.
+    Ok(unsafe { Core::init(&block, &config, false) }?.as_ptr().cast())
+}
+
+/// A struct that begins with its own size. EINVAL: it is of another size than ours. `None`: there is none.
+///
+/// # Safety
+/// Null or readable.
+pub(super) unsafe fn sized<T: Copy>(at: *const T, size: impl Fn(&T) -> usize) -> Result<Option<T>> {
+    // SAFETY: by this function's contract.
+    match unsafe { at.as_ref() } {
+        Some(it) if size(it) != size_of::<T>() => Err(Error::INVALID),
+        it => Ok(it.copied()),
+    }
+}
+
+fn convert(config: &becket_config) -> Result<Config> {
+    let backend = match config.backend {
+        BECKET_BACKEND_AUTO => BackendChoice::Auto,
+        BECKET_BACKEND_SELECT => BackendChoice::Select,
+        BECKET_BACKEND_POLL => BackendChoice::Poll,
+        _ => return Err(Error::INVALID),
+    };
+    let known = BECKET_VIRTUAL_CLOCK | BECKET_RETURN_EINTR | BECKET_NO_PIDFD;
+    if config.flags & !known != 0 {
+        return Err(Error::INVALID);
+    }
+    Ok(Config {
+        backend,
+        budget: config.budget,
+        virtual_clock: config.flags & BECKET_VIRTUAL_CLOCK != 0,
+        return_interrupted: config.flags & BECKET_RETURN_EINTR != 0,
+        without_pidfd: config.flags & BECKET_NO_PIDFD != 0,
+    })
+}
+
+/// Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, and none of
+/// the program's. Then the memory is the caller's again. In a forked child it gives up the child's copies alone.
+/// -EBUSY: called in a handler. O(sources).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_loop_close(event_loop: *mut becket_loop) -> c_int {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    done(unsafe { core(event_loop) }.and_then(crate::engine::core::Core::close))
+}

@@ -1,0 +1,218 @@
+//! Running a loop.
+
+use super::memory::sized;
+use super::types::{becket_event, becket_loop, becket_statistics, becket_watch};
+use super::{answer, call, call_target, core, done, event_for_c, kinds, look, timeout, with};
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::time::Duration;
+use core::ffi::{c_char, c_int};
+use core::ptr;
+
+// ---- Running ----
+
+/// Turns until becket_stop() (returns 1), or until nothing is left that keeps the loop alive (returns 0): an I/O
+/// source with an interest or a timeout, an armed timer, a signal, a child, a wake, a hook that is idle and on, each
+/// unless becket_set_keepalive() says otherwise, or an event on its way.
+///
+/// -EBUSY: called in a handler; -EPERM: the loop is another thread's; -EINTR: with BECKET_RETURN_EINTR.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_run(event_loop: *mut becket_loop) -> c_int {
+    // SAFETY: the caller gives a loop, or NULL, which is checked; its handlers came in through this ABI.
+    let stopped = unsafe { core(event_loop) }.and_then(|core| core.run(&mut |taken| unsafe { call(event_loop, taken) }));
+    answer(stopped)
+}
+
+/// Makes becket_run() return after the handler that runs now; what is queued stays queued. Without a run it is kept
+/// for the next one, and ends the next wait. Any thread, signal handlers. O(1), a system call only while the loop
+/// sleeps.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_stop(event_loop: *mut becket_loop) -> c_int {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    done(unsafe { core(event_loop) }.and_then(|core| core.shared.stop()))
+}
+
+/// One turn: waits for at most timeout_ns (BECKET_FOREVER: without end) and calls the handlers of what happened; how
+/// many events it had. Legal in a handler. -EPERM, -EINTR: as becket_run().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_turn(event_loop: *mut becket_loop, timeout_ns: i64) -> c_int {
+    answer(timeout(timeout_ns).and_then(|timeout| {
+        // SAFETY: the caller gives a loop, or NULL, which is checked; its handlers came in through this ABI.
+        unsafe { core(event_loop) }?.turn(timeout, &mut |taken| unsafe { call(event_loop, taken) })
+    }))
+}
+
+// ---- The pull form ----
+//
+// The program takes the events itself, and keeps control:
+//
+//   becket_poll(loop, BECKET_FOREVER);
+//   while (becket_next(loop, BECKET_KIND_ALL, &event) > 0) becket_dispatch(loop, &event);
+//
+// Legal in a handler as well: it drains the same queue. becket_poll() is three phases in one, for programs that sleep
+// elsewhere, or that release a lock around becket_wait():
+//
+//   while (becket_prepare(loop, timeout_ns) > 0) … take the before-wait events with becket_next() …
+//   becket_wait(loop);
+//   becket_collect(loop);
+//
+// A foreign loop calls becket_prepare(), sleeps for at most becket_timeout() on what becket_watches() names, then
+// becket_prepare(loop, 0), becket_wait() and becket_collect(). What changes the loop between becket_prepare() and
+// becket_collect(), in another thread or this one, ends the sleep.
+
+/// Waits for at most timeout_ns and queues what happened; how many events are queued. Before-wait events come back
+/// early, before the wait. -EPERM, -EINTR: as becket_run().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_poll(event_loop: *mut becket_loop, timeout_ns: i64) -> c_int {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    answer(timeout(timeout_ns).and_then(|timeout| unsafe { core(event_loop) }?.poll(timeout)))
+}
+
+/// Takes out the next event of the kinds in a mask: 1, and the event; 0 when there is none, or when this turn's budget
+/// is used up. Deferred events come when no other that was asked for is left; idle ones when this turn had nothing
+/// else. O(1) for BECKET_KIND_ALL; O(events before it) when a mask selects.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_next(event_loop: *mut becket_loop, kind_mask: u32, event: *mut becket_event) -> c_int {
+    if event.is_null() {
+        return -Error::INVALID.errno();
+    }
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    let next = kinds(kind_mask).and_then(|kinds| unsafe { core(event_loop) }?.next(kinds));
+    answer(next.map(|taken| match taken {
+        Some(taken) => {
+            // SAFETY: valid to write to, and not NULL.
+            unsafe { event.write(event_for_c(&taken.event, taken.target)) };
+            1
+        }
+        None => 0,
+    }))
+}
+
+/// Calls the handler that an event's source has now. -ESTALE: the source was removed since; nothing is called.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_dispatch(event_loop: *mut becket_loop, event: *const becket_event) -> c_int {
+    // SAFETY: valid to read, or NULL.
+    let Some(event) = (unsafe { event.as_ref() }) else { return -Error::INVALID.errno() };
+    // SAFETY: the caller gives a loop, or NULL, which is checked; its handlers came in through this ABI.
+    let target = unsafe { with(event_loop, |engine| engine.target(Handle::from_raw(event.handle))) };
+    done(target.and_then(|target| {
+        // SAFETY: as above.
+        unsafe { core(event_loop)?.handling(|| call_target(event_loop, event, target)) }
+    }))
+}
+
+/// Phase 1. How many before-wait events were queued: take them, and call this again; 0: the wait is prepared.
+/// O(sources) on select and poll.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_prepare(event_loop: *mut becket_loop, timeout_ns: i64) -> c_int {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    answer(timeout(timeout_ns).and_then(|timeout| unsafe { core(event_loop) }?.prepare(timeout, true)))
+}
+
+/// How long the wait that was prepared will be at most, in ns; BECKET_FOREVER: without end. O(1).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_timeout(event_loop: *const becket_loop) -> i64 {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    match unsafe { core(event_loop) }.and_then(crate::engine::core::Core::timeout) {
+        Ok(Duration::FOREVER) => super::constants::BECKET_FOREVER,
+        Ok(timeout) => i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX),
+        Err(error) => -i64::from(error.errno()),
+    }
+}
+
+/// Phase 2, the only call that blocks. Other threads may change the loop meanwhile, one at a time, under the program's
+/// own lock. -EPERM: the loop is another thread's; -EINTR: with BECKET_RETURN_EINTR, and becket_collect() is due all
+/// the same.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_wait(event_loop: *mut becket_loop) -> c_int {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    done(unsafe { core(event_loop) }.and_then(crate::engine::core::Core::wait))
+}
+
+/// Phase 3: queues what happened; how many events are queued. O(what happened), and O(sources) on select and poll.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_collect(event_loop: *mut becket_loop) -> c_int {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    answer(unsafe { core(event_loop) }.and_then(crate::engine::core::Core::collect))
+}
+
+/// An fd that is readable when the backend has something to tell. -ENOTSUP: select and poll have none; see
+/// becket_watches().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_fd(event_loop: *const becket_loop) -> c_int {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    done(unsafe { look(event_loop, |_| Err(Error::UNSUPPORTED)) })
+}
+
+/// What a foreign loop has to watch while it sleeps: how many fds that are, the first count of them written.
+/// watches may be NULL when count is 0. O(sources).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_watches(
+    event_loop: *const becket_loop,
+    watches: *mut becket_watch,
+    count: usize,
+) -> c_int {
+    if watches.is_null() && count > 0 {
+        return -Error::INVALID.errno();
+    }
+    let all = |engine: &crate::engine::Engine| {
+        let mut total = 0;
+        engine.each_watch(|fd, interest| {
+            if total < count {
+                // SAFETY: the caller's array has `count` places.
+                unsafe { watches.add(total).write(becket_watch { fd, interest: interest.bits().into() }) };
+            }
+            total += 1;
+        });
+        Ok(total as u32)
+    };
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    answer(unsafe { look(event_loop, all) })
+}
+
+// ---- Asking the loop ----
+
+/// The time of this turn in ns, of CLOCK_MONOTONIC; 0 after an error. O(1), no clock reading.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_now(event_loop: *const becket_loop) -> u64 {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    unsafe { look(event_loop, |engine| Ok(engine.now().as_nanos())) }.unwrap_or(0)
+}
+
+/// Moves virtual time on. -ENOTSUP: the loop's time is real. O(1).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_clock_advance(event_loop: *mut becket_loop, span_ns: u64) -> c_int {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    done(unsafe { with(event_loop, |engine| engine.advance(Duration::from_nanos(span_ns))) })
+}
+
+/// The name of the backend, such as "poll"; NULL after an error. Static.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_backend_name(event_loop: *const becket_loop) -> *const c_char {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    unsafe { look(event_loop, |engine| Ok(engine.backend_name().as_ptr())) }.unwrap_or(ptr::null())
+}
+
+/// Why it is this backend, "" where it was asked for by name; NULL after an error. Static.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_backend_note(event_loop: *const becket_loop) -> *const c_char {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    unsafe { look(event_loop, |engine| Ok(engine.backend_note().as_ptr())) }.unwrap_or(ptr::null())
+}
+
+/// What the loop has counted. statistics->size is set by the caller. O(1), one clock reading.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_loop_statistics(
+    event_loop: *const becket_loop,
+    statistics: *mut becket_statistics,
+) -> c_int {
+    // SAFETY: valid for reading and writing, or NULL; the size in it is checked first.
+    match unsafe { sized(statistics, |it| it.size) } {
+        Ok(Some(_)) => {}
+        _ => return -Error::INVALID.errno(),
+    }
+    // SAFETY: as above, and the caller gives a loop, or NULL, which is checked.
+    unsafe {
+        super::store(statistics, || look(event_loop, |engine| Ok(becket_statistics::new(&engine.statistics()))))
+    }
+}

@@ -1,0 +1,151 @@
+//! The types of the C ABI.
+
+use crate::engine::Statistics;
+use crate::engine::core::Core;
+use crate::handle::Kind;
+use core::ffi::c_void;
+
+// ---- The loop, its sources, its events ----
+//
+// A source is one entry of the loop's static table: what is waited for, and whose handler it is. A handle is a
+// source's name; it goes stale when the source is removed, and no later source ever has it.
+//
+// Threads: a loop belongs to one thread, the one that first waits; it may be built in another. The functions below
+// are called by that thread, or by one that holds the program's lock while the owner waits. becket_wake() and
+// becket_stop() alone may be called by any thread and in signal handlers, at any time.
+
+/// An event loop. It lives in the block of memory that becket_loop_init() was given.
+pub struct becket_loop(#[allow(dead_code)] Core);
+
+/// Names a source; 0 names nothing.
+pub type becket_handle = u64;
+
+/// What happened to one source.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct becket_event {
+    /// The source.
+    pub handle: becket_handle,
+    /// Timer: periods that have gone by, 1 or more. Signal: how often it came. Child: its status, as waitpid(2)
+    /// gives it, or -ECHILD when somebody else has reaped it. Post: the value. Else 0.
+    pub value: i64,
+    /// What was given with the handler.
+    pub user: *mut c_void,
+    /// BECKET_KIND_…: the source's, or BECKET_KIND_POST.
+    pub kind: u32,
+    /// Readiness of an I/O source; BECKET_TRIGGERED on any.
+    pub flags: u32,
+    /// I/O: the fd. Signal: its number. Child: the process. Else -1.
+    pub fd: i32,
+    /// The level of the source.
+    pub level: u32,
+}
+
+/// The program's function for a source. It runs to completion and should not block. It may do everything: remove any
+/// source, its own too, and free its memory; add others; stop the loop; poll or turn the loop again. Only
+/// becket_run() and becket_loop_close() are -EBUSY in it. The event is valid until it returns.
+pub type becket_handler =
+    Option<unsafe extern "C" fn(event_loop: *mut becket_loop, event: *const becket_event, user: *mut c_void)>;
+
+/// How a loop is to be. Zeros mean the default.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct becket_config {
+    /// sizeof(becket_config).
+    pub size: usize,
+    /// BECKET_BACKEND_…
+    pub backend: u32,
+    /// BECKET_VIRTUAL_CLOCK, …
+    pub flags: u32,
+    /// The most events of one turn, deferred and idle ones not counted. 0: 1024.
+    pub budget: u32,
+}
+
+/// An fd that a foreign loop has to watch for becket, and what for.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct becket_watch {
+    /// The fd.
+    pub fd: i32,
+    /// BECKET_READABLE, BECKET_WRITABLE, BECKET_PRIORITY.
+    pub interest: u32,
+}
+
+/// What a loop has counted since it was made, and what it holds now.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct becket_statistics {
+    /// sizeof(becket_statistics), set by the caller.
+    pub size: usize,
+    /// Collections made.
+    pub turns: u64,
+    /// I/O events delivered; below it those of the other kinds.
+    pub events_io: u64,
+    /// Timers.
+    pub events_timer: u64,
+    /// Signals.
+    pub events_signal: u64,
+    /// Children.
+    pub events_child: u64,
+    /// Wakes.
+    pub events_wake: u64,
+    /// Posts.
+    pub events_post: u64,
+    /// Deferred.
+    pub events_deferred: u64,
+    /// Idle.
+    pub events_idle: u64,
+    /// Before the wait.
+    pub events_before: u64,
+    /// After the wait.
+    pub events_after: u64,
+    /// Nanoseconds spent in the wait.
+    pub waiting_ns: u64,
+    /// Nanoseconds spent outside of it.
+    pub working_ns: u64,
+    /// Posts that were refused because all places were taken.
+    pub posts_refused: u64,
+    /// Events that were queued and then concerned nobody: a direction modified away, a source removed under a post.
+    pub stale_dropped: u64,
+    /// Events queued now.
+    pub queued: u32,
+    /// The most that were ever queued at once.
+    pub queued_max: u32,
+    /// Sources in use.
+    pub sources: u32,
+    /// Room for sources.
+    pub sources_max: u32,
+    /// Posts on their way.
+    pub posts: u32,
+    /// Room for posts.
+    pub posts_max: u32,
+}
+
+impl becket_statistics {
+    pub(super) fn new(from: &Statistics) -> becket_statistics {
+        becket_statistics {
+            size: size_of::<becket_statistics>(),
+            turns: from.turns,
+            events_io: from.events_of(Kind::Io),
+            events_timer: from.events_of(Kind::Timer),
+            events_signal: from.events_of(Kind::Signal),
+            events_child: from.events_of(Kind::Child),
+            events_wake: from.events_of(Kind::Wake),
+            events_post: from.events_of(Kind::Post),
+            events_deferred: from.events_of(Kind::Deferred),
+            events_idle: from.events_of(Kind::Idle),
+            events_before: from.events_of(Kind::Before),
+            events_after: from.events_of(Kind::After),
+            waiting_ns: from.waiting_ns,
+            working_ns: from.working_ns,
+            posts_refused: from.posts_refused,
+            stale_dropped: from.stale_dropped,
+            queued: from.queued,
+            queued_max: from.queued_max,
+            sources: from.sources,
+            sources_max: from.sources_max,
+            posts: from.posts,
+            posts_max: from.posts_max,
+        }
+    }
+}

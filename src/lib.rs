@@ -1,0 +1,55 @@
+//! becket: an event loop that never allocates.
+//!
+//! One thread runs one loop; handlers run to completion and never block. Everything a loop does, it does inside one
+//! block of memory whose size is known when the program is compiled: a static table of *sources* (what is waited
+//! for, and whose handler it is), a queue of *events* that has a place for every source, and room for posted values.
+//!
+//! From the outside in:
+//! - [`Loop`] is the loop with typed handlers: `fn(&mut App, &Loop<App>, Event)`. It also has the pull form
+//!   ([`Loop::poll`], [`Loop::next`]) for programs that keep control themselves.
+//! - the C ABI (feature `capi`, header `include/becket.h`) is the same loop for C.
+//! - below both, an engine that never calls user code goes through four phases: prepare, wait, collect, next.
+//! - below that, a backend says what is ready: select or poll.
+//!
+//! ```
+//! use becket::{Config, Duration, Event, Loop, Storage};
+//!
+//! struct App { ticks: u32 }
+//!
+//! fn on_tick(app: &mut App, event_loop: &Loop<App>, event: Event) {
+//!     app.ticks += 1;
+//!     if app.ticks == 3 {
+//!         event_loop.remove(event.source).expect("the timer is alive");
+//!     }
+//! }
+//!
+//! let mut storage = Storage::<8, 0>::new();
+//! let event_loop = Loop::new(&mut storage, &Config::default())?;
+//! event_loop.add_timer(Duration::from_millis(1), Duration::from_millis(1), on_tick, 0)?;
+//! let mut app = App { ticks: 0 };
+//! event_loop.run(&mut app)?; // returns when nothing is left to wait for
+//! assert_eq!(app.ticks, 3);
+//! # Ok::<(), becket::Error>(())
+//! ```
+#![no_std]
+#![deny(unsafe_code)]
+
+mod backend;
+mod engine;
+mod error;
+#[cfg(feature = "capi")]
+pub mod ffi;
+mod front;
+mod handle;
+mod process;
+mod storage;
+mod sys;
+mod time;
+
+pub use backend::{BackendChoice, Ready};
+pub use engine::{Config, Event, Statistics};
+pub use error::{Error, Result};
+pub use front::{IoOptions, Loop, Outcome, Stopper, Waker};
+pub use handle::{Handle, Kind, Kinds};
+pub use storage::Storage;
+pub use time::{Duration, Instant};

@@ -1,0 +1,148 @@
+//! What other threads and signal handlers may touch of a loop: a region of its own, atomics only, never under `&mut`.
+//!
+//! The loop sleeps only after it has said so (`ASLEEP`) and has looked for wakes, signals and a stop once more; who
+//! brings one looks whether the loop sleeps after it has put it down. Both orders are sequentially consistent, so one
+//! of the two sees the other (Dekker). The first to find the loop asleep writes to its descriptor; all others make
+//! no system call, nor does anybody while the loop is awake.
+
+use crate::error::{Error, Result};
+use crate::handle::Handle;
+use crate::storage::names::{Names, Woken};
+use crate::sys;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+const AWAKE: u32 = 0;
+const ASLEEP: u32 = 1;
+const NOTIFIED: u32 = 2;
+
+pub(crate) struct Shared {
+    pub(crate) names: Names,
+    /// Signals that came, one bit each, signal 1 the lowest.
+    pub(crate) signals: AtomicU64,
+    state: AtomicU32,
+    stop: AtomicBool,
+    closed: AtomicBool,
+    /// How many are between the look at `closed` and the end of their write.
+    notifying: AtomicU32,
+    /// The end of the notifier that is written to.
+    written: AtomicI32,
+    /// The process that made the loop.
+    process: AtomicI32,
+}
+
+impl Shared {
+    pub(crate) fn new(names: Names, written: i32) -> Shared {
+        Shared {
+            names,
+            signals: AtomicU64::new(0),
+            state: AtomicU32::new(AWAKE),
+            stop: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            notifying: AtomicU32::new(0),
+            written: AtomicI32::new(written),
+            process: AtomicI32::new(sys::process::mark()),
+        }
+    }
+
+    /// Whether this is the process that made the loop: one load, no system call. Async-signal-safe.
+    #[inline]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.process.load(Ordering::Relaxed) == sys::process::current()
+    }
+
+    /// Wakes the loop if it sleeps. Any thread, async-signal-safe, lock-free.
+    pub(crate) fn notify(&self) {
+        if self.state.load(Ordering::SeqCst) != ASLEEP {
+            return;
+        }
+        self.notifying.fetch_add(1, Ordering::SeqCst);
+        if !self.closed.load(Ordering::SeqCst)
+            && self.state.compare_exchange(ASLEEP, NOTIFIED, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        {
+            sys::fd::notify(self.written.load(Ordering::Relaxed));
+        }
+        self.notifying.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Delivers a wake to a source. Any thread, async-signal-safe, lock-free.
+    pub(crate) fn wake(&self, handle: Handle) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::BAD_FD);
+        }
+        if !self.is_ours() {
+            return Err(Error::NOT_OURS);
+        }
+        match self.names.wake(handle) {
+            Woken::Stale => return Err(Error::STALE),
+            Woken::Already => {}
+            Woken::First => self.notify(),
+        }
+        Ok(())
+    }
+
+    /// Asks `run` to return. Any thread, async-signal-safe; kept until a `run` takes it.
+    pub(crate) fn stop(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::BAD_FD);
+        }
+        if !self.is_ours() {
+            return Err(Error::NOT_OURS);
+        }
+        self.stop.store(true, Ordering::SeqCst);
+        self.notify();
+        Ok(())
+    }
+}
+
+/// The loop's own side.
+impl Shared {
+    /// From now on a change has to wake the loop. Whether there is something to collect already.
+    pub(crate) fn fall_asleep(&self) -> bool {
+        self.state.store(ASLEEP, Ordering::SeqCst);
+        self.pending()
+    }
+
+    pub(crate) fn wake_up(&self) {
+        self.state.store(AWAKE, Ordering::SeqCst);
+    }
+
+    /// Whether a wait is under way, or prepared.
+    #[inline]
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != AWAKE
+    }
+
+    /// Whether a wake, a signal or a stop came that the loop has not seen.
+    pub(crate) fn pending(&self) -> bool {
+        self.names.any_woken() || self.signals.load(Ordering::SeqCst) != 0 || self.stop.load(Ordering::SeqCst)
+    }
+
+    /// The signals that came since the last call.
+    pub(crate) fn take_signals(&self) -> u64 {
+        // Looking first saves a locked instruction in every turn that has none.
+        if self.signals.load(Ordering::Relaxed) == 0 { 0 } else { self.signals.swap(0, Ordering::AcqRel) }
+    }
+
+    #[inline]
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether a stop was asked for since the last call.
+    pub(crate) fn take_stop(&self) -> bool {
+        self.is_stopping() && self.stop.swap(false, Ordering::AcqRel)
+    }
+
+    /// No notification after this: the descriptor may be closed. Waits for those that are in the middle of one; a
+    /// signal handler of this thread cannot be, so that ends.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        while self.notifying.load(Ordering::SeqCst) != 0 {
+            sys::yield_now();
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}

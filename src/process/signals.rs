@@ -1,0 +1,146 @@
+//! Signals as events: a table for the whole process, since dispositions are the process's.
+//!
+//! A handler in signal context does four things, all async-signal-safe: it counts, sets a bit in the loop's shared
+//! region, and wakes the loop if that sleeps; and it does nothing in a forked child, whose loop is its parent's.
+//! Everything else happens in `collect`. One loop per signal: a second is EBUSY. The disposition that was there
+//! before is put back when the last use ends.
+#![allow(unsafe_code)]
+
+use super::shared::Shared;
+use crate::error::{Error, Result};
+use crate::sys;
+use crate::sys::signal::{Disposition, LIMIT};
+use core::cell::UnsafeCell;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+struct Entry {
+    /// The loop that receives this signal.
+    owner: AtomicPtr<Shared>,
+    /// How often the signal came and was not delivered.
+    count: AtomicU32,
+    /// The source's slot plus one; 0: the loop uses the signal for itself.
+    source: AtomicU32,
+    /// How many uses: at most the source's, and the loop's own of SIGCHLD.
+    uses: AtomicU32,
+    old: UnsafeCell<Disposition>,
+}
+
+// SAFETY: `old` is written and read only between taking and giving up `owner`, by the thread that does so.
+unsafe impl Sync for Entry {}
+
+static TABLE: [Entry; LIMIT] = [const {
+    Entry {
+        owner: AtomicPtr::new(ptr::null_mut()),
+        count: AtomicU32::new(0),
+        source: AtomicU32::new(0),
+        uses: AtomicU32::new(0),
+        old: UnsafeCell::new(Disposition::new()),
+    }
+}; LIMIT];
+
+/// Handlers that run now, in any thread: a loop's memory is given up only when there is none.
+static RUNNING: AtomicU32 = AtomicU32::new(0);
+
+/// In signal context.
+extern "C" fn on_signal(signal: i32) {
+    RUNNING.fetch_add(1, Ordering::SeqCst);
+    if let Some(entry) = TABLE.get(signal as usize) {
+        let owner = entry.owner.load(Ordering::SeqCst);
+        // SAFETY: an owner's memory stays valid until `release`, which takes it out of the table first and then waits
+        // for the handlers that may have seen it.
+        if let Some(owner) = unsafe { owner.as_ref() }
+            && owner.is_ours()
+        {
+            entry.count.fetch_add(1, Ordering::Relaxed);
+            owner.signals.fetch_or(1 << (signal - 1), Ordering::SeqCst);
+            owner.notify();
+        }
+    }
+    RUNNING.fetch_sub(1, Ordering::SeqCst);
+}
+
+fn entry(signal: i32) -> Result<&'static Entry> {
+    // 64 signals, one bit each.
+    if signal < 1 || signal as usize >= LIMIT { Err(Error::INVALID) } else { Ok(&TABLE[signal as usize]) }
+}
+
+/// Lets a loop receive a signal, for a source (its slot plus one) or (0) for itself.
+///
+/// EINVAL: no such signal, or one that cannot be caught; EBUSY: another loop has it; EEXIST: this loop has a source
+/// for it. O(1), one system call.
+pub(crate) fn acquire(signal: i32, shared: &Shared, source: u32) -> Result<()> {
+    let entry = entry(signal)?;
+    let this = ptr::from_ref(shared).cast_mut();
+    match entry.owner.compare_exchange(ptr::null_mut(), this, Ordering::SeqCst, Ordering::SeqCst) {
+        Ok(_) => {
+            entry.count.store(0, Ordering::Relaxed);
+            // SAFETY: this thread has just taken the entry.
+            if let Err(error) = sys::signal::install(signal, on_signal, unsafe { &mut *entry.old.get() }) {
+                entry.owner.store(ptr::null_mut(), Ordering::SeqCst);
+                return Err(error);
+            }
+        }
+        Err(owner) if owner != this => return Err(Error::BUSY),
+        Err(_) if source != 0 && entry.source.load(Ordering::Relaxed) != 0 => return Err(Error::EXISTS),
+        Err(_) => {}
+    }
+    if source != 0 {
+        entry.source.store(source, Ordering::Relaxed);
+        entry.count.store(0, Ordering::Relaxed);
+    }
+    entry.uses.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Ends one use that [`acquire`] began. The last one puts the old disposition back.
+pub(crate) fn release(signal: i32, shared: &Shared, source: bool) {
+    let Ok(entry) = entry(signal) else { return };
+    if !ptr::eq(entry.owner.load(Ordering::SeqCst), shared) {
+        return;
+    }
+    if source {
+        entry.source.store(0, Ordering::Relaxed);
+    }
+    if entry.uses.fetch_sub(1, Ordering::Relaxed) == 1 {
+        give_up(signal, entry);
+    }
+}
+
+/// Ends all uses of one loop, in the process that made it or in a forked child.
+pub(crate) fn release_all(shared: &Shared) {
+    for (signal, entry) in TABLE.iter().enumerate() {
+        if ptr::eq(entry.owner.load(Ordering::SeqCst), shared) {
+            entry.source.store(0, Ordering::Relaxed);
+            entry.uses.store(0, Ordering::Relaxed);
+            give_up(signal as i32, entry);
+        }
+    }
+}
+
+fn give_up(signal: i32, entry: &Entry) {
+    // SAFETY: the entry is this loop's until `owner` is cleared.
+    sys::signal::restore(signal, unsafe { &*entry.old.get() });
+    let owner = entry.owner.swap(ptr::null_mut(), Ordering::SeqCst);
+    // SAFETY: the loop that gives the signal up is alive.
+    let forked = unsafe { owner.as_ref() }.is_some_and(|owner| !owner.is_ours());
+    // A handler of this thread has ended before this code went on; those of other threads end by themselves. In a
+    // forked child there are none, and the counter may be what it was in the parent's other threads.
+    while !forked && RUNNING.load(Ordering::SeqCst) != 0 {
+        sys::yield_now();
+    }
+}
+
+/// The slot of the source for a signal, if this loop has one.
+pub(crate) fn source_of(signal: i32, shared: &Shared) -> Option<u32> {
+    let entry = entry(signal).ok()?;
+    if !ptr::eq(entry.owner.load(Ordering::Relaxed), shared) {
+        return None;
+    }
+    entry.source.load(Ordering::Relaxed).checked_sub(1)
+}
+
+/// How often the signal came since the last call.
+pub(crate) fn take_count(signal: i32) -> u32 {
+    entry(signal).map_or(0, |entry| entry.count.swap(0, Ordering::Relaxed))
+}

@@ -1,0 +1,138 @@
+//! Deadlines: a 4-ary heap in a fixed array, one place a source.
+//!
+//! The deadline is beside the index, so that sifting reads the heap alone; only equal deadlines look at the sources,
+//! for arming order. O(log n) to arm, move and cancel, O(1) to look at the first.
+//! Sources: Williams, "Heapsort" (1964); LaMarca and Ladner, "The Influence of Caches on the Performance of Heaps".
+
+use super::region::Region;
+use super::slot::{NIL, Slot};
+use crate::time::Instant;
+
+/// Twelve bytes: the deadline in two halves, so that no padding follows the index.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Entry {
+    high: u32,
+    low: u32,
+    index: u32,
+}
+
+impl Entry {
+    fn new(deadline: Instant, index: u32) -> Entry {
+        let nanos = deadline.as_nanos();
+        Entry { high: (nanos >> 32) as u32, low: nanos as u32, index }
+    }
+
+    #[inline]
+    fn nanos(self) -> u64 {
+        u64::from(self.high) << 32 | u64::from(self.low)
+    }
+}
+
+pub(crate) struct Deadlines {
+    entries: Region<Entry>,
+    count: usize,
+}
+
+const CHILDREN: usize = 4;
+
+impl Deadlines {
+    pub(crate) fn new(entries: Region<Entry>) -> Deadlines {
+        Deadlines { entries, count: 0 }
+    }
+
+    /// The first deadline and its source. O(1).
+    #[inline]
+    pub(crate) fn first(&self) -> Option<(Instant, u32)> {
+        (self.count > 0).then(|| {
+            let entry = self.entries[0];
+            (Instant::from_nanos(entry.nanos()), entry.index)
+        })
+    }
+
+    /// The deadline that stands in the heap for this source. O(1).
+    pub(crate) fn get(&self, slots: &[Slot], index: u32) -> Instant {
+        match slots[index as usize].heap_place() {
+            NIL => Instant::NEVER,
+            place => Instant::from_nanos(self.entries[place as usize].nanos()),
+        }
+    }
+
+    /// Sets, moves or (NEVER) cancels the deadline of a source. O(log n).
+    pub(crate) fn set(&mut self, slots: &mut [Slot], index: u32, deadline: Instant) {
+        let place = slots[index as usize].heap_place();
+        if deadline == Instant::NEVER {
+            if place != NIL {
+                self.remove(slots, place as usize);
+            }
+            return;
+        }
+        let place = if place == NIL {
+            self.count += 1;
+            self.count - 1
+        } else {
+            place as usize
+        };
+        self.entries[place] = Entry::new(deadline, index);
+        self.settle(slots, place);
+    }
+
+    fn remove(&mut self, slots: &mut [Slot], place: usize) {
+        slots[self.entries[place].index as usize].set_heap_place(NIL);
+        self.count -= 1;
+        if place < self.count {
+            self.entries[place] = self.entries[self.count];
+            self.settle(slots, place);
+        }
+    }
+
+    /// Whether `a` goes before `b`. Arming order is a counter that wraps, so it compares by difference.
+    #[inline]
+    fn before(slots: &[Slot], a: Entry, b: Entry) -> bool {
+        if a.nanos() != b.nanos() {
+            return a.nanos() < b.nanos();
+        }
+        let order = |entry: Entry| slots[entry.index as usize].arming_order();
+        match (order(a), order(b)) {
+            (Some(a), Some(b)) => (a.wrapping_sub(b) as i32) < 0,
+            (a, b) => a.is_some() && b.is_none(),
+        }
+    }
+
+    /// Moves the entry at `place` up or down to where it belongs.
+    fn settle(&mut self, slots: &mut [Slot], mut place: usize) {
+        let entry = self.entries[place];
+        while place > 0 {
+            let parent = (place - 1) / CHILDREN;
+            if !Self::before(slots, entry, self.entries[parent]) {
+                break;
+            }
+            self.put(slots, place, self.entries[parent]);
+            place = parent;
+        }
+        loop {
+            let first = place * CHILDREN + 1;
+            if first >= self.count {
+                break;
+            }
+            let mut least = first;
+            for child in first + 1..self.count.min(first + CHILDREN) {
+                if Self::before(slots, self.entries[child], self.entries[least]) {
+                    least = child;
+                }
+            }
+            if !Self::before(slots, self.entries[least], entry) {
+                break;
+            }
+            self.put(slots, place, self.entries[least]);
+            place = least;
+        }
+        self.put(slots, place, entry);
+    }
+
+    #[inline]
+    fn put(&mut self, slots: &mut [Slot], place: usize, entry: Entry) {
+        self.entries[place] = entry;
+        slots[entry.index as usize].set_heap_place(place as u32);
+    }
+}

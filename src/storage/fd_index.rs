@@ -1,0 +1,90 @@
+//! From an fd to its source: a hash table with linear probing, four bytes a source.
+//!
+//! Entries are 24-bit slot numbers; there are 4 for every 3 sources, so the table is never more than three quarters
+//! full, and fds, which are small and dense, hardly ever collide. O(1) expected to find, insert and remove; removal
+//! shifts back what follows, so there are no tombstones. Source: Knuth, TAOCP 3, 6.4, algorithm R.
+
+use super::region::Region;
+
+/// A slot number plus one, little-endian; zero is an empty place.
+pub(crate) type Entry = [u8; 3];
+
+pub(crate) struct FdIndex {
+    entries: Region<Entry>,
+}
+
+impl FdIndex {
+    /// Entries for `sources` sources: what fits in four bytes each.
+    pub(crate) const fn entries(sources: usize) -> usize {
+        sources * 4 / 3
+    }
+
+    pub(crate) fn new(mut entries: Region<Entry>) -> FdIndex {
+        // Only what is not zero is written: memory that was never touched stays that way.
+        for entry in entries.iter_mut().filter(|entry| **entry != [0; 3]) {
+            *entry = [0; 3];
+        }
+        FdIndex { entries }
+    }
+
+    fn home(&self, fd: i32) -> usize {
+        fd as u32 as usize % self.entries.len()
+    }
+
+    fn after(&self, place: usize) -> usize {
+        if place + 1 == self.entries.len() { 0 } else { place + 1 }
+    }
+
+    fn at(&self, place: usize) -> Option<u32> {
+        let [a, b, c] = self.entries[place];
+        u32::from_le_bytes([a, b, c, 0]).checked_sub(1)
+    }
+
+    /// The place of the fd, or else the empty one where it would go; `None` when there is neither.
+    fn probe(&self, fd: i32, fd_of: impl Fn(u32) -> i32) -> Option<(usize, Option<u32>)> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        let mut place = self.home(fd);
+        for _ in 0..self.entries.len() {
+            match self.at(place) {
+                Some(index) if fd_of(index) != fd => place = self.after(place),
+                found => return Some((place, found)),
+            }
+        }
+        None
+    }
+
+    /// The source of an fd. `fd_of` tells the fd of a source in the table.
+    pub(crate) fn find(&self, fd: i32, fd_of: impl Fn(u32) -> i32) -> Option<u32> {
+        self.probe(fd, fd_of)?.1
+    }
+
+    /// Enters an fd that is not there. There is room for one of every source.
+    pub(crate) fn insert(&mut self, fd: i32, index: u32, fd_of: impl Fn(u32) -> i32) {
+        if let Some((place, None)) = self.probe(fd, fd_of) {
+            let [a, b, c, _] = (index + 1).to_le_bytes();
+            self.entries[place] = [a, b, c];
+        } else {
+            debug_assert!(false, "the fd is there already, or the index is full");
+        }
+    }
+
+    /// Forgets an fd.
+    pub(crate) fn remove(&mut self, fd: i32, fd_of: impl Fn(u32) -> i32) {
+        let Some((mut hole, Some(_))) = self.probe(fd, &fd_of) else { return };
+        self.entries[hole] = [0; 3];
+        let mut place = self.after(hole);
+        while let Some(index) = self.at(place) {
+            // What stands behind the hole moves into it, unless its home lies between the two.
+            let home = self.home(fd_of(index));
+            let count = self.entries.len();
+            if (place + count - home) % count >= (place + count - hole) % count {
+                self.entries[hole] = self.entries[place];
+                self.entries[place] = [0; 3];
+                hole = place;
+            }
+            place = self.after(place);
+        }
+    }
+}

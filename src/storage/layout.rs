@@ -1,0 +1,207 @@
+//! How a block of memory is cut up, and how large it has to be.
+//!
+//! ```text
+//! | loop: LOOP_BYTES, its last 8 are the first registration | registrations 8 S | names 8 S | slots 48 S |
+//! | deadlines 12 S | fd index 4 S | posts 24 P |                       S sources, P posts
+//! ```
+#![allow(unsafe_code)]
+
+use super::fd_index::{self, FdIndex};
+use super::names::Names;
+use super::region::Region;
+use super::slot::{NIL, Post, Slot};
+use super::{deadlines, lists};
+use crate::error::{Error, Result};
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU64;
+
+/// Bytes of a loop without sources and posts. An upper bound that holds on every system.
+pub(crate) const LOOP_BYTES: usize = 1024;
+/// Bytes of one source in all: registration, name, slot, place in the heap, fd index.
+pub(crate) const SOURCE_BYTES: usize = 80;
+/// Bytes of one post.
+pub(crate) const POST_BYTES: usize = 24;
+/// Bytes of one operation.
+pub(crate) const OPERATION_BYTES: usize = 0;
+/// What a block has to be aligned to.
+pub(crate) const ALIGNMENT: usize = 8;
+/// Bytes of one registration with the backend.
+pub(crate) const REGISTRATION_BYTES: usize = 8;
+
+const _: () = {
+    assert!(size_of::<Post>() <= POST_BYTES);
+    assert!(size_of::<deadlines::Entry>() == 12);
+    assert!(REGISTRATION_BYTES + 8 + size_of::<Slot>() + 12 + 4 <= SOURCE_BYTES);
+    assert!(align_of::<Slot>() <= ALIGNMENT && align_of::<Post>() <= ALIGNMENT);
+    assert!(size_of::<Slot>() % ALIGNMENT == 0);
+    // A list's number fits in four bits beside the kind.
+    assert!(lists::LEVELS == 4);
+};
+
+/// Memory of a loop, described: where, how large, for how many.
+pub(crate) struct Block {
+    pub(crate) start: NonNull<u8>,
+    pub(crate) bytes: usize,
+    pub(crate) sources: usize,
+    pub(crate) posts: usize,
+    pub(crate) operations: usize,
+}
+
+/// A block that was found to be large enough and aligned.
+pub(crate) struct Layout {
+    start: NonNull<u8>,
+    pub(crate) sources: usize,
+    pub(crate) posts: usize,
+}
+
+/// Bytes that a loop needs; `None`: more than there can be. O(1).
+pub(crate) fn bytes(sources: usize, posts: usize, operations: usize) -> Option<usize> {
+    if sources > Names::SOURCES_MAX || posts > NIL as usize - Names::SOURCES_MAX.min(sources) {
+        return None;
+    }
+    let sources = sources.checked_mul(SOURCE_BYTES)?;
+    let posts = posts.checked_mul(POST_BYTES)?;
+    let operations = operations.checked_mul(OPERATION_BYTES)?;
+    LOOP_BYTES.checked_add(sources)?.checked_add(posts)?.checked_add(operations)
+}
+
+impl Layout {
+    /// EINVAL: misaligned, or capacities that cannot be; ENOBUFS: too small; ENOTSUP: operations are not built in.
+    pub(crate) fn new(block: &Block) -> Result<Layout> {
+        let needed = bytes(block.sources, block.posts, block.operations).ok_or(Error::INVALID)?;
+        if block.operations != 0 {
+            return Err(Error::UNSUPPORTED);
+        }
+        if !(block.start.as_ptr() as usize).is_multiple_of(ALIGNMENT) {
+            return Err(Error::INVALID);
+        }
+        if block.bytes < needed {
+            return Err(Error::NO_BUFFERS);
+        }
+        Ok(Layout { start: block.start, sources: block.sources, posts: block.posts })
+    }
+
+    /// # Safety
+    /// `count` values of `T` lie within the block from `offset` on, and no other region overlaps them.
+    unsafe fn region<T>(&self, offset: usize, count: usize) -> Region<T> {
+        // SAFETY: within the block, which the caller of `Core::init` gave for the loop's life, and aligned: the
+        // block and all offsets are multiples of 8, or of what is less.
+        unsafe { Region::new(self.start.add(offset).cast(), count) }
+    }
+
+    const fn names_offset(&self) -> usize {
+        LOOP_BYTES + REGISTRATION_BYTES * self.sources
+    }
+
+    const fn slots_offset(&self) -> usize {
+        self.names_offset() + size_of::<AtomicU64>() * self.sources
+    }
+
+    const fn deadlines_offset(&self) -> usize {
+        self.slots_offset() + size_of::<Slot>() * self.sources
+    }
+
+    const fn fd_index_offset(&self) -> usize {
+        self.deadlines_offset() + size_of::<deadlines::Entry>() * self.sources
+    }
+
+    const fn posts_offset(&self) -> usize {
+        LOOP_BYTES + SOURCE_BYTES * self.sources
+    }
+
+    /// One more than there are sources: the first is the loop's own.
+    ///
+    /// # Safety
+    /// `T` is of `REGISTRATION_BYTES`, any bits are a valid one, and this is called once for a loop.
+    pub(crate) unsafe fn registrations<T>(&self) -> Region<T> {
+        const { assert!(size_of::<T>() == REGISTRATION_BYTES && align_of::<T>() <= ALIGNMENT) };
+        // SAFETY: the last bytes of the loop's own part, and those behind it up to the names.
+        unsafe { self.region(LOOP_BYTES - REGISTRATION_BYTES, self.sources + 1) }
+    }
+
+    /// # Safety
+    /// Called once for a loop; likewise the ones below.
+    pub(crate) unsafe fn names(&self) -> Names {
+        // SAFETY: eight bytes a source, before the slots.
+        Names::new(unsafe { self.region(self.names_offset(), self.sources) })
+    }
+
+    /// # Safety
+    /// Called once for a loop.
+    pub(crate) unsafe fn lists(&self) -> lists::Lists {
+        // SAFETY: the slots, before the deadlines; the posts, at the end. Both are plain integers: any bits will do.
+        unsafe {
+            lists::Lists::new(
+                self.region(self.slots_offset(), self.sources),
+                self.region(self.posts_offset(), self.posts),
+            )
+        }
+    }
+
+    /// # Safety
+    /// Called once for a loop.
+    pub(crate) unsafe fn deadlines(&self) -> deadlines::Deadlines {
+        // SAFETY: twelve bytes a source, before the fd index.
+        deadlines::Deadlines::new(unsafe { self.region(self.deadlines_offset(), self.sources) })
+    }
+
+    /// # Safety
+    /// Called once for a loop.
+    pub(crate) unsafe fn fd_index(&self) -> FdIndex {
+        let count = FdIndex::entries(self.sources);
+        debug_assert!(count * size_of::<fd_index::Entry>() <= 4 * self.sources);
+        // SAFETY: at most four bytes a source, before the posts.
+        FdIndex::new(unsafe { self.region(self.fd_index_offset(), count) })
+    }
+}
+
+/// Memory for one loop: `S` sources, `P` posts, `O` operations, sized at compile time.
+///
+/// It is 1024 + 80 `S` + 24 `P` bytes. A `static` one lies in `.bss` and costs only the pages that are used.
+///
+/// ```
+/// use becket::{Config, Loop, Storage};
+///
+/// let mut storage = Storage::<16, 4>::new();
+/// let event_loop = Loop::<()>::new(&mut storage, &Config::default())?;
+/// assert_eq!(event_loop.statistics().sources_max, 16);
+/// assert_eq!(size_of::<Storage<16, 4>>(), 1024 + 80 * 16 + 24 * 4);
+/// # Ok::<(), becket::Error>(())
+/// ```
+#[repr(C)]
+pub struct Storage<const S: usize, const P: usize, const O: usize = 0> {
+    head: MaybeUninit<[u64; LOOP_BYTES / 8]>,
+    sources: MaybeUninit<[[u64; SOURCE_BYTES / 8]; S]>,
+    posts: MaybeUninit<[[u64; POST_BYTES / 8]; P]>,
+    operations: MaybeUninit<[[u64; OPERATION_BYTES / 8]; O]>,
+}
+
+impl<const S: usize, const P: usize, const O: usize> Storage<S, P, O> {
+    /// Zeroed memory.
+    #[must_use]
+    pub const fn new() -> Storage<S, P, O> {
+        Storage {
+            head: MaybeUninit::zeroed(),
+            sources: MaybeUninit::zeroed(),
+            posts: MaybeUninit::zeroed(),
+            operations: MaybeUninit::zeroed(),
+        }
+    }
+
+    pub(crate) fn block(&mut self) -> Block {
+        Block {
+            start: NonNull::from(self).cast(),
+            bytes: size_of::<Storage<S, P, O>>(),
+            sources: S,
+            posts: P,
+            operations: O,
+        }
+    }
+}
+
+impl<const S: usize, const P: usize, const O: usize> Default for Storage<S, P, O> {
+    fn default() -> Self {
+        Storage::new()
+    }
+}

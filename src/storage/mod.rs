@@ -1,0 +1,16 @@
+//! The memory of a loop: what is in it, how large it is, and the containers that it is cut into.
+//!
+//! One block, laid out once by [`Layout`]; everything that depends on a capacity is a [`Region`] of it, so the code
+//! that uses it is compiled once for all capacities. Zeroed memory is valid, and so is any other: a slot is written
+//! when it is first taken. Nothing here knows the operating system.
+
+pub(crate) mod deadlines;
+pub(crate) mod fd_index;
+pub(crate) mod layout;
+pub(crate) mod lists;
+pub(crate) mod names;
+pub(crate) mod region;
+pub(crate) mod slot;
+
+pub use layout::Storage;
+pub(crate) use layout::{Block, Layout};

@@ -1,0 +1,161 @@
+//! Names of sources, and wakes from other threads: one atomic word a source, and a stack of those that were woken.
+//!
+//! This is the one part of a loop's memory that other threads and signal handlers touch. It is only ever shared.
+//!
+//! ```text
+//! word:   generation (39 bits) | link (24 bits) | pending (1 bit)
+//!
+//!              wake                  wake pushes it             collect takes the stack
+//!   link 0 ───────────► link END, pending ───────► on the stack ───────────► link 0
+//!                            ▲ │ wake: pending already, nothing to do
+//!                            │ │ removal: a new generation, not pending, the link stays
+//!                            └─┘ wake of the new owner: pending; whoever set the link pushes, once
+//! ```
+//!
+//! A wake is one compare-and-swap of generation and pending bit together: a stale handle is refused even when it
+//! races with removal and reuse. The link, not the pending bit, says who pushes: so a word is on the stack at most
+//! once, whatever happens to its slot. Pushing and taking all are a Treiber stack without its ABA problem, which
+//! only taking single nodes has. Source: Treiber, "Systems Programming: Coping with Parallelism" (1986).
+
+use super::region::Region;
+use crate::handle::Handle;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Bits of the index in a handle and in a link.
+pub(crate) const INDEX_BITS: u32 = 24;
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+const PENDING: u64 = 1;
+const LINK_SHIFT: u32 = 1;
+const GENERATION_SHIFT: u32 = LINK_SHIFT + INDEX_BITS;
+const GENERATION_MASK: u64 = u64::MAX >> GENERATION_SHIFT;
+/// The last of the stack, or not yet on it.
+const END: u64 = INDEX_MASK;
+
+fn link(word: u64) -> u64 {
+    word >> LINK_SHIFT & INDEX_MASK
+}
+
+fn with_link(word: u64, link: u64) -> u64 {
+    word & !(INDEX_MASK << LINK_SHIFT) | link << LINK_SHIFT
+}
+
+/// The words of all sources, and the top of the stack.
+pub(crate) struct Names {
+    words: Region<AtomicU64>,
+    /// Slot number plus one; zero: empty.
+    woken: AtomicU32,
+}
+
+/// The loop's own side. One thread at a time.
+impl Names {
+    /// The most sources that there can be: two values of a link are taken.
+    pub(crate) const SOURCES_MAX: usize = INDEX_MASK as usize - 2;
+
+    pub(crate) fn new(words: Region<AtomicU64>) -> Names {
+        Names { words, woken: AtomicU32::new(0) }
+    }
+
+    /// Names a slot for the first time; memory may hold anything before that.
+    pub(crate) fn first(&self, index: u32, generation: u64) {
+        self.words[index as usize].store((generation & GENERATION_MASK) << GENERATION_SHIFT, Ordering::Relaxed);
+    }
+
+    /// The handle of the source in a slot.
+    #[inline]
+    pub(crate) fn handle(&self, index: u32) -> Handle {
+        let generation = self.words[index as usize].load(Ordering::Relaxed) >> GENERATION_SHIFT;
+        Handle::from_raw(generation << INDEX_BITS | u64::from(index + 1))
+    }
+
+    /// The slot that a handle names, if it is still that generation's. Slots at and above `mark` have no name yet.
+    #[inline]
+    pub(crate) fn resolve(&self, handle: Handle, mark: u32) -> Option<u32> {
+        let index = index_of(handle)?;
+        (index < mark && self.handle(index) == handle).then_some(index)
+    }
+
+    /// Makes all handles of this slot stale, from here on, and drops a wake that was pending.
+    pub(crate) fn retire(&self, index: u32) {
+        let next = |word: u64| {
+            let generation = (word >> GENERATION_SHIFT).wrapping_add(1) & GENERATION_MASK;
+            Some(generation << GENERATION_SHIFT | link(word) << LINK_SHIFT)
+        };
+        let _ = self.words[index as usize].fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
+    }
+
+    /// Whether somebody was woken since the last [`Names::take_woken`].
+    pub(crate) fn any_woken(&self) -> bool {
+        self.woken.load(Ordering::SeqCst) != 0
+    }
+
+    /// Calls `each` with every slot that was woken and still is what it was then. O(woken).
+    pub(crate) fn take_woken(&self, mut each: impl FnMut(u32)) {
+        // Looking first saves a locked instruction in every turn that has none.
+        if self.woken.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut at = u64::from(self.woken.swap(0, Ordering::AcqRel));
+        while at != 0 && at != END {
+            let index = at as u32 - 1;
+            let word = self.words[index as usize]
+                .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| Some(with_link(word, 0) & !PENDING));
+            let (Ok(word) | Err(word)) = word;
+            at = link(word);
+            if word & PENDING != 0 {
+                each(index);
+            }
+        }
+    }
+}
+
+/// What a wake found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Woken {
+    /// The handle is stale.
+    Stale,
+    /// It is pending already: that delivery is this one's too.
+    Already,
+    /// It is pending now: the loop must learn of it.
+    First,
+}
+
+/// The side of other threads and signal handlers: lock-free, no system call.
+impl Names {
+    pub(crate) fn wake(&self, handle: Handle) -> Woken {
+        let Some(index) = index_of(handle).filter(|index| (*index as usize) < self.words.len()) else {
+            return Woken::Stale;
+        };
+        let word = &self.words[index as usize];
+        let generation = handle.raw() >> INDEX_BITS;
+        let pend = |word: u64| {
+            let link = if link(word) == 0 { END } else { link(word) };
+            (word >> GENERATION_SHIFT == generation).then(|| with_link(word, link) | PENDING)
+        };
+        match word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, pend) {
+            Err(_) => Woken::Stale,
+            Ok(before) if link(before) == 0 => {
+                self.push(index, word);
+                Woken::First
+            }
+            Ok(before) if before & PENDING == 0 => Woken::First,
+            Ok(_) => Woken::Already,
+        }
+    }
+
+    /// Only who moved the link away from zero comes here, so the word is on no stack.
+    fn push(&self, index: u32, word: &AtomicU64) {
+        let mut top = self.woken.load(Ordering::Relaxed);
+        loop {
+            let below = if top == 0 { END } else { u64::from(top) };
+            let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| Some(with_link(word, below)));
+            match self.woken.compare_exchange_weak(top, index + 1, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => top = now,
+            }
+        }
+    }
+}
+
+fn index_of(handle: Handle) -> Option<u32> {
+    ((handle.raw() & INDEX_MASK) as u32).checked_sub(1)
+}

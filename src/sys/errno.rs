@@ -1,0 +1,6 @@
+//! The errno values that becket names.
+
+pub(crate) use libc::{
+    EAGAIN, EBADF, EBUSY, ECHILD, EEXIST, EINTR, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM, ENOSPC, ENOSYS,
+    ENOTSUP, EPERM, ESTALE,
+};

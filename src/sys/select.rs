@@ -1,0 +1,48 @@
+//! pselect(2): three sets of at most FD_SETSIZE descriptors.
+
+use super::check;
+use crate::error::Result;
+use crate::time::Duration;
+
+/// The first fd that select cannot hold.
+pub(crate) const LIMIT: i32 = libc::FD_SETSIZE as i32;
+
+/// The most that one call waits. Some systems refuse longer spans with EINVAL (100 million seconds on the BSDs and
+/// macOS); who wakes too soon computes its timeout again.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// A set of fds below [`LIMIT`].
+pub(crate) struct FdSet(libc::fd_set);
+
+impl FdSet {
+    pub(crate) const fn new() -> FdSet {
+        // SAFETY: all zeros is the empty set on every system, and FD_ZERO is no more than that.
+        FdSet(unsafe { core::mem::zeroed() })
+    }
+
+    /// Adds an fd; one outside of the range is left out.
+    pub(crate) fn insert(&mut self, fd: i32) {
+        if (0..LIMIT).contains(&fd) {
+            // SAFETY: the fd is in range.
+            unsafe { libc::FD_SET(fd, &raw mut self.0) }
+        }
+    }
+
+    pub(crate) fn contains(&self, fd: i32) -> bool {
+        // SAFETY: the fd is in range.
+        (0..LIMIT).contains(&fd) && unsafe { libc::FD_ISSET(fd, &raw const self.0) }
+    }
+}
+
+/// Waits for the fds in the sets, all below `limit`; leaves in them what is ready, and says how many.
+/// After an error the sets are as they were.
+pub(crate) fn select(sets: &mut [FdSet; 3], limit: i32, timeout: Duration) -> Result<usize> {
+    let time = super::timespec(timeout.min(LONGEST));
+    let time = if timeout == Duration::FOREVER { core::ptr::null() } else { &raw const time };
+    let [read, write, except] = sets;
+    // SAFETY: three valid sets, and a time that outlives the call.
+    let ready = unsafe {
+        libc::pselect(limit, &raw mut read.0, &raw mut write.0, &raw mut except.0, time, core::ptr::null())
+    };
+    check(ready).map(|count| count as usize)
+}

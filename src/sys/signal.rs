@@ -1,0 +1,41 @@
+//! Dispositions of signals: sigaction(2).
+
+use super::check;
+use crate::error::Result;
+
+/// The highest signal number there can be, and the length of a table that has a place for each.
+pub(crate) const LIMIT: usize = 65;
+/// A child has ended.
+pub(crate) const CHILD: i32 = libc::SIGCHLD;
+
+/// A disposition as the system keeps it.
+pub(crate) struct Disposition(libc::sigaction);
+
+impl Disposition {
+    pub(crate) const fn new() -> Disposition {
+        // SAFETY: all zeros is a valid sigaction: the default action.
+        Disposition(unsafe { core::mem::zeroed() })
+    }
+}
+
+/// Lets `handler` receive `signal`; the disposition before it goes to `old`. EINVAL: no such signal, or one that
+/// cannot be caught.
+pub(crate) fn install(signal: i32, handler: extern "C" fn(libc::c_int), old: &mut Disposition) -> Result<()> {
+    // SAFETY: all zeros is a valid sigaction.
+    let mut new: libc::sigaction = unsafe { core::mem::zeroed() };
+    new.sa_sigaction = handler as *const () as usize;
+    // Other system calls of the program go on; the loop's own wait is interrupted all the same, signal(7).
+    new.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+    // SAFETY: both are valid; the handler is async-signal-safe (its module says why).
+    check(unsafe {
+        libc::sigfillset(&raw mut new.sa_mask);
+        libc::sigaction(signal, &raw const new, &raw mut old.0)
+    })
+    .map(|_| ())
+}
+
+/// Puts a disposition back.
+pub(crate) fn restore(signal: i32, old: &Disposition) {
+    // SAFETY: a disposition that the system itself gave for this signal.
+    unsafe { libc::sigaction(signal, &raw const old.0, core::ptr::null_mut()) };
+}
