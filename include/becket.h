@@ -1,0 +1,664 @@
+/*
+ * becket: an event loop that never allocates.
+ *
+ * Generated from the Rust sources in src/ffi; edit those, then run `make header`.
+ * C11 and C++17. Link with -lbecket, or with what `pkg-config --cflags --libs becket` says.
+ *
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ */
+
+#ifndef BECKET_H
+#define BECKET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Version of this header; becket_version() tells that of the library ---- */
+
+#define BECKET_VERSION_MAJOR 0
+#define BECKET_VERSION_MINOR 1
+#define BECKET_VERSION_PATCH 0
+
+/* ---- Limits and special values ---- */
+
+/** A timeout without end. */
+#define BECKET_FOREVER (-1)
+/** A delay, a span or a point in time that does not come: disarmed, no deadline, no idle timeout. */
+#define BECKET_NEVER 18446744073709551615ull
+/** Levels of the event queue: 0, which goes first, to 3. */
+#define BECKET_LEVELS 4
+
+/* ---- Backends: becket_config.backend ---- */
+
+/** The best that is built in: poll, else select. */
+#define BECKET_BACKEND_AUTO 0
+/** select(2): every POSIX system; fds below FD_SETSIZE; a connection that ended is READABLE, there is no HANGUP. */
+#define BECKET_BACKEND_SELECT 1
+/** poll(2): every POSIX system. */
+#define BECKET_BACKEND_POLL 2
+
+/* ---- Configuration flags: becket_config.flags ---- */
+
+/**
+ * Time starts at one second and moves only when the loop would sleep (when no fd is ready it jumps to the end of
+ * the sleep; a sleep without end is a real one), and by becket_clock_advance(). For tests.
+ */
+#define BECKET_VIRTUAL_CLOCK 1
+/** A signal that is not a source ends a wait: it returns -EINTR. Without this it is waited through. */
+#define BECKET_RETURN_EINTR 2
+/** Learn of children by SIGCHLD even where the system has pidfds. */
+#define BECKET_NO_PIDFD 4
+
+/* ---- Readiness: interest, and becket_event.flags ----
+ *
+ * The first three can be asked for. Readiness is level-triggered: it is told in every turn in which it holds. ERROR
+ * and HANGUP are told whatever was asked for, and with them the directions that were: a handler may simply read or
+ * write and see.
+ */
+
+/** A read will not block: data, a connection to accept, or the end of the file. */
+#define BECKET_READABLE 1
+/** Out-of-band data, or another exceptional condition (POLLPRI). */
+#define BECKET_PRIORITY 2
+/** A write will not block; a connect has ended, well or not. */
+#define BECKET_WRITABLE 4
+/** An error is pending, or the fd is not open. */
+#define BECKET_ERROR 8
+/** Both directions are closed. Not on select. */
+#define BECKET_HANGUP 16
+/** The peer has shut down its writing side. With READABLE interest only, and where the system tells; not on select. */
+#define BECKET_PEER_CLOSED 32
+/** Nothing was delivered to this I/O source for its idle timeout. Never together with readiness. */
+#define BECKET_TIMEOUT 64
+/** The fixed deadline of this I/O source has passed. May come together with readiness. */
+#define BECKET_DEADLINE 128
+/** becket_trigger() or becket_wake() was called for this source. */
+#define BECKET_TRIGGERED 256
+
+/* ---- Options, together with an interest ---- */
+
+/** The interest becomes 0 on delivery of readiness. For becket_io_add() and becket_io_modify(). */
+#define BECKET_ONESHOT 4096
+/** The caller vouches that the fd is open and can be waited for: saves a system call. For becket_io_add() only. */
+#define BECKET_TRUSTED 8192
+
+/* ---- Kinds: becket_event.kind, and masks for becket_next() ---- */
+
+/** An fd. */
+#define BECKET_KIND_IO 1
+/** A timer. */
+#define BECKET_KIND_TIMER 2
+/** A signal. */
+#define BECKET_KIND_SIGNAL 4
+/** The end of a child process. */
+#define BECKET_KIND_CHILD 8
+/** A source of nothing: woken from another thread, triggered, posted to. */
+#define BECKET_KIND_WAKE 16
+/** A posted value: only events are of this kind, it goes to a source of another. */
+#define BECKET_KIND_POST 32
+/** Once, after a turn's events. */
+#define BECKET_KIND_DEFERRED 64
+/** When nothing else was ready. */
+#define BECKET_KIND_IDLE 128
+/** Before the wait. */
+#define BECKET_KIND_BEFORE 256
+/** After the wait. */
+#define BECKET_KIND_AFTER 512
+/** All of them. */
+#define BECKET_KIND_ALL 1023
+
+/* ---- Sizes, in bytes: upper bounds that hold on every system ---- */
+
+/** A loop without sources and posts. */
+#define BECKET_LOOP_BYTES 1024
+/** One source in all: slot, queue, deadline, fd index, registration with the backend. */
+#define BECKET_SOURCE_BYTES 80
+/** One post. */
+#define BECKET_POST_BYTES 24
+/** One operation. This version has none. */
+#define BECKET_OPERATION_BYTES 0
+
+/* ---- The loop, its sources, its events ----
+ *
+ * A source is one entry of the loop's static table: what is waited for, and whose handler it is. A handle is a
+ * source's name; it goes stale when the source is removed, and no later source ever has it.
+ *
+ * Threads: a loop belongs to one thread, the one that first waits; it may be built in another. The functions below
+ * are called by that thread, or by one that holds the program's lock while the owner waits. becket_wake() and
+ * becket_stop() alone may be called by any thread and in signal handlers, at any time.
+ */
+
+/** An event loop. It lives in the block of memory that becket_loop_init() was given. */
+typedef struct becket_loop becket_loop;
+
+/** Names a source; 0 names nothing. */
+typedef uint64_t becket_handle;
+
+/** What happened to one source. */
+typedef struct becket_event {
+  /** The source. */
+  becket_handle handle;
+  /**
+   * Timer: periods that have gone by, 1 or more. Signal: how often it came. Child: its status, as waitpid(2)
+   * gives it, or -ECHILD when somebody else has reaped it. Post: the value. Else 0.
+   */
+  int64_t value;
+  /** What was given with the handler. */
+  void *user;
+  /** BECKET_KIND_…: the source's, or BECKET_KIND_POST. */
+  uint32_t kind;
+  /** Readiness of an I/O source; BECKET_TRIGGERED on any. */
+  uint32_t flags;
+  /** I/O: the fd. Signal: its number. Child: the process. Else -1. */
+  int32_t fd;
+  /** The level of the source. */
+  uint32_t level;
+} becket_event;
+
+/**
+ * The program's function for a source. It runs to completion and should not block. It may do everything: remove any
+ * source, its own too, and free its memory; add others; stop the loop; poll or turn the loop again. Only
+ * becket_run() and becket_loop_close() are -EBUSY in it. The event is valid until it returns.
+ */
+typedef void (*becket_handler)(becket_loop *event_loop, const becket_event *event, void *user);
+
+/** How a loop is to be. Zeros mean the default. */
+typedef struct becket_config {
+  /** sizeof(becket_config). */
+  size_t size;
+  /** BECKET_BACKEND_… */
+  uint32_t backend;
+  /** BECKET_VIRTUAL_CLOCK, … */
+  uint32_t flags;
+  /** The most events of one turn, deferred and idle ones not counted. 0: 1024. */
+  uint32_t budget;
+} becket_config;
+
+/** An fd that a foreign loop has to watch for becket, and what for. */
+typedef struct becket_watch {
+  /** The fd. */
+  int32_t fd;
+  /** BECKET_READABLE, BECKET_WRITABLE, BECKET_PRIORITY. */
+  uint32_t interest;
+} becket_watch;
+
+/** What a loop has counted since it was made, and what it holds now. */
+typedef struct becket_statistics {
+  /** sizeof(becket_statistics), set by the caller. */
+  size_t size;
+  /** Collections made. */
+  uint64_t turns;
+  /** I/O events delivered; below it those of the other kinds. */
+  uint64_t events_io;
+  /** Timers. */
+  uint64_t events_timer;
+  /** Signals. */
+  uint64_t events_signal;
+  /** Children. */
+  uint64_t events_child;
+  /** Wakes. */
+  uint64_t events_wake;
+  /** Posts. */
+  uint64_t events_post;
+  /** Deferred. */
+  uint64_t events_deferred;
+  /** Idle. */
+  uint64_t events_idle;
+  /** Before the wait. */
+  uint64_t events_before;
+  /** After the wait. */
+  uint64_t events_after;
+  /** Nanoseconds spent in the wait. */
+  uint64_t waiting_ns;
+  /** Nanoseconds spent outside of it. */
+  uint64_t working_ns;
+  /** Posts that were refused because all places were taken. */
+  uint64_t posts_refused;
+  /** Events that were queued and then concerned nobody: a direction modified away, a source removed under a post. */
+  uint64_t stale_dropped;
+  /** Events queued now. */
+  uint32_t queued;
+  /** The most that were ever queued at once. */
+  uint32_t queued_max;
+  /** Sources in use. */
+  uint32_t sources;
+  /** Room for sources. */
+  uint32_t sources_max;
+  /** Posts on their way. */
+  uint32_t posts;
+  /** Room for posts. */
+  uint32_t posts_max;
+} becket_statistics;
+
+/* ---- Memory ----
+ *
+ * A loop lives in one block of memory and never asks for more:
+ *
+ *   1024 bytes + 80 a source + 24 a post
+ *
+ * BECKET_MEMORY declares a block of a size that is known when the program is compiled, and its descriptor. A program
+ * that learns its capacities at run time fills a descriptor for memory of its own. The block need not be zeroed, and
+ * only the pages that are used are touched, so a static one may be huge. It stays valid until becket_loop_close().
+ */
+
+/** Describes a block of memory, so that size and capacities cannot be mismatched. */
+typedef struct becket_memory {
+  /** sizeof(becket_memory). */
+  size_t size;
+  /** The block, aligned to 8 bytes. */
+  void *block;
+  /** Bytes: at least becket_memory_size() of the three capacities. */
+  size_t block_size;
+  /** The most sources at once, below 2^24. */
+  uint32_t sources;
+  /** The most posted values on their way at once; with the sources below 2^24. */
+  uint32_t posts;
+  /** 0 in this version. */
+  uint32_t operations;
+} becket_memory;
+
+/**
+ * Bytes that a loop of these capacities needs: what BECKET_MEMORY_SIZE says, or 0 when there can be no such loop.
+ * Any thread. O(1).
+ */
+size_t becket_memory_size(uint32_t sources,
+                          uint32_t posts,
+                          uint32_t operations);
+
+/** Bytes that a loop of these capacities needs: a constant expression when the arguments are. */
+#define BECKET_MEMORY_SIZE(sources, posts, operations)                                  \
+  ((size_t)BECKET_LOOP_BYTES + (size_t)BECKET_SOURCE_BYTES * (size_t)(sources) +        \
+   (size_t)BECKET_POST_BYTES * (size_t)(posts) +                                        \
+   (size_t)BECKET_OPERATION_BYTES * (size_t)(operations))
+
+/**
+ * Declares a block of memory (zeroed, in .bss) and name, its constant descriptor, at file scope or in a function:
+ *
+ *   static BECKET_MEMORY(memory, 600, 64, 0);
+ *   becket_loop *loop;
+ *   int rc = becket_loop_init(&loop, &memory, NULL);
+ */
+#define BECKET_MEMORY(name, sources_max, posts_max, operations_max)                             \
+  uint64_t name##_block[BECKET_MEMORY_SIZE(sources_max, posts_max, operations_max) / 8];        \
+  static const becket_memory name = {sizeof(becket_memory), name##_block, sizeof name##_block,  \
+                                     (sources_max), (posts_max), (operations_max)}
+
+/* ---- Making a loop ----
+ *
+ * Every function returns 0 or a positive count, or a negative errno value. Those that are named with a function come
+ * besides these:
+ *
+ *   -EINVAL  NULL, or an argument that is out of its range or of the wrong kind
+ *   -EBADF   the loop is closed
+ *   -ESTALE  the handle names no source any more
+ *   -ECHILD  the loop was made by another process, of which this one is a forked child
+ *
+ * After an error nothing has changed, and outputs are untouched.
+ */
+
+/**
+ * Makes a loop in a block of memory. config may be NULL: the default. The descriptor is not needed any more after
+ * this. In a forked child, making a loop anew in the memory of an inherited one closes the child's copies of its
+ * descriptors and leaves the parent's loop alone.
+ *
+ * -ENOBUFS: the block is too small; -EINVAL: misaligned, or a bad descriptor or configuration; -EBUSY: a live loop is
+ * in it; -ENOTSUP: the backend, or operations, are not built in; -EMFILE, -ENFILE, -ENOMEM: the system has no
+ * descriptor for waking. Reads the fd index, else O(1).
+ */
+int becket_loop_init(becket_loop **event_loop,
+                     const becket_memory *memory,
+                     const becket_config *config);
+
+/**
+ * Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, and none of
+ * the program's. Then the memory is the caller's again. In a forked child it gives up the child's copies alone.
+ * -EBUSY: called in a handler. O(sources).
+ */
+int becket_loop_close(becket_loop *event_loop);
+
+/* ---- Version and errors ---- */
+
+/** The version of the library that is linked, such as "0.1.0". Any thread. O(1). */
+const char *becket_version(void);
+
+/** A sentence for what a function returned: a negative errno value, or its positive. Never NULL; static. Any thread. */
+const char *becket_strerror(int code);
+
+/* ---- Running ---- */
+
+/**
+ * Turns until becket_stop() (returns 1), or until nothing is left that keeps the loop alive (returns 0): an I/O
+ * source with an interest or a timeout, an armed timer, a signal, a child, a wake, a hook that is idle and on, each
+ * unless becket_set_keepalive() says otherwise, or an event on its way.
+ *
+ * -EBUSY: called in a handler; -EPERM: the loop is another thread's; -EINTR: with BECKET_RETURN_EINTR.
+ */
+int becket_run(becket_loop *event_loop);
+
+/**
+ * Makes becket_run() return after the handler that runs now; what is queued stays queued. Without a run it is kept
+ * for the next one, and ends the next wait. Any thread, signal handlers. O(1), a system call only while the loop
+ * sleeps.
+ */
+int becket_stop(becket_loop *event_loop);
+
+/**
+ * One turn: waits for at most timeout_ns (BECKET_FOREVER: without end) and calls the handlers of what happened; how
+ * many events it had. Legal in a handler. -EPERM, -EINTR: as becket_run().
+ */
+int becket_turn(becket_loop *event_loop,
+                int64_t timeout_ns);
+
+/* ---- The pull form ----
+ *
+ * The program takes the events itself, and keeps control:
+ *
+ *   becket_poll(loop, BECKET_FOREVER);
+ *   while (becket_next(loop, BECKET_KIND_ALL, &event) > 0) becket_dispatch(loop, &event);
+ *
+ * Legal in a handler as well: it drains the same queue. becket_poll() is three phases in one, for programs that sleep
+ * elsewhere, or that release a lock around becket_wait():
+ *
+ *   while (becket_prepare(loop, timeout_ns) > 0) … take the before-wait events with becket_next() …
+ *   becket_wait(loop);
+ *   becket_collect(loop);
+ *
+ * A foreign loop calls becket_prepare(), sleeps for at most becket_timeout() on what becket_watches() names, then
+ * becket_prepare(loop, 0), becket_wait() and becket_collect(). What changes the loop between becket_prepare() and
+ * becket_collect(), in another thread or this one, ends the sleep.
+ */
+
+/**
+ * Waits for at most timeout_ns and queues what happened; how many events are queued. Before-wait events come back
+ * early, before the wait. -EPERM, -EINTR: as becket_run().
+ */
+int becket_poll(becket_loop *event_loop,
+                int64_t timeout_ns);
+
+/**
+ * Takes out the next event of the kinds in a mask: 1, and the event; 0 when there is none, or when this turn's budget
+ * is used up. Deferred events come when no other that was asked for is left; idle ones when this turn had nothing
+ * else. O(1) for BECKET_KIND_ALL; O(events before it) when a mask selects.
+ */
+int becket_next(becket_loop *event_loop,
+                uint32_t kind_mask,
+                becket_event *event);
+
+/** Calls the handler that an event's source has now. -ESTALE: the source was removed since; nothing is called. */
+int becket_dispatch(becket_loop *event_loop, const becket_event *event);
+
+/**
+ * Phase 1. How many before-wait events were queued: take them, and call this again; 0: the wait is prepared.
+ * O(sources) on select and poll.
+ */
+int becket_prepare(becket_loop *event_loop, int64_t timeout_ns);
+
+/** How long the wait that was prepared will be at most, in ns; BECKET_FOREVER: without end. O(1). */
+int64_t becket_timeout(const becket_loop *event_loop);
+
+/**
+ * Phase 2, the only call that blocks. Other threads may change the loop meanwhile, one at a time, under the program's
+ * own lock. -EPERM: the loop is another thread's; -EINTR: with BECKET_RETURN_EINTR, and becket_collect() is due all
+ * the same.
+ */
+int becket_wait(becket_loop *event_loop);
+
+/** Phase 3: queues what happened; how many events are queued. O(what happened), and O(sources) on select and poll. */
+int becket_collect(becket_loop *event_loop);
+
+/**
+ * An fd that is readable when the backend has something to tell. -ENOTSUP: select and poll have none; see
+ * becket_watches().
+ */
+int becket_fd(const becket_loop *event_loop);
+
+/**
+ * What a foreign loop has to watch while it sleeps: how many fds that are, the first count of them written.
+ * watches may be NULL when count is 0. O(sources).
+ */
+int becket_watches(const becket_loop *event_loop, becket_watch *watches, size_t count);
+
+/* ---- Asking the loop ---- */
+
+/** The time of this turn in ns, of CLOCK_MONOTONIC; 0 after an error. O(1), no clock reading. */
+uint64_t becket_now(const becket_loop *event_loop);
+
+/** Moves virtual time on. -ENOTSUP: the loop's time is real. O(1). */
+int becket_clock_advance(becket_loop *event_loop, uint64_t span_ns);
+
+/** The name of the backend, such as "poll"; NULL after an error. Static. */
+const char *becket_backend_name(const becket_loop *event_loop);
+
+/** Why it is this backend, "" where it was asked for by name; NULL after an error. Static. */
+const char *becket_backend_note(const becket_loop *event_loop);
+
+/** What the loop has counted. statistics->size is set by the caller. O(1), one clock reading. */
+int becket_loop_statistics(const becket_loop *event_loop, becket_statistics *statistics);
+
+/* ---- Any source ----
+ *
+ * A handler may be NULL: such a source is for becket_next() alone.
+ */
+
+/**
+ * Removes a source of any kind: nothing of it is delivered after this. Never closes an fd; legal after a close, and
+ * in any handler. Remove before you close: closed first, the source may until then see readiness of whoever has the
+ * number next. O(log n).
+ */
+int becket_remove(becket_loop *event_loop,
+                  becket_handle handle);
+
+/**
+ * Merges flags into a source of any kind: delivered in the next turn, or with what is queued of it already, with
+ * BECKET_TRIGGERED. flags are readiness, for an I/O source, or 0. Cannot fail for space. O(1).
+ */
+int becket_trigger(becket_loop *event_loop,
+                   becket_handle handle,
+                   uint32_t flags);
+
+/**
+ * Sends a value to a source of any kind: an event BECKET_KIND_POST, behind what is queued at its level. From the
+ * loop's own thread. -ENOBUFS: all posts are on their way; the value is still the caller's. O(1).
+ */
+int becket_post(becket_loop *event_loop,
+                becket_handle handle,
+                int64_t value);
+
+/**
+ * The level of a source, 0 (first) to 3, from its next queueing on. Every eighth event comes from a lower level that
+ * waits. O(1).
+ */
+int becket_set_level(becket_loop *event_loop,
+                     becket_handle handle,
+                     uint32_t level);
+
+/** The level of a source. O(1). */
+int becket_level(const becket_loop *event_loop, becket_handle handle);
+
+/** Whether becket_run() goes on for this source's sake: not 0 (at first), or 0. O(1). */
+int becket_set_keepalive(becket_loop *event_loop, becket_handle handle, int on);
+
+/** Whether becket_run() goes on for this source's sake: 1 or 0. O(1). */
+int becket_keepalive(const becket_loop *event_loop, becket_handle handle);
+
+/** Another handler and user pointer, from the next event on. O(1). */
+int becket_set_handler(becket_loop *event_loop, becket_handle handle, becket_handler handler, void *user);
+
+/** The user pointer of a source. O(1). */
+int becket_user(const becket_loop *event_loop, becket_handle handle, void **user);
+
+/** BECKET_KIND_… of a source. O(1). */
+int becket_kind(const becket_loop *event_loop, becket_handle handle);
+
+/* ---- I/O ---- */
+
+/**
+ * Watches an fd. flags: an interest (0: paused), and BECKET_ONESHOT, BECKET_TRUSTED. The fd stays the caller's.
+ *
+ * -EBADF: it is not open; -EPERM: a regular file, directory or block device, which cannot be waited for; -EEXIST: it
+ * has a source already; -ENOSPC: the table is full; -EINVAL: on select, an fd at or above FD_SETSIZE. Other fds that
+ * the kernel cannot wait for (/dev/null) are always ready. O(1) expected, one fstat(2) unless BECKET_TRUSTED.
+ */
+int becket_io_add(becket_loop *event_loop,
+                  int fd,
+                  uint32_t flags,
+                  becket_handler handler,
+                  void *user,
+                  becket_handle *handle);
+
+/**
+ * The interest from now on, with BECKET_ONESHOT or without. 0 pauses: the source is silent, ERROR and HANGUP
+ * included, and costs nothing; they are told when it is resumed. The idle timeout rests meanwhile; the deadline does
+ * not. The same interest again changes nothing. Cannot fail for space. O(1), O(log n) to resume one with an idle
+ * timeout.
+ */
+int becket_io_modify(becket_loop *event_loop,
+                     becket_handle handle,
+                     uint32_t flags);
+
+/** Adds the directions in set to the interest, then takes those in clear away. O(1). */
+int becket_io_change(becket_loop *event_loop, becket_handle handle, uint32_t set, uint32_t clear);
+
+/**
+ * BECKET_TIMEOUT whenever nothing was delivered to the source for idle_ns, counted from now, then from the turn of
+ * each delivery; again and again. 0 or BECKET_NEVER: no more. Kept to one part in 67 million, rounded up. O(log n);
+ * a delivery extends it by one store.
+ */
+int becket_io_timeout(becket_loop *event_loop,
+                      becket_handle handle,
+                      uint64_t idle_ns);
+
+/** BECKET_DEADLINE once, delay_ns from now, whatever is delivered until then; BECKET_NEVER: none. O(log n). */
+int becket_io_deadline(becket_loop *event_loop, becket_handle handle, uint64_t delay_ns);
+
+/** The same at a point in time, in the terms of becket_now(). O(log n), no clock reading. */
+int becket_io_deadline_at(becket_loop *event_loop, becket_handle handle, uint64_t at_ns);
+
+/**
+ * Removes the source and closes its fd, with no other system call. The error of close(2), if any, after the removal.
+ * O(log n).
+ */
+int becket_io_close(becket_loop *event_loop,
+                    becket_handle handle);
+
+/** The source of an fd. -ENOENT: it has none. O(1) expected. */
+int becket_io_find(const becket_loop *event_loop, int fd, becket_handle *handle);
+
+/** The fd of a source. O(1). */
+int becket_io_fd(const becket_loop *event_loop, becket_handle handle);
+
+/** The interest of a source, with BECKET_ONESHOT if it has that. O(1). */
+int becket_io_interest(const becket_loop *event_loop, becket_handle handle);
+
+/* ---- Timers ----
+ *
+ * Nanoseconds, monotonic. A delay counts from a fresh clock reading and is never early; equal deadlines expire in the
+ * order in which they were armed. A timer keeps its slot until it is removed, armed or not.
+ */
+
+/**
+ * Adds a timer: first after delay_ns (0: next turn; BECKET_NEVER: disarmed), then every period_ns (0: never again).
+ * Periods do not drift; missed ones come as one event whose value is their number. -ENOSPC. O(log n).
+ */
+int becket_timer_add(becket_loop *event_loop,
+                     uint64_t delay_ns,
+                     uint64_t period_ns,
+                     becket_handler handler,
+                     void *user,
+                     becket_handle *handle);
+
+/** Arms or re-arms a timer; an expiration that is queued is forgotten. Legal in its own handler. O(log n). */
+int becket_timer_arm(becket_loop *event_loop, becket_handle handle, uint64_t delay_ns, uint64_t period_ns);
+
+/**
+ * The same at a point in time, in the terms of becket_now(); one that has passed expires in the next turn. O(log n),
+ * no clock reading.
+ */
+int becket_timer_arm_at(becket_loop *event_loop,
+                        becket_handle handle,
+                        uint64_t at_ns,
+                        uint64_t period_ns);
+
+/** Disarms a timer; an expiration that is queued is forgotten. O(log n). */
+int becket_timer_disarm(becket_loop *event_loop, becket_handle handle);
+
+/** When a timer expires next; BECKET_NEVER: it is disarmed. O(1). */
+int becket_timer_deadline(const becket_loop *event_loop, becket_handle handle, uint64_t *at_ns);
+
+/* ---- Signals and children ---- */
+
+/**
+ * Receives a signal as an event, never in signal context; the event's value is how often it came since the last. The
+ * disposition that was there before comes back when the source is removed.
+ *
+ * -EINVAL: no such signal, or one that cannot be caught; -EBUSY: another loop has it; -EEXIST: this loop has a source
+ * for it; -ENOSPC. O(1), one system call.
+ */
+int becket_signal_add(becket_loop *event_loop,
+                      int signal,
+                      becket_handler handler,
+                      void *user,
+                      becket_handle *handle);
+
+/**
+ * Receives the end of one child process, which it reaps; the event's value is its status, for WIFEXITED() and the
+ * like. No other child is ever waited for. After the event the source is at rest until it is removed.
+ *
+ * -ECHILD: the process is not a child of this one, or was reaped; -EINVAL: pid is not positive; -ENOSPC; where there
+ * are no pidfds, -EBUSY: SIGCHLD is another loop's. O(1), two system calls.
+ */
+int becket_child_add(becket_loop *event_loop,
+                     int pid,
+                     becket_handler handler,
+                     void *user,
+                     becket_handle *handle);
+
+/* ---- Wakes ---- */
+
+/** Adds a source of nothing: for becket_wake(), becket_trigger() and becket_post(). -ENOSPC. O(1). */
+int becket_wake_add(becket_loop *event_loop, becket_handler handler, void *user, becket_handle *handle);
+
+/**
+ * Wakes a source of any kind: an event with BECKET_TRIGGERED; several wakes before its delivery are one. Any thread,
+ * signal handlers; lock-free; no system call while the loop is awake. -ESTALE also when it races with the removal of
+ * the source and the reuse of its slot. O(1).
+ */
+int becket_wake(becket_loop *event_loop,
+                becket_handle handle);
+
+/* ---- Around the turn ---- */
+
+/** Adds a source that becket_defer() schedules. -ENOSPC. O(1). */
+int becket_deferred_add(becket_loop *event_loop, becket_handler handler, void *user, becket_handle *handle);
+
+/**
+ * Schedules a deferred source: delivered once, after this turn's events; in a deferred handler, after the next
+ * turn's. Again before that: no change. O(1).
+ */
+int becket_defer(becket_loop *event_loop,
+                 becket_handle handle);
+
+/** Adds a source that is delivered when a turn had nothing else. As long as it is on, no turn sleeps. -ENOSPC. O(1). */
+int becket_idle_add(becket_loop *event_loop,
+                    becket_handler handler,
+                    void *user,
+                    becket_handle *handle);
+
+/** Adds a source that is delivered before every wait. It does not keep the loop alive. -ENOSPC. O(1). */
+int becket_before_add(becket_loop *event_loop, becket_handler handler, void *user, becket_handle *handle);
+
+/** Adds a source that is delivered after every wait. It does not keep the loop alive. -ENOSPC. O(1). */
+int becket_after_add(becket_loop *event_loop, becket_handler handler, void *user, becket_handle *handle);
+
+/** Turns an idle, before-wait or after-wait source on (not 0; at first) or off. O(1). */
+int becket_hook_enable(becket_loop *event_loop, becket_handle handle, int on);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* BECKET_H */
