@@ -19,9 +19,11 @@ macro_rules! errors {
             #[must_use]
             pub const fn description(self) -> &'static core::ffi::CStr {
                 $(if self.0 == errno::$value {
-                    return match core::ffi::CStr::from_bytes_with_nul(concat!($text, "\0").as_bytes()) {
-                        Ok(text) => text,
-                        Err(_) => c"",
+                    return const {
+                        match core::ffi::CStr::from_bytes_with_nul(concat!($text, "\0").as_bytes()) {
+                            Ok(text) => text,
+                            Err(_) => panic!("a NUL in the middle"),
+                        }
                     };
                 })*
                 c"a system call failed"

@@ -34,6 +34,9 @@
 #![no_std]
 #![deny(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
 mod backend;
 mod engine;
 mod error;
@@ -49,7 +52,7 @@ mod time;
 pub use backend::{BackendChoice, Ready};
 pub use engine::{Config, Event, Statistics};
 pub use error::{Error, Result};
-pub use front::{IoOptions, Loop, Outcome, Stopper, Waker};
+pub use front::{Handler, IoOptions, Loop, Outcome, Stopper, Waker};
 pub use handle::{Handle, Kind, Kinds};
 pub use storage::Storage;
 pub use time::{Duration, Instant};

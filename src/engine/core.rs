@@ -155,6 +155,7 @@ impl Core {
     ///
     /// # Safety
     /// The pointer is null or readable for the size of a `Core`.
+    #[inline(never)]
     pub(crate) unsafe fn from_ptr<'a>(at: *const Core) -> Result<&'a Core> {
         let core = NonNull::new(at.cast_mut()).ok_or(Error::INVALID)?;
         if !core.is_aligned() {
@@ -169,14 +170,12 @@ impl Core {
     }
 
     /// One call of the engine. ECHILD: this is a forked child of the process that made the loop.
+    #[inline]
     pub(crate) fn with<R>(&self, call: impl FnOnce(&mut Engine) -> Result<R>) -> Result<R> {
-        if !self.shared.is_ours() {
-            return Err(Error::NOT_OURS);
-        }
+        self.check_process()?;
         // SAFETY: nothing that the engine does calls back into here, and threads are kept apart by the program (C) or
         // by `Loop` not being `Sync` (Rust); so this is the only borrow.
-        let engine = unsafe { &mut *self.engine.get() };
-        let answer = call(engine);
+        let answer = call(unsafe { &mut *self.engine.get() });
         // Somebody sleeps, and has to look again at what has changed: only where another thread waits, or a foreign
         // loop does.
         if self.shared.is_asleep() {
@@ -186,19 +185,21 @@ impl Core {
     }
 
     /// A look at the engine that changes nothing.
+    #[inline]
     pub(crate) fn look<R>(&self, call: impl FnOnce(&Engine) -> Result<R>) -> Result<R> {
-        if !self.shared.is_ours() {
-            return Err(Error::NOT_OURS);
-        }
+        self.check_process()?;
         // SAFETY: as in `with`.
         call(unsafe { &*self.engine.get() })
     }
 
+    #[inline(never)]
+    fn check_process(&self) -> Result<()> {
+        if self.shared.is_ours() { Ok(()) } else { Err(Error::NOT_OURS) }
+    }
+
     /// Phase 1. Before-wait events that were queued: they are to be taken out, and `prepare` called again; 0: ready.
     pub(crate) fn prepare(&self, timeout: Duration, hooks: bool) -> Result<u32> {
-        if !self.shared.is_ours() {
-            return Err(Error::NOT_OURS);
-        }
+        self.check_process()?;
         // SAFETY: as in `with`; no wait is under way while the thread that waits calls this.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
         Ok(engine.prepare(timeout, hooks, waiting))
@@ -215,9 +216,7 @@ impl Core {
     /// EPERM: the loop belongs to another thread. EINTR, where the configuration asks for it: `collect` is due all the
     /// same.
     pub(crate) fn wait(&self) -> Result<()> {
-        if !self.shared.is_ours() {
-            return Err(Error::NOT_OURS);
-        }
+        self.check_process()?;
         let this = sys::thread();
         let owner = self.owner.load(Ordering::Relaxed);
         if owner == 0 {
@@ -232,9 +231,7 @@ impl Core {
 
     /// Phase 3: how many events are queued.
     pub(crate) fn collect(&self) -> Result<u32> {
-        if !self.shared.is_ours() {
-            return Err(Error::NOT_OURS);
-        }
+        self.check_process()?;
         // SAFETY: as in `prepare`.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
         Ok(engine.collect(waiting))

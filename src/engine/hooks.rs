@@ -23,14 +23,14 @@ impl Engine {
     pub(crate) fn add_hook(&mut self, kind: Kind, target: Target) -> Result<Handle> {
         debug_assert!(home(kind).is_some());
         let index = self.occupy(kind, target)?;
-        self.lists.slots[index as usize].set(bits::ACTIVE, kind != Kind::Deferred);
+        self.lists.slots[index].set(bits::ACTIVE, kind != Kind::Deferred);
         self.rest(index);
         Ok(self.added(index))
     }
 
     /// Sends a hook that is on, and in no list, to where it waits for its time.
     pub(super) fn rest(&mut self, index: u32) {
-        let slot = &self.lists.slots[index as usize];
+        let slot = &self.lists.slots[index];
         if let Some(list) = slot.kind().and_then(home)
             && slot.has(bits::ACTIVE)
             && self.lists.list_of(index) == List::NONE
@@ -42,7 +42,7 @@ impl Engine {
     /// Turns a hook on or off. EINVAL: the source is none. O(1).
     pub(crate) fn enable_hook(&mut self, handle: Handle, on: bool) -> Result<()> {
         let index = self.resolve(handle)?;
-        let slot = &mut self.lists.slots[index as usize];
+        let slot = &mut self.lists.slots[index];
         if !matches!(slot.kind(), Some(Kind::Before | Kind::After | Kind::Idle)) {
             return Err(Error::INVALID);
         }
@@ -64,7 +64,7 @@ impl Engine {
     /// is of another kind. O(1).
     pub(crate) fn defer(&mut self, handle: Handle) -> Result<()> {
         let index = self.resolve_kind(handle, Kind::Deferred)?;
-        self.lists.slots[index as usize].set(bits::ACTIVE, true);
+        self.lists.slots[index].set(bits::ACTIVE, true);
         self.rest(index);
         self.recount(index);
         Ok(())

@@ -33,10 +33,10 @@ impl Engine {
             sys::fd::check_pollable(fd)?;
         }
         let index = self.occupy(Kind::Io, target)?;
-        self.lists.slots[index as usize].set(bits::ONESHOT, options.oneshot);
+        self.lists.slots[index].set(bits::ONESHOT, options.oneshot);
         self.register(index, fd, interest);
         let registrations = &self.registrations;
-        self.fd_index.insert(fd, index, |index| registrations[index as usize + 1].fd());
+        self.fd_index.insert(fd, index, |index| registrations[index + 1].fd());
         Ok(self.added(index))
     }
 
@@ -46,7 +46,7 @@ impl Engine {
         let index = self.resolve_kind(handle, Kind::Io)?;
         check_interest(interest)?;
         if let Some(oneshot) = oneshot {
-            self.lists.slots[index as usize].set(bits::ONESHOT, oneshot);
+            self.lists.slots[index].set(bits::ONESHOT, oneshot);
         }
         self.set_interest(index, interest);
         Ok(())
@@ -73,7 +73,7 @@ impl Engine {
     /// The interest of a source, and whether it is one-shot. O(1).
     pub(crate) fn io_interest(&self, handle: Handle) -> Result<(Ready, bool)> {
         let index = self.resolve_kind(handle, Kind::Io)?;
-        Ok((self.interest_of(index), self.lists.slots[index as usize].has(bits::ONESHOT)))
+        Ok((self.interest_of(index), self.lists.slots[index].has(bits::ONESHOT)))
     }
 
     /// Removes the source and closes its fd, with no system call but close(2).
@@ -86,23 +86,23 @@ impl Engine {
 
     /// What a foreign loop has to watch: calls `each` with every fd and its interest. O(sources).
     pub(crate) fn each_watch(&self, mut each: impl FnMut(i32, Ready)) {
-        for registration in self.registrations[..=self.mark as usize].iter().filter(|it| it.fd >= 0) {
+        for registration in self.registrations.first(self.mark + 1).iter().filter(|it| it.fd >= 0) {
             each(registration.fd, registration.interest());
         }
     }
 
     pub(super) fn fd_of(&self, index: u32) -> i32 {
-        self.registrations[index as usize + 1].fd()
+        self.registrations[index + 1].fd()
     }
 
     pub(super) fn interest_of(&self, index: u32) -> Ready {
-        self.registrations[index as usize + 1].interest()
+        self.registrations[index + 1].interest()
     }
 
     /// Begins to watch an fd.
     pub(super) fn register(&mut self, index: u32, fd: i32, interest: Ready) {
         self.phase.raced |= self.shared.is_asleep();
-        self.backend.set(&mut self.registrations[index as usize + 1], fd, interest);
+        self.backend.set(&mut self.registrations[index + 1], fd, interest);
     }
 
     pub(super) fn set_interest(&mut self, index: u32, interest: Ready) {
@@ -121,7 +121,7 @@ impl Engine {
     pub(super) fn forget_fd(&mut self, index: u32) {
         self.phase.raced |= self.shared.is_asleep();
         let registrations = &self.registrations;
-        self.fd_index.remove(self.fd_of(index), |index| registrations[index as usize + 1].fd());
+        self.fd_index.remove(self.fd_of(index), |index| registrations[index + 1].fd());
     }
 
     fn find_index(&self, fd: i32) -> Option<u32> {

@@ -17,7 +17,7 @@ impl Engine {
     #[inline]
     pub(super) fn resolve(&self, handle: Handle) -> Result<u32> {
         match self.shared.names.resolve(handle, self.mark) {
-            Some(index) if self.lists.slots[index as usize].kind().is_some() => Ok(index),
+            Some(index) if self.lists.slots[index].kind().is_some() => Ok(index),
             _ => Err(Error::STALE),
         }
     }
@@ -26,7 +26,7 @@ impl Engine {
     #[inline]
     pub(super) fn resolve_kind(&self, handle: Handle, kind: Kind) -> Result<u32> {
         let index = self.resolve(handle)?;
-        if self.lists.slots[index as usize].is(kind) { Ok(index) } else { Err(Error::INVALID) }
+        if self.lists.slots[index].is(kind) { Ok(index) } else { Err(Error::INVALID) }
     }
 
     /// Whether a slot is free. ENOSPC: the table is full.
@@ -39,15 +39,15 @@ impl Engine {
         self.check_room()?;
         let index = if self.free != NIL {
             let index = self.free;
-            self.free = self.lists.slots[index as usize].next_free();
+            self.free = self.lists.slots[index].next_free();
             index
         } else {
             self.mark += 1;
             self.shared.names.first(self.mark - 1, self.generation);
             self.mark - 1
         };
-        self.lists.slots[index as usize].occupy(kind, target);
-        self.registrations[index as usize + 1] = Registration::NONE;
+        self.lists.slots[index].occupy(kind, target);
+        self.registrations[index + 1] = Registration::NONE;
         self.statistics.sources += 1;
         Ok(index)
     }
@@ -58,8 +58,8 @@ impl Engine {
         self.set_deadline(index, Instant::NEVER);
         self.uncount(index);
         self.shared.names.retire(index);
-        self.registrations[index as usize + 1] = Registration::NONE;
-        self.lists.slots[index as usize].vacate(self.free);
+        self.registrations[index + 1] = Registration::NONE;
+        self.lists.slots[index].vacate(self.free);
         self.free = index;
         self.statistics.sources -= 1;
     }
@@ -73,7 +73,7 @@ impl Engine {
     /// Counts a source among those that keep the loop alive, or no longer. To be called when anything changes that
     /// decides it. O(1).
     pub(super) fn recount(&mut self, index: u32) {
-        let slot = &self.lists.slots[index as usize];
+        let slot = &self.lists.slots[index];
         let active = match slot.kind() {
             Some(Kind::Io) => !self.interest_of(index).is_empty() || slot.heap_place() != NIL,
             Some(Kind::Signal | Kind::Wake) => true,
@@ -82,13 +82,13 @@ impl Engine {
         };
         let counts = active && !slot.has(bits::UNCOUNTED);
         if counts != slot.has(bits::COUNTED) {
-            self.lists.slots[index as usize].set(bits::COUNTED, counts);
+            self.lists.slots[index].set(bits::COUNTED, counts);
             self.counted = if counts { self.counted + 1 } else { self.counted - 1 };
         }
     }
 
     fn uncount(&mut self, index: u32) {
-        self.lists.slots[index as usize].set(bits::UNCOUNTED, true);
+        self.lists.slots[index].set(bits::UNCOUNTED, true);
         self.recount(index);
     }
 }
@@ -104,10 +104,10 @@ impl Engine {
     }
 
     pub(super) fn remove_index(&mut self, index: u32) {
-        match self.lists.slots[index as usize].kind() {
+        match self.lists.slots[index].kind() {
             Some(Kind::Io) => self.forget_fd(index),
             Some(Kind::Signal) => {
-                signals::release(self.lists.slots[index as usize].extra.cast_signed(), &self.shared, true);
+                signals::release(self.lists.slots[index].extra.cast_signed(), &self.shared, true);
             }
             Some(Kind::Child) => self.forget_child(index),
             _ => {}
@@ -118,7 +118,7 @@ impl Engine {
     /// Removes everything. O(sources that there ever were).
     pub(crate) fn remove_all(&mut self) {
         for index in 0..self.mark {
-            if self.lists.slots[index as usize].kind().is_some() {
+            if self.lists.slots[index].kind().is_some() {
                 self.remove_index(index);
             }
         }
@@ -127,7 +127,7 @@ impl Engine {
     /// Closes what the loop itself opened. In a forked child these are copies.
     pub(crate) fn close_descriptors(&mut self) {
         for index in 0..self.mark {
-            if children::is_running(&self.lists.slots[index as usize]) {
+            if children::is_running(&self.lists.slots[index]) {
                 self.close_child_fd(index);
             }
         }
@@ -141,7 +141,7 @@ impl Engine {
     /// The kind of a source. O(1).
     pub(crate) fn kind(&self, handle: Handle) -> Result<Kind> {
         let index = self.resolve(handle)?;
-        self.lists.slots[index as usize].kind().ok_or(Error::STALE)
+        self.lists.slots[index].kind().ok_or(Error::STALE)
     }
 
     /// Level 0 to 3, from the source's next queueing on. O(1).
@@ -150,42 +150,42 @@ impl Engine {
         if level as usize >= LEVELS {
             return Err(Error::INVALID);
         }
-        self.lists.slots[index as usize].set_level(level);
+        self.lists.slots[index].set_level(level);
         Ok(())
     }
 
     pub(crate) fn level(&self, handle: Handle) -> Result<u8> {
-        Ok(self.lists.slots[self.resolve(handle)? as usize].level())
+        Ok(self.lists.slots[self.resolve(handle)?].level())
     }
 
     /// Whether the source keeps the loop alive. O(1).
     pub(crate) fn set_keepalive(&mut self, handle: Handle, on: bool) -> Result<()> {
         let index = self.resolve(handle)?;
-        self.lists.slots[index as usize].set(bits::UNCOUNTED, !on);
+        self.lists.slots[index].set(bits::UNCOUNTED, !on);
         self.recount(index);
         Ok(())
     }
 
     pub(crate) fn keepalive(&self, handle: Handle) -> Result<bool> {
-        Ok(!self.lists.slots[self.resolve(handle)? as usize].has(bits::UNCOUNTED))
+        Ok(!self.lists.slots[self.resolve(handle)?].has(bits::UNCOUNTED))
     }
 
     /// Another handler and token, from the next event on. O(1).
     pub(crate) fn set_target(&mut self, handle: Handle, target: Target) -> Result<()> {
         let index = self.resolve(handle)?;
-        self.lists.slots[index as usize].target = target;
+        self.lists.slots[index].target = target;
         Ok(())
     }
 
     pub(crate) fn target(&self, handle: Handle) -> Result<Target> {
-        Ok(self.lists.slots[self.resolve(handle)? as usize].target)
+        Ok(self.lists.slots[self.resolve(handle)?].target)
     }
 
     /// Merges flags into a source: delivered next turn, or with what is queued of it already. EINVAL: flags that are
     /// not readiness, or readiness for a source that is no I/O. Cannot fail for space. O(1).
     pub(crate) fn trigger(&mut self, handle: Handle, flags: Ready) -> Result<()> {
         let index = self.resolve(handle)?;
-        let slot = &mut self.lists.slots[index as usize];
+        let slot = &mut self.lists.slots[index];
         if !Ready::OF_FD.contains(flags) || !flags.is_empty() && !slot.is(Kind::Io) {
             return Err(Error::INVALID);
         }
@@ -205,7 +205,7 @@ impl Engine {
         let index = self.resolve(handle)?;
         let post = if self.free_post != NIL {
             let post = self.free_post;
-            self.free_post = self.lists.posts[post as usize].handle as u32;
+            self.free_post = self.lists.posts[post].handle as u32;
             post
         } else if (self.posts_mark as usize) < self.lists.posts.len() {
             self.posts_mark += 1;
@@ -214,16 +214,16 @@ impl Engine {
             self.statistics.posts_refused += 1;
             return Err(Error::NO_BUFFERS);
         };
-        self.lists.posts[post as usize].occupy(handle.raw(), value);
-        let level = self.lists.slots[index as usize].level();
-        self.lists.push(List::queue(level), self.lists.post_node(post));
+        self.lists.posts[post].occupy(handle.raw(), value);
+        let level = self.lists.slots[index].level();
+        self.lists.push(List::QUEUE.at(level), self.lists.post_node(post));
         self.statistics.posts += 1;
         Ok(())
     }
 
     /// Gives a post's place back; what it was.
     pub(super) fn free_post(&mut self, post: u32) -> (u64, i64) {
-        let slot = &mut self.lists.posts[post as usize];
+        let slot = &mut self.lists.posts[post];
         let was = (slot.handle, slot.value);
         slot.handle = u64::from(self.free_post);
         self.free_post = post;
@@ -238,7 +238,7 @@ impl Engine {
     pub(crate) fn add_signal(&mut self, signal: i32, target: Target) -> Result<Handle> {
         self.check_room()?;
         let index = self.occupy(Kind::Signal, target)?;
-        self.lists.slots[index as usize].extra = signal.cast_unsigned();
+        self.lists.slots[index].extra = signal.cast_unsigned();
         if let Err(error) = signals::acquire(signal, &self.shared, index + 1) {
             self.vacate(index);
             return Err(error);
@@ -261,14 +261,14 @@ impl Engine {
             self.children_by_signal += 1;
         }
         let index = self.occupy(Kind::Child, target)?;
-        let slot = &mut self.lists.slots[index as usize];
+        let slot = &mut self.lists.slots[index];
         slot.extra = pid.cast_unsigned();
         slot.set(bits::ACTIVE, true);
         match watch {
             Watch::Fd(fd) => self.register(index, fd, Ready::READABLE),
             Watch::Signal => {
                 // It may have ended before SIGCHLD was ours: look once.
-                self.lists.slots[index as usize].set_ready(Ready::READABLE.bits() as u8);
+                self.lists.slots[index].set_ready(Ready::READABLE.bits() as u8);
                 self.lists.queue(index);
             }
         }
@@ -277,29 +277,29 @@ impl Engine {
 
     /// The child's status if it has ended; then nothing watches it any more.
     pub(super) fn reap(&mut self, index: u32) -> Option<i32> {
-        if !children::is_running(&self.lists.slots[index as usize]) {
+        if !children::is_running(&self.lists.slots[index]) {
             return None;
         }
-        let status = children::reap(self.lists.slots[index as usize].extra.cast_signed())?;
+        let status = children::reap(self.lists.slots[index].extra.cast_signed())?;
         self.forget_child(index);
         self.recount(index);
         Some(status)
     }
 
     fn forget_child(&mut self, index: u32) {
-        if !children::is_running(&self.lists.slots[index as usize]) {
+        if !children::is_running(&self.lists.slots[index]) {
             return;
         }
         if !self.close_child_fd(index) {
             self.children_by_signal -= 1;
             signals::release(sys::signal::CHILD, &self.shared, false);
         }
-        self.lists.slots[index as usize].set(bits::ACTIVE, false);
+        self.lists.slots[index].set(bits::ACTIVE, false);
     }
 
     /// Closes the pidfd of a child; whether it had one.
     fn close_child_fd(&mut self, index: u32) -> bool {
-        let registration = &mut self.registrations[index as usize + 1];
+        let registration = &mut self.registrations[index + 1];
         let fd = registration.fd;
         if fd < 0 {
             return false;

@@ -43,7 +43,7 @@ impl Engine {
     }
 
     fn arm(&mut self, index: u32, at: Instant, period: Duration) {
-        let slot = &mut self.lists.slots[index as usize];
+        let slot = &mut self.lists.slots[index];
         slot.time = period.as_nanos();
         slot.deadline = 0;
         slot.set(bits::ACTIVE, at != Instant::NEVER);
@@ -56,7 +56,7 @@ impl Engine {
 
     /// A periodic timer without end has no second expiration: a period that is endless is none.
     fn expire_timer(&mut self, index: u32, due: Instant) {
-        let slot = &mut self.lists.slots[index as usize];
+        let slot = &mut self.lists.slots[index];
         let period = slot.time;
         let next = if period == 0 || period == u64::MAX {
             slot.deadline += 1;
@@ -77,8 +77,8 @@ impl Engine {
 impl Engine {
     /// Sets, moves or (NEVER) cancels the one deadline that a source has in the heap. O(log n).
     pub(super) fn set_deadline(&mut self, index: u32, at: Instant) {
-        if !self.lists.slots[index as usize].has(bits::IDLE) && at != Instant::NEVER {
-            self.lists.slots[index as usize].extra = self.arming;
+        if !self.lists.slots[index].has(bits::IDLE) && at != Instant::NEVER {
+            self.lists.slots[index].extra = self.arming;
             self.arming = self.arming.wrapping_add(1);
         }
         self.deadlines.set(&mut self.lists.slots, index, at);
@@ -91,7 +91,7 @@ impl Engine {
             if due > self.now {
                 return;
             }
-            if self.lists.slots[index as usize].is(Kind::Timer) {
+            if self.lists.slots[index].is(Kind::Timer) {
                 self.expire_timer(index, due);
             } else {
                 self.expire_io(index);
@@ -107,7 +107,7 @@ impl Engine {
     pub(crate) fn set_idle_timeout(&mut self, handle: Handle, span: Duration) -> Result<()> {
         let index = self.resolve_kind(handle, Kind::Io)?;
         let now = self.fresh_now().as_nanos();
-        let slot = &mut self.lists.slots[index as usize];
+        let slot = &mut self.lists.slots[index];
         let on = span != Duration::ZERO && span != Duration::FOREVER;
         slot.set(bits::IDLE, on);
         slot.extra = if on { PackedDuration::new(span).bits() } else { 0 };
@@ -120,7 +120,7 @@ impl Engine {
     /// DEADLINE at this time, whatever is delivered until then; NEVER: none. O(log n).
     pub(crate) fn set_io_deadline(&mut self, handle: Handle, at: Instant) -> Result<()> {
         let index = self.resolve_kind(handle, Kind::Io)?;
-        let slot = &mut self.lists.slots[index as usize];
+        let slot = &mut self.lists.slots[index];
         slot.deadline = at.as_nanos();
         slot.set_ready(slot.ready() & !Ready::DEADLINE.bits() as u8);
         self.settle_io(index);
@@ -134,7 +134,7 @@ impl Engine {
 
     /// The point at which an I/O source's idle timeout is over; a paused one has none.
     fn idle_deadline(&self, index: u32) -> Instant {
-        let slot = &self.lists.slots[index as usize];
+        let slot = &self.lists.slots[index];
         match slot.idle_timeout() {
             Some(span) if !self.interest_of(index).is_empty() => Instant::from_nanos(slot.time) + span,
             _ => Instant::NEVER,
@@ -143,22 +143,22 @@ impl Engine {
 
     /// Puts the source into the heap as it is now.
     pub(super) fn settle_io(&mut self, index: u32) {
-        let at = self.lists.slots[index as usize].fixed_deadline().min(self.idle_deadline(index));
+        let at = self.lists.slots[index].fixed_deadline().min(self.idle_deadline(index));
         self.set_deadline(index, at);
         self.recount(index);
     }
 
     /// An idle timeout counts from the moment that a paused source is resumed.
     pub(super) fn restart_idle(&mut self, index: u32) {
-        if self.lists.slots[index as usize].has(bits::IDLE) {
-            self.lists.slots[index as usize].time = self.fresh_now().as_nanos();
+        if self.lists.slots[index].has(bits::IDLE) {
+            self.lists.slots[index].time = self.fresh_now().as_nanos();
             self.settle_io(index);
         }
     }
 
     fn expire_io(&mut self, index: u32) {
         let idle_over = self.idle_deadline(index) <= self.now;
-        let slot = &mut self.lists.slots[index as usize];
+        let slot = &mut self.lists.slots[index];
         let mut ready = Ready::from_bits_truncate(u16::from(slot.ready()));
         if slot.fixed_deadline() <= self.now {
             slot.deadline = u64::MAX;

@@ -17,13 +17,13 @@ impl Engine {
     pub(super) fn prepare(&mut self, timeout: Duration, hooks: bool, waiting: &mut Waiting) -> u32 {
         if hooks && !self.phase.before_done {
             self.phase.before_done = true;
-            let queued = self.lists.queue_all(List::BEFORE, List::queue);
+            let queued = self.lists.queue_all(List::BEFORE, List::QUEUE);
             if queued > 0 {
                 self.budget_left = self.budget_left.max(queued);
                 return queued;
             }
         }
-        self.backend.prepare(&mut self.registrations[..=self.mark as usize], &mut waiting.plan);
+        self.backend.prepare(self.registrations.first_mut(self.mark + 1), &mut waiting.plan);
         self.phase.raced = false;
         let now = self.fresh_now();
         self.asleep_since = now;
@@ -65,8 +65,8 @@ impl Engine {
         self.expire();
         self.collect_signals();
         self.collect_wakes();
-        self.lists.queue_all(List::TRIGGERED, List::queue);
-        self.lists.queue_all(List::AFTER, List::queue);
+        self.lists.queue_all(List::TRIGGERED, List::QUEUE);
+        self.lists.queue_all(List::AFTER, List::QUEUE);
 
         self.budget_left = if self.config.budget == 0 { BUDGET } else { self.config.budget };
         self.phase = super::Phase::default();
@@ -76,7 +76,7 @@ impl Engine {
     fn collect_readiness(&mut self, waiting: &mut Waiting) {
         if self.phase.raced {
             // Another thread changed a registration while the wait was under way: ask again, without sleeping.
-            self.backend.prepare(&mut self.registrations[..=self.mark as usize], &mut waiting.plan);
+            self.backend.prepare(self.registrations.first_mut(self.mark + 1), &mut waiting.plan);
             waiting.plan.timeout = Duration::ZERO;
             waiting.plan.outcome = self.backend.wait(&mut waiting.plan);
         }
@@ -85,11 +85,12 @@ impl Engine {
             let Some(index) = registration.checked_sub(1) else {
                 return sys::fd::drain(notifier.watched);
             };
+            let index = index as u32;
             let slot = &mut lists.slots[index];
             // Readiness wins over an idle timeout that is still queued.
             let pending = slot.ready() & !Ready::TIMEOUT.bits() as u8;
             slot.set_ready(pending | (ready & Ready::OF_FD).bits() as u8);
-            lists.queue(index as u32);
+            lists.queue(index);
         });
         // A plan is read once: a second collect without a wait finds nothing.
         waiting.plan.outcome = Ok(0);
@@ -101,7 +102,7 @@ impl Engine {
             let signal = came.trailing_zeros() as i32 + 1;
             came &= came - 1;
             if let Some(index) = signals::source_of(signal, &self.shared) {
-                self.lists.slots[index as usize].set_ready(Ready::READABLE.bits() as u8);
+                self.lists.slots[index].set_ready(Ready::READABLE.bits() as u8);
                 self.lists.queue(index);
             }
             if signal == sys::signal::CHILD && self.children_by_signal > 0 {
@@ -113,8 +114,8 @@ impl Engine {
     fn collect_wakes(&mut self) {
         let Engine { shared, lists, .. } = self;
         shared.names.take_woken(|index| {
-            if lists.slots[index as usize].kind().is_some() {
-                lists.slots[index as usize].set(bits::TRIGGERED, true);
+            if lists.slots[index].kind().is_some() {
+                lists.slots[index].set(bits::TRIGGERED, true);
                 if !lists.list_of(index).comes_by_itself() {
                     lists.queue(index);
                 }
@@ -131,7 +132,7 @@ impl Engine {
     /// for is left in this turn; idle ones when this turn had nothing else.
     pub(crate) fn next(&mut self, kinds: Kinds) -> Option<Taken> {
         while self.budget_left > 0 {
-            let Some(node) = self.pick(kinds, List::queue) else { break };
+            let Some(node) = self.pick(kinds, List::QUEUE) else { break };
             if let Some(taken) = self.take(node) {
                 self.budget_left -= 1;
                 self.dispatches = self.dispatches.wrapping_add(1);
@@ -141,15 +142,15 @@ impl Engine {
         }
         if kinds.contains(Kinds::DEFERRED) && !self.phase.deferred_done {
             self.phase.deferred_done = true;
-            let count = self.lists.queue_all(List::DEFERRED, List::late);
+            let count = self.lists.queue_all(List::DEFERRED, List::LATE);
             self.phase.idle_done |= count > 0;
         }
         if kinds.contains(Kinds::IDLE) && !self.phase.idle_done {
             self.phase.idle_done = true;
-            self.lists.queue_all(List::IDLE, List::late);
+            self.lists.queue_all(List::IDLE, List::LATE);
         }
         loop {
-            let node = self.pick(kinds, List::late)?;
+            let node = self.pick(kinds, List::LATE)?;
             if let Some(taken) = self.take(node) {
                 return Some(taken);
             }
@@ -158,14 +159,15 @@ impl Engine {
 
     /// The node that is next: the first of the highest level that has one, and every eighth time the first of a lower
     /// one, in rotation.
-    fn pick(&mut self, kinds: Kinds, queue: fn(u8) -> List) -> Option<u32> {
+    #[inline(never)]
+    fn pick(&mut self, kinds: Kinds, queue: List) -> Option<u32> {
         let levels = LEVELS as u8;
-        let (level, node) = (0..levels).find_map(|level| Some((level, self.head(queue(level), kinds)?)))?;
+        let (level, node) = (0..levels).find_map(|level| Some((level, self.head(queue.at(level), kinds)?)))?;
         if self.dispatches % LOWER_LEVELS_EVERY == LOWER_LEVELS_EVERY - 1 {
             for step in 1..=levels {
                 let lower = (self.rotation + step) % levels;
                 if lower > level
-                    && let Some(node) = self.head(queue(lower), kinds)
+                    && let Some(node) = self.head(queue.at(lower), kinds)
                 {
                     self.rotation = lower;
                     return Some(node);
@@ -182,7 +184,7 @@ impl Engine {
         }
         self.lists.first_of(list, |lists, node| match lists.post_of(node) {
             Some(_) => kinds.contains(Kinds::POST),
-            None => lists.slots[node as usize].kind().is_some_and(|kind| kinds.contains(kind.mask())),
+            None => lists.slots[node].kind().is_some_and(|kind| kinds.contains(kind.mask())),
         })
     }
 
@@ -204,7 +206,7 @@ impl Engine {
         let (handle, value) = self.free_post(post);
         let handle = Handle::from_raw(handle);
         let index = self.resolve(handle).ok()?;
-        let slot = &self.lists.slots[index as usize];
+        let slot = &self.lists.slots[index];
         let event = Event {
             source: handle,
             kind: Kind::Post,
@@ -218,7 +220,7 @@ impl Engine {
     }
 
     fn take_source(&mut self, index: u32) -> Option<Taken> {
-        let slot = &mut self.lists.slots[index as usize];
+        let slot = &mut self.lists.slots[index];
         let kind = slot.kind()?;
         let pending = slot.ready() != 0;
         let triggered = slot.has(bits::TRIGGERED);
@@ -297,7 +299,7 @@ impl Engine {
             return ready;
         }
         // Something is delivered: the idle timeout counts from here. A store; the heap learns of it when it fires.
-        let slot = &mut self.lists.slots[index as usize];
+        let slot = &mut self.lists.slots[index];
         slot.time = self.now.as_nanos();
         if slot.has(bits::ONESHOT) && ready.intersects(Ready::OF_FD) {
             self.set_interest(index, Ready::empty());
@@ -307,8 +309,8 @@ impl Engine {
 
     fn look_for_children(&mut self) {
         for index in 0..self.mark {
-            if children::is_running(&self.lists.slots[index as usize]) {
-                self.lists.slots[index as usize].set_ready(Ready::READABLE.bits() as u8);
+            if children::is_running(&self.lists.slots[index]) {
+                self.lists.slots[index].set_ready(Ready::READABLE.bits() as u8);
                 self.lists.queue(index);
             }
         }

@@ -31,10 +31,10 @@ impl Entry {
 
 pub(crate) struct Deadlines {
     entries: Region<Entry>,
-    count: usize,
+    count: u32,
 }
 
-const CHILDREN: usize = 4;
+const CHILDREN: u32 = 4;
 
 impl Deadlines {
     pub(crate) fn new(entries: Region<Entry>) -> Deadlines {
@@ -51,19 +51,19 @@ impl Deadlines {
     }
 
     /// The deadline that stands in the heap for this source. O(1).
-    pub(crate) fn get(&self, slots: &[Slot], index: u32) -> Instant {
-        match slots[index as usize].heap_place() {
+    pub(crate) fn get(&self, slots: &Region<Slot>, index: u32) -> Instant {
+        match slots[index].heap_place() {
             NIL => Instant::NEVER,
-            place => Instant::from_nanos(self.entries[place as usize].nanos()),
+            place => Instant::from_nanos(self.entries[place].nanos()),
         }
     }
 
     /// Sets, moves or (NEVER) cancels the deadline of a source. O(log n).
-    pub(crate) fn set(&mut self, slots: &mut [Slot], index: u32, deadline: Instant) {
-        let place = slots[index as usize].heap_place();
+    pub(crate) fn set(&mut self, slots: &mut Region<Slot>, index: u32, deadline: Instant) {
+        let place = slots[index].heap_place();
         if deadline == Instant::NEVER {
             if place != NIL {
-                self.remove(slots, place as usize);
+                self.remove(slots, place);
             }
             return;
         }
@@ -71,14 +71,14 @@ impl Deadlines {
             self.count += 1;
             self.count - 1
         } else {
-            place as usize
+            place
         };
         self.entries[place] = Entry::new(deadline, index);
         self.settle(slots, place);
     }
 
-    fn remove(&mut self, slots: &mut [Slot], place: usize) {
-        slots[self.entries[place].index as usize].set_heap_place(NIL);
+    fn remove(&mut self, slots: &mut Region<Slot>, place: u32) {
+        slots[self.entries[place].index].set_heap_place(NIL);
         self.count -= 1;
         if place < self.count {
             self.entries[place] = self.entries[self.count];
@@ -88,11 +88,14 @@ impl Deadlines {
 
     /// Whether `a` goes before `b`. Arming order is a counter that wraps, so it compares by difference.
     #[inline]
-    fn before(slots: &[Slot], a: Entry, b: Entry) -> bool {
-        if a.nanos() != b.nanos() {
-            return a.nanos() < b.nanos();
-        }
-        let order = |entry: Entry| slots[entry.index as usize].arming_order();
+    fn before(slots: &Region<Slot>, a: Entry, b: Entry) -> bool {
+        if a.nanos() == b.nanos() { Self::armed_before(slots, a, b) } else { a.nanos() < b.nanos() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn armed_before(slots: &Region<Slot>, a: Entry, b: Entry) -> bool {
+        let order = |entry: Entry| slots[entry.index].arming_order();
         match (order(a), order(b)) {
             (Some(a), Some(b)) => (a.wrapping_sub(b) as i32) < 0,
             (a, b) => a.is_some() && b.is_none(),
@@ -100,7 +103,8 @@ impl Deadlines {
     }
 
     /// Moves the entry at `place` up or down to where it belongs.
-    fn settle(&mut self, slots: &mut [Slot], mut place: usize) {
+    #[inline(never)]
+    fn settle(&mut self, slots: &mut Region<Slot>, mut place: u32) {
         let entry = self.entries[place];
         while place > 0 {
             let parent = (place - 1) / CHILDREN;
@@ -131,8 +135,8 @@ impl Deadlines {
     }
 
     #[inline]
-    fn put(&mut self, slots: &mut [Slot], place: usize, entry: Entry) {
+    fn put(&mut self, slots: &mut Region<Slot>, place: u32, entry: Entry) {
         self.entries[place] = entry;
-        slots[entry.index as usize].set_heap_place(place as u32);
+        slots[entry.index].set_heap_place(place);
     }
 }

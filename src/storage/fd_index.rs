@@ -27,26 +27,31 @@ impl FdIndex {
         FdIndex { entries }
     }
 
-    fn home(&self, fd: i32) -> usize {
-        fd as u32 as usize % self.entries.len()
+    /// Places in the table: below 2^25.
+    fn places(&self) -> u32 {
+        self.entries.len() as u32
     }
 
-    fn after(&self, place: usize) -> usize {
-        if place + 1 == self.entries.len() { 0 } else { place + 1 }
+    fn home(&self, fd: i32) -> u32 {
+        fd.cast_unsigned() % self.places()
     }
 
-    fn at(&self, place: usize) -> Option<u32> {
+    fn after(&self, place: u32) -> u32 {
+        if place + 1 == self.places() { 0 } else { place + 1 }
+    }
+
+    fn at(&self, place: u32) -> Option<u32> {
         let [a, b, c] = self.entries[place];
         u32::from_le_bytes([a, b, c, 0]).checked_sub(1)
     }
 
     /// The place of the fd, or else the empty one where it would go; `None` when there is neither.
-    fn probe(&self, fd: i32, fd_of: impl Fn(u32) -> i32) -> Option<(usize, Option<u32>)> {
+    fn probe(&self, fd: i32, fd_of: impl Fn(u32) -> i32) -> Option<(u32, Option<u32>)> {
         if self.entries.is_empty() {
             return None;
         }
         let mut place = self.home(fd);
-        for _ in 0..self.entries.len() {
+        for _ in 0..self.places() {
             match self.at(place) {
                 Some(index) if fd_of(index) != fd => place = self.after(place),
                 found => return Some((place, found)),
@@ -78,7 +83,7 @@ impl FdIndex {
         while let Some(index) = self.at(place) {
             // What stands behind the hole moves into it, unless its home lies between the two.
             let home = self.home(fd_of(index));
-            let count = self.entries.len();
+            let count = self.places();
             if (place + count - home) % count >= (place + count - hole) % count {
                 self.entries[hole] = self.entries[place];
                 self.entries[place] = [0; 3];

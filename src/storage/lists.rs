@@ -29,16 +29,15 @@ impl List {
     pub(crate) const DEFERRED: List = List(13);
     const COUNT: usize = 14;
 
-    /// The queue of one level.
-    #[inline]
-    pub(crate) const fn queue(level: u8) -> List {
-        List(1 + level)
-    }
+    /// The queue of level 0; those of the others follow it.
+    pub(crate) const QUEUE: List = List(1);
+    /// The queue of level 0 for what is delivered at the end of a turn, deferred and idle; likewise.
+    pub(crate) const LATE: List = List(1 + LEVELS as u8);
 
-    /// The queue of what is delivered at the end of a turn, deferred and idle.
+    /// The queue of another level.
     #[inline]
-    pub(crate) const fn late(level: u8) -> List {
-        List(5 + level)
+    pub(crate) const fn at(self, level: u8) -> List {
+        List(self.0 + level)
     }
 
     /// Whether what is in this list becomes an event by itself in the turn to come.
@@ -101,8 +100,8 @@ impl Lists {
     #[inline]
     fn node(&mut self, node: u32) -> &mut dyn Node {
         match self.post_of(node) {
-            None => &mut self.slots[node as usize],
-            Some(post) => &mut self.posts[post as usize],
+            None => &mut self.slots[node],
+            Some(post) => &mut self.posts[post],
         }
     }
 
@@ -110,8 +109,8 @@ impl Lists {
     #[inline]
     pub(crate) fn list_of(&self, node: u32) -> List {
         List(match self.post_of(node) {
-            None => self.slots[node as usize].list(),
-            Some(post) => self.posts[post as usize].list(),
+            None => self.slots[node].list(),
+            Some(post) => self.posts[post].list(),
         })
     }
 
@@ -142,15 +141,15 @@ impl Lists {
             return;
         }
         self.unlink(index);
-        self.push(List::queue(self.slots[index as usize].level()), index);
+        self.push(List::QUEUE.at(self.slots[index].level()), index);
     }
 
     /// Queues all that is in a list now, each at its level. O(its length).
-    pub(crate) fn queue_all(&mut self, list: List, target: fn(u8) -> List) -> u32 {
+    pub(crate) fn queue_all(&mut self, list: List, target: List) -> u32 {
         let mut count = 0;
         while let Some(index) = self.first(list) {
             self.unlink(index);
-            self.push(target(self.slots[index as usize].level()), index);
+            self.push(target.at(self.slots[index].level()), index);
             count += 1;
         }
         count

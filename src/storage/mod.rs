@@ -14,3 +14,6 @@ pub(crate) mod slot;
 
 pub use layout::Storage;
 pub(crate) use layout::{Block, Layout};
+
+#[cfg(test)]
+mod tests;

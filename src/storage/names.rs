@@ -16,6 +16,7 @@
 //! races with removal and reuse. The link, not the pending bit, says who pushes: so a word is on the stack at most
 //! once, whatever happens to its slot. Pushing and taking all are a Treiber stack without its ABA problem, which
 //! only taking single nodes has. Source: Treiber, "Systems Programming: Coping with Parallelism" (1986).
+#![allow(unsafe_code)]
 
 use super::region::Region;
 use crate::handle::Handle;
@@ -46,6 +47,11 @@ pub(crate) struct Names {
     woken: AtomicU32,
 }
 
+// SAFETY: the region holds atomics, and a `Names` gives out no other access to it.
+unsafe impl Sync for Names {}
+// SAFETY: likewise; the memory is bound to no thread.
+unsafe impl Send for Names {}
+
 /// The loop's own side. One thread at a time.
 impl Names {
     /// The most sources that there can be: two values of a link are taken.
@@ -57,13 +63,13 @@ impl Names {
 
     /// Names a slot for the first time; memory may hold anything before that.
     pub(crate) fn first(&self, index: u32, generation: u64) {
-        self.words[index as usize].store((generation & GENERATION_MASK) << GENERATION_SHIFT, Ordering::Relaxed);
+        self.words[index].store((generation & GENERATION_MASK) << GENERATION_SHIFT, Ordering::Relaxed);
     }
 
     /// The handle of the source in a slot.
     #[inline]
     pub(crate) fn handle(&self, index: u32) -> Handle {
-        let generation = self.words[index as usize].load(Ordering::Relaxed) >> GENERATION_SHIFT;
+        let generation = self.words[index].load(Ordering::Relaxed) >> GENERATION_SHIFT;
         Handle::from_raw(generation << INDEX_BITS | u64::from(index + 1))
     }
 
@@ -80,7 +86,7 @@ impl Names {
             let generation = (word >> GENERATION_SHIFT).wrapping_add(1) & GENERATION_MASK;
             Some(generation << GENERATION_SHIFT | link(word) << LINK_SHIFT)
         };
-        let _ = self.words[index as usize].fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
+        let _ = self.words[index].fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
     }
 
     /// Whether somebody was woken since the last [`Names::take_woken`].
@@ -97,7 +103,7 @@ impl Names {
         let mut at = u64::from(self.woken.swap(0, Ordering::AcqRel));
         while at != 0 && at != END {
             let index = at as u32 - 1;
-            let word = self.words[index as usize]
+            let word = self.words[index]
                 .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| Some(with_link(word, 0) & !PENDING));
             let (Ok(word) | Err(word)) = word;
             at = link(word);
@@ -125,7 +131,7 @@ impl Names {
         let Some(index) = index_of(handle).filter(|index| (*index as usize) < self.words.len()) else {
             return Woken::Stale;
         };
-        let word = &self.words[index as usize];
+        let word = &self.words[index];
         let generation = handle.raw() >> INDEX_BITS;
         let pend = |word: u64| {
             let link = if link(word) == 0 { END } else { link(word) };

@@ -1,7 +1,10 @@
 //! A run of values in the caller's memory: a slice whose length is known at run time only.
+//!
+//! Indexed by `u32`, as all of becket is. An index outside is a broken invariant and ends the program, as it does for a
+//! slice; but each check costs one call without arguments, where a slice's would tell index, length and place.
 #![allow(unsafe_code)]
 
-use core::ops::{Deref, DerefMut};
+use core::ops::{Deref, DerefMut, Index, IndexMut};
 use core::ptr::NonNull;
 
 /// `count` values of `T` at `start`, for as long as the loop lives.
@@ -21,6 +24,19 @@ impl<T> Region<T> {
     }
 }
 
+impl<T> Region<T> {
+    /// The first `count` values, or all there are.
+    pub(crate) fn first(&self, count: u32) -> &[T] {
+        &(**self)[..self.count.min(count as usize)]
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn first_mut(&mut self, count: u32) -> &mut [T] {
+        let count = self.count.min(count as usize);
+        &mut (**self)[..count]
+    }
+}
+
 impl<T> Deref for Region<T> {
     type Target = [T];
 
@@ -29,6 +45,34 @@ impl<T> Deref for Region<T> {
         // SAFETY: by the contract of `new`.
         unsafe { core::slice::from_raw_parts(self.start.as_ptr(), self.count) }
     }
+}
+
+impl<T> Index<u32> for Region<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, index: u32) -> &T {
+        match self.get(index as usize) {
+            Some(value) => value,
+            None => outside(),
+        }
+    }
+}
+
+impl<T> IndexMut<u32> for Region<T> {
+    #[inline]
+    fn index_mut(&mut self, index: u32) -> &mut T {
+        match self.get_mut(index as usize) {
+            Some(value) => value,
+            None => outside(),
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn outside() -> ! {
+    panic!("an index outside of its region")
 }
 
 impl<T> DerefMut for Region<T> {

@@ -1,0 +1,324 @@
+//! Seeded model tests of the containers: random operations, compared with the plainest thing that does the same.
+//! A failure prints its seed; `BECKET_SEED` runs that one alone.
+
+#![allow(unsafe_code)]
+
+use super::deadlines::{self, Deadlines};
+use super::fd_index::{self, FdIndex};
+use super::lists::{List, Lists};
+use super::names::{Names, Woken};
+use super::region::Region;
+use super::slot::{NIL, Post, Slot, Target, bits};
+use crate::handle::{Handle, Kind};
+use crate::time::{Duration, Instant, PackedDuration};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::boxed::Box;
+use std::collections::{BTreeMap, VecDeque};
+use std::vec::Vec;
+use std::{format, println, vec};
+
+/// xorshift64*, Vigna 2016.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+/// Runs a test with many seeds, and names the one that fails.
+fn with_seeds(count: u64, test: impl Fn(&mut Random) + std::panic::RefUnwindSafe) {
+    let chosen = std::env::var("BECKET_SEED").ok().and_then(|text| text.parse().ok());
+    for seed in chosen.map_or(1..=count, |seed: u64| seed..=seed) {
+        let run = || test(&mut Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1));
+        if let Err(panic) = std::panic::catch_unwind(run) {
+            println!("BECKET_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// A region of leaked memory, filled with what nobody has zeroed.
+fn region<T>(count: usize) -> Region<T> {
+    let bytes = vec![0xa5a5_a5a5_a5a5_a5a5_u64; (count * size_of::<T>()).div_ceil(8).max(1)];
+    let start = NonNull::from(Box::leak(bytes.into_boxed_slice())).cast();
+    // SAFETY: leaked, large enough, aligned to eight; the types that the tests use are integers.
+    unsafe { Region::new(start, count) }
+}
+
+const NOBODY: Target = Target { handler: core::ptr::null(), user: core::ptr::null_mut() };
+
+fn slots(count: u32) -> Region<Slot> {
+    let mut slots: Region<Slot> = region(count as usize);
+    for index in 0..count {
+        slots[index].occupy(Kind::Timer, NOBODY);
+    }
+    slots
+}
+
+#[test]
+fn deadlines_come_in_order_of_time_and_then_of_arming() {
+    with_seeds(200, |random| {
+        let count = 1 + random.below(40) as u32;
+        let mut slots = slots(count);
+        let mut heap = Deadlines::new(region::<deadlines::Entry>(count as usize));
+        // (deadline, idle timeouts last, arming order) by source.
+        let mut model: BTreeMap<u32, (u64, bool, u32)> = BTreeMap::new();
+        // Arming order wraps in the middle of the test.
+        let mut arming = u32::MAX - 100;
+        for _ in 0..400 {
+            let index = random.below(u64::from(count)) as u32;
+            match random.below(5) {
+                0 => {
+                    heap.set(&mut slots, index, Instant::NEVER);
+                    model.remove(&index);
+                }
+                1 => {
+                    if let Some((at, first)) = heap.first() {
+                        heap.set(&mut slots, first, Instant::NEVER);
+                        assert_eq!(model.remove(&first).map(|it| it.0), Some(at.as_nanos()));
+                    }
+                }
+                _ => {
+                    let idle = random.below(4) == 0;
+                    let at = random.below(8) << random.below(60);
+                    slots[index].set(bits::IDLE, idle);
+                    slots[index].extra = arming;
+                    heap.set(&mut slots, index, Instant::from_nanos(at));
+                    model.insert(index, (at, idle, arming));
+                    arming = arming.wrapping_add(1);
+                }
+            }
+            let age = |order: u32| arming.wrapping_sub(order);
+            let first = model.iter().min_by_key(|(_, (at, idle, order))| (*at, *idle, u32::MAX - age(*order)));
+            match (heap.first(), first) {
+                (None, None) => {}
+                (Some((at, index)), Some((expected, (expected_at, idle, _)))) => {
+                    assert_eq!(at.as_nanos(), *expected_at);
+                    // Equal idle timeouts have no order among themselves.
+                    if !*idle {
+                        assert_eq!(index, *expected);
+                    }
+                }
+                (found, expected) => panic!("{found:?} instead of {expected:?}"),
+            }
+            for index in 0..count {
+                let expected = model.get(&index).map_or(Instant::NEVER, |it| Instant::from_nanos(it.0));
+                assert_eq!(heap.get(&slots, index), expected);
+            }
+        }
+    });
+}
+
+#[test]
+fn fd_index_finds_what_was_inserted_and_nothing_else() {
+    with_seeds(300, |random| {
+        let sources = 1 + random.below(24) as usize;
+        let mut index = FdIndex::new(region::<fd_index::Entry>(FdIndex::entries(sources)));
+        let mut fds: Vec<i32> = vec![-1; sources];
+        // Dense fds as the kernel gives them, or ones that collide.
+        let stride = if random.below(2) == 0 { 1 } else { FdIndex::entries(sources) as i32 };
+        for _ in 0..300 {
+            let slot = random.below(sources as u64) as usize;
+            if fds[slot] >= 0 {
+                let fd = fds[slot];
+                index.remove(fd, |it| fds[it as usize]);
+                fds[slot] = -1;
+            } else {
+                let fd = random.below(3 * sources as u64) as i32 * stride;
+                if !fds.contains(&fd) {
+                    fds[slot] = fd;
+                    index.insert(fd, slot as u32, |it| fds[it as usize]);
+                }
+            }
+            for fd in 0..3 * sources as i32 {
+                let fd = fd * stride;
+                let expected = fds.iter().position(|it| *it == fd).map(|it| it as u32);
+                assert_eq!(index.find(fd, |it| fds[it as usize]), expected, "fd {fd} among {fds:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn lists_are_queues_that_give_up_what_is_in_their_middle() {
+    with_seeds(200, |random| {
+        let (sources, posts) = (1 + random.below(12) as u32, random.below(6) as u32);
+        let mut post_slots: Region<Post> = region(posts as usize);
+        for post in 0..posts {
+            post_slots[post].occupy(0, 0);
+        }
+        let mut lists = Lists::new(slots(sources), post_slots);
+        let all = [List::QUEUE, List::QUEUE.at(3), List::LATE, List::TRIGGERED, List::DEFERRED];
+        let mut model: Vec<VecDeque<u32>> = vec![VecDeque::new(); all.len()];
+        for _ in 0..400 {
+            let node = random.below(u64::from(sources + posts)) as u32;
+            let target = random.below(all.len() as u64) as usize;
+            if let Some(list) = model.iter_mut().find(|list| list.contains(&node)) {
+                lists.unlink(node);
+                list.retain(|it| *it != node);
+            } else {
+                lists.push(all[target], node);
+                model[target].push_back(node);
+            }
+            let queued: usize = model[..3].iter().map(VecDeque::len).sum();
+            assert_eq!(lists.queued() as usize, queued);
+            for (list, expected) in all.into_iter().zip(&model) {
+                assert_eq!(lists.first(list), expected.front().copied());
+                assert_eq!(lists.is_empty(list), expected.is_empty());
+                for wanted in expected {
+                    assert!(lists.list_of(*wanted) == list);
+                }
+                // Walked to the end, in order.
+                let seen = core::cell::RefCell::new(Vec::new());
+                lists.first_of(list, |_, node| {
+                    seen.borrow_mut().push(node);
+                    false
+                });
+                assert!(*expected == seen.into_inner());
+            }
+        }
+    });
+}
+
+fn names(count: u32) -> Names {
+    let names = Names::new(region::<AtomicU64>(count as usize));
+    for index in 0..count {
+        names.first(index, 7);
+    }
+    names
+}
+
+fn woken(names: &Names) -> Vec<u32> {
+    let mut all = Vec::new();
+    names.take_woken(|index| all.push(index));
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn a_handle_is_stale_after_its_slot_was_retired() {
+    let names = names(3);
+    let old = names.handle(1);
+    assert_eq!(names.resolve(old, 3), Some(1));
+    names.retire(1);
+    assert_eq!(names.resolve(old, 3), None);
+    assert_eq!(names.wake(old), Woken::Stale);
+    let new = names.handle(1);
+    assert_ne!(old, new);
+    assert_eq!(names.resolve(new, 3), Some(1));
+    assert_eq!(names.resolve(new, 1), None, "at the mark and above nothing has a name");
+    for garbage in [0, 1, 4, u64::MAX, 0xff_ffff] {
+        assert_eq!(names.resolve(Handle::from_raw(garbage), 3), None);
+        assert_eq!(names.wake(Handle::from_raw(garbage)), Woken::Stale);
+    }
+}
+
+#[test]
+fn wakes_coalesce_until_they_are_taken() {
+    let names = names(3);
+    assert_eq!(names.wake(names.handle(2)), Woken::First);
+    assert_eq!(names.wake(names.handle(2)), Woken::Already);
+    assert_eq!(names.wake(names.handle(0)), Woken::First);
+    assert!(names.any_woken());
+    assert_eq!(woken(&names), [0, 2]);
+    assert_eq!(woken(&names), [] as [u32; 0]);
+    assert_eq!(names.wake(names.handle(2)), Woken::First);
+    assert_eq!(woken(&names), [2]);
+}
+
+#[test]
+fn a_wake_of_a_removed_source_does_not_reach_its_successor() {
+    let names = names(2);
+    assert_eq!(names.wake(names.handle(1)), Woken::First);
+    names.retire(1);
+    assert_eq!(woken(&names), [] as [u32; 0], "pending for nobody");
+    // The same with the successor woken while the old one is still on the stack.
+    assert_eq!(names.wake(names.handle(1)), Woken::First);
+    names.retire(1);
+    assert_eq!(names.wake(names.handle(1)), Woken::First);
+    assert_eq!(woken(&names), [1]);
+    assert_eq!(woken(&names), [] as [u32; 0]);
+}
+
+#[test]
+fn generations_wrap() {
+    let names = Names::new(region::<AtomicU64>(1));
+    names.first(0, u64::MAX);
+    let last = names.handle(0);
+    assert_eq!(last.raw() >> 63, 0, "a handle has 63 bits");
+    names.retire(0);
+    assert_ne!(names.handle(0), last);
+    assert_eq!(names.resolve(names.handle(0), 1), Some(0));
+}
+
+/// Four threads wake, the loop's thread takes and, for some of the sources, retires. A value that was written before an
+/// accepted wake of a source that stays is seen by a take after it, so none is lost; the others exercise the races, after
+/// which the stack is whole.
+#[test]
+fn wakes_race_with_removal_and_are_not_lost() {
+    const SOURCES: u32 = 6;
+    const STAYING: u32 = 3;
+    const WAKES: u64 = 20_000;
+    let names = names(SOURCES);
+    let written: Vec<AtomicU64> = (0..SOURCES).map(|_| AtomicU64::new(0)).collect();
+    let mut seen = vec![0; SOURCES as usize];
+    std::thread::scope(|scope| {
+        let wakers: Vec<_> = (0..4)
+            .map(|thread| {
+                let (names, written) = (&names, &written);
+                scope.spawn(move || {
+                    let mut random = Random(thread + 1);
+                    for _ in 0..WAKES {
+                        let index = random.below(u64::from(SOURCES)) as u32;
+                        written[index as usize].fetch_add(1, Ordering::SeqCst);
+                        let woken = names.wake(names.handle(index));
+                        assert!(index >= STAYING || woken != Woken::Stale);
+                    }
+                })
+            })
+            .collect();
+        let mut random = Random(99);
+        while !wakers.iter().all(|waker| waker.is_finished()) {
+            names.take_woken(|index| seen[index as usize] = written[index as usize].load(Ordering::SeqCst));
+            names.retire(STAYING + random.below(u64::from(SOURCES - STAYING)) as u32);
+        }
+    });
+    names.take_woken(|index| seen[index as usize] = written[index as usize].load(Ordering::SeqCst));
+    for index in 0..STAYING as usize {
+        assert_eq!(seen[index], written[index].load(Ordering::SeqCst), "a wake was lost");
+    }
+    for index in 0..SOURCES {
+        assert_eq!(names.wake(names.handle(index)), Woken::First);
+    }
+    assert_eq!(woken(&names), (0..SOURCES).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_slot_keeps_its_fields_apart() {
+    let mut slots = slots(1);
+    let slot = &mut slots[0];
+    slot.set_ready(0xff);
+    slot.set_heap_place(12_345);
+    slot.set_level(3);
+    slot.set(bits::TRIGGERED, true);
+    slot.extra = PackedDuration::new(Duration::from_secs(1)).bits();
+    assert_eq!((slot.ready(), slot.heap_place(), slot.level()), (0xff, 12_345, 3));
+    assert!(slot.is(Kind::Timer) && slot.has(bits::TRIGGERED) && !slot.has(bits::ONESHOT));
+    slot.set_ready(0);
+    slot.set(bits::TRIGGERED, false);
+    assert_eq!((slot.ready(), slot.heap_place(), slot.level()), (0, 12_345, 3));
+    slot.vacate(77);
+    assert_eq!((slot.kind(), slot.next_free()), (None, 77));
+    slot.occupy(Kind::Io, NOBODY);
+    assert_eq!((slot.kind(), slot.heap_place(), slot.level(), slot.ready()), (Some(Kind::Io), NIL, 0, 0));
+    assert!(format!("{:?}", slot.kind()).contains("Io"));
+}
