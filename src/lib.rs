@@ -52,7 +52,12 @@ mod time;
 pub use backend::{BackendChoice, Ready};
 pub use engine::{Config, Event, Statistics};
 pub use error::{Error, Result};
-pub use front::{Handler, IoOptions, Loop, Outcome, Stopper, Waker};
+pub use front::{Handler, IoOptions, Loop, Outcome, Stopper, Waker, Watch};
 pub use handle::{Handle, Kind, Kinds};
 pub use storage::Storage;
 pub use time::{Duration, Instant};
+
+/// Compiles the Rust program of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

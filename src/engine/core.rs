@@ -155,6 +155,7 @@ impl Core {
     ///
     /// # Safety
     /// The pointer is null or readable for the size of a `Core`.
+    #[cfg(feature = "capi")]
     #[inline(never)]
     pub(crate) unsafe fn from_ptr<'a>(at: *const Core) -> Result<&'a Core> {
         let core = NonNull::new(at.cast_mut()).ok_or(Error::INVALID)?;

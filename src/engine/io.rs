@@ -77,6 +77,7 @@ impl Engine {
     }
 
     /// Removes the source and closes its fd, with no system call but close(2).
+    #[cfg(feature = "capi")]
     pub(crate) fn close_io(&mut self, handle: Handle) -> Result<()> {
         let index = self.resolve_kind(handle, Kind::Io)?;
         let fd = self.fd_of(index);

@@ -26,7 +26,9 @@ impl Engine {
         self.backend.prepare(self.registrations.first_mut(self.mark + 1), &mut waiting.plan);
         self.phase.raced = false;
         let now = self.fresh_now();
-        self.asleep_since = now;
+        if !self.shared.is_asleep() {
+            self.asleep_since = now; // a foreign loop prepares twice, and sleeps in between
+        }
         let timeout = if self.shared.fall_asleep() || self.has_work() {
             Duration::ZERO
         } else {

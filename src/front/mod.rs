@@ -30,6 +30,15 @@ pub enum Outcome {
     NothingLeft,
 }
 
+/// An fd that a foreign loop has to watch for becket, and what for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Watch {
+    /// The fd.
+    pub fd: i32,
+    /// Readable, writable, priority.
+    pub interest: Ready,
+}
+
 /// What a new I/O source is to be like, beyond its interest.
 pub use crate::engine::io::IoOptions;
 
@@ -164,6 +173,42 @@ impl<'s, App> Loop<'s, App> {
     pub fn dispatch(&self, app: &mut App, event: Event) -> Result<()> {
         let target = self.with(|engine| engine.target(event.source))?;
         self.core().handling(|| self.call(app, &Taken { event, target }))
+    }
+
+    /// Phase 1 of [`Loop::poll`], for a program that sleeps elsewhere. How many before-wait events were queued: take
+    /// them, and call this again; 0: the wait is prepared. O(sources) on select and poll.
+    pub fn prepare(&self, timeout: Duration) -> Result<u32> {
+        self.core().prepare(timeout, true)
+    }
+
+    /// How long the wait that was prepared will be at most. O(1).
+    pub fn timeout(&self) -> Result<Duration> {
+        self.core().timeout()
+    }
+
+    /// What a foreign loop has to watch while it sleeps: how many fds that are; as many as fit are written. O(sources).
+    pub fn watches(&self, watches: &mut [Watch]) -> Result<usize> {
+        self.core().look(|engine| {
+            let mut total = 0;
+            engine.each_watch(|fd, interest| {
+                if let Some(watch) = watches.get_mut(total) {
+                    *watch = Watch { fd, interest };
+                }
+                total += 1;
+            });
+            Ok(total)
+        })
+    }
+
+    /// Phase 2, the only call that blocks. EPERM: the loop is another thread's. EINTR, where the configuration asks for
+    /// it: [`Loop::collect`] is due all the same.
+    pub fn wait(&self) -> Result<()> {
+        self.core().wait()
+    }
+
+    /// Phase 3: queues what happened; how many events are queued. O(what happened), and O(sources) on select and poll.
+    pub fn collect(&self) -> Result<u32> {
+        self.core().collect()
     }
 
     /// The time of this turn.

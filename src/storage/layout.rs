@@ -34,7 +34,7 @@ const _: () = {
     assert!(size_of::<deadlines::Entry>() == 12);
     assert!(REGISTRATION_BYTES + 8 + size_of::<Slot>() + 12 + 4 <= SOURCE_BYTES);
     assert!(align_of::<Slot>() <= ALIGNMENT && align_of::<Post>() <= ALIGNMENT);
-    assert!(size_of::<Slot>() % ALIGNMENT == 0);
+    assert!(size_of::<Slot>().is_multiple_of(ALIGNMENT));
     // A list's number fits in four bits beside the kind.
     assert!(lists::LEVELS == 4);
 };

@@ -24,7 +24,7 @@ pub(crate) const INVALID: i16 = libc::POLLNVAL;
 
 /// Asks for, and reports, that the peer has shut down its writing side, where the system can tell.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-pub(crate) const PEER_CLOSED: i16 = libc::POLLRDHUP as i16;
+pub(crate) const PEER_CLOSED: i16 = libc::POLLRDHUP;
 /// This system cannot tell.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 pub(crate) const PEER_CLOSED: i16 = 0;
