@@ -132,7 +132,7 @@ pub(crate) trait Backend {
     fn wait(&self, plan: &mut Plan) -> Result<usize>;
 
     /// Reports each ready registration, by its index, once. O(n) on select and poll.
-    fn collect(&mut self, registrations: &[Registration], plan: &mut Plan, report: &mut dyn FnMut(usize, Ready));
+    fn collect(&mut self, registrations: &[Registration], plan: &mut Plan, report: &mut impl FnMut(usize, Ready));
 }
 
 /// Which backend a configuration asks for.
@@ -201,7 +201,7 @@ impl Backend for AnyBackend {
     fn wait(&self, plan: &mut Plan) -> Result<usize> {
         each_backend!(self, backend => backend.wait(plan))
     }
-    fn collect(&mut self, registrations: &[Registration], plan: &mut Plan, report: &mut dyn FnMut(usize, Ready)) {
+    fn collect(&mut self, registrations: &[Registration], plan: &mut Plan, report: &mut impl FnMut(usize, Ready)) {
         each_backend!(self, backend => backend.collect(registrations, plan, report));
     }
 }

@@ -37,7 +37,7 @@ impl Backend for Poll {
         unsafe { sys::poll::poll(plan.registrations, plan.count, plan.timeout) }
     }
 
-    fn collect(&mut self, registrations: &[Registration], plan: &mut Plan, report: &mut dyn FnMut(usize, Ready)) {
+    fn collect(&mut self, registrations: &[Registration], plan: &mut Plan, report: &mut impl FnMut(usize, Ready)) {
         let mut left = plan.outcome.unwrap_or(0);
         for (index, registration) in registrations.iter().enumerate().take(plan.count) {
             if left == 0 {

@@ -35,7 +35,7 @@ impl Backend for Select {
         sys::select::select(&mut plan.sets, plan.limit, plan.timeout)
     }
 
-    fn collect(&mut self, registrations: &[Registration], plan: &mut Plan, report: &mut dyn FnMut(usize, Ready)) {
+    fn collect(&mut self, registrations: &[Registration], plan: &mut Plan, report: &mut impl FnMut(usize, Ready)) {
         let registrations = &registrations[..plan.count];
         if plan.outcome == Err(Error::BAD_FD) {
             // One of the fds is not open, and the sets say nothing. Each is asked, O(n) system calls, the price of a

@@ -156,7 +156,7 @@ impl Core {
     /// # Safety
     /// The pointer is null or readable for the size of a `Core`.
     #[cfg(feature = "capi")]
-    #[inline(never)]
+    #[inline]
     pub(crate) unsafe fn from_ptr<'a>(at: *const Core) -> Result<&'a Core> {
         let core = NonNull::new(at.cast_mut()).ok_or(Error::INVALID)?;
         if !core.is_aligned() {
@@ -193,7 +193,7 @@ impl Core {
         call(unsafe { &*self.engine.get() })
     }
 
-    #[inline(never)]
+    #[inline]
     fn check_process(&self) -> Result<()> {
         if self.shared.is_ours() { Ok(()) } else { Err(Error::NOT_OURS) }
     }
@@ -267,7 +267,7 @@ impl Core {
     }
 
     /// A whole turn; `call` calls the handlers. How many events it had.
-    pub(crate) fn turn(&self, timeout: Duration, call: &mut dyn FnMut(&Taken)) -> Result<u32> {
+    pub(crate) fn turn(&self, timeout: Duration, call: &mut impl FnMut(&Taken)) -> Result<u32> {
         let mut count = 0;
         if self.prepare(timeout, true)? > 0 {
             count += self.drain(Kinds::BEFORE, call)?;
@@ -279,7 +279,7 @@ impl Core {
     }
 
     /// Turns until a stop (true) or until nothing keeps the loop alive (false). EBUSY: inside a handler.
-    pub(crate) fn run(&self, call: &mut dyn FnMut(&Taken)) -> Result<bool> {
+    pub(crate) fn run(&self, call: &mut impl FnMut(&Taken)) -> Result<bool> {
         self.with(|engine| {
             if engine.depth > 0 || engine.running {
                 return Err(Error::BUSY);
@@ -300,13 +300,24 @@ impl Core {
     }
 
     /// Calls the handlers of what is queued. A stop inside `run` leaves the rest for the next one.
-    fn drain(&self, kinds: Kinds, call: &mut dyn FnMut(&Taken)) -> Result<u32> {
+    fn drain(&self, kinds: Kinds, call: &mut impl FnMut(&Taken)) -> Result<u32> {
+        self.check_process()?;
+        let engine = self.engine.get();
+        // SAFETY: as in `with`; each of these borrows ends before a handler is called.
+        unsafe { (*engine).depth += 1 };
+        let _handling = Scope(self, |engine| engine.depth -= 1);
         let mut count = 0;
-        while let Some(taken) = self.next(kinds)? {
-            self.handling(|| call(&taken))?;
+        // SAFETY: likewise.
+        while let Some(taken) = unsafe { (*engine).next(kinds) } {
+            call(&taken);
             count += 1;
-            if self.shared.is_stopping() && self.look(|engine| Ok(engine.running))? {
+            // SAFETY: likewise.
+            if self.shared.is_stopping() && unsafe { (*engine).running } {
                 break;
+            }
+            // The handler may have forked, and this may be the child.
+            if !self.shared.seems_ours() {
+                return Err(Error::NOT_OURS);
             }
         }
         Ok(count)

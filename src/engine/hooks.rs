@@ -23,16 +23,16 @@ impl Engine {
     pub(crate) fn add_hook(&mut self, kind: Kind, target: Target) -> Result<Handle> {
         debug_assert!(home(kind).is_some());
         let index = self.occupy(kind, target)?;
-        self.lists.slots[index].set(bits::ACTIVE, kind != Kind::Deferred);
+        self.lists.links[index].set(bits::ACTIVE, kind != Kind::Deferred);
         self.rest(index);
         Ok(self.added(index))
     }
 
     /// Sends a hook that is on, and in no list, to where it waits for its time.
     pub(super) fn rest(&mut self, index: u32) {
-        let slot = &self.lists.slots[index];
-        if let Some(list) = slot.kind().and_then(home)
-            && slot.has(bits::ACTIVE)
+        let link = &self.lists.links[index];
+        if let Some(list) = link.kind().and_then(home)
+            && link.has(bits::ACTIVE)
             && self.lists.list_of(index) == List::NONE
         {
             self.lists.push(list, index);
@@ -42,14 +42,14 @@ impl Engine {
     /// Turns a hook on or off. EINVAL: the source is none. O(1).
     pub(crate) fn enable_hook(&mut self, handle: Handle, on: bool) -> Result<()> {
         let index = self.resolve(handle)?;
-        let slot = &mut self.lists.slots[index];
-        if !matches!(slot.kind(), Some(Kind::Before | Kind::After | Kind::Idle)) {
+        let link = &mut self.lists.links[index];
+        if !matches!(link.kind(), Some(Kind::Before | Kind::After | Kind::Idle)) {
             return Err(Error::INVALID);
         }
-        slot.set(bits::ACTIVE, on);
+        link.set(bits::ACTIVE, on);
         if on {
             self.rest(index);
-        } else if !slot.has(bits::TRIGGERED) {
+        } else if !link.has(bits::TRIGGERED) {
             // Off while it is queued: nothing is delivered, unless the program has triggered it.
             self.lists.unlink(index);
         } else if self.lists.list_of(index).comes_by_itself() {
@@ -64,7 +64,7 @@ impl Engine {
     /// is of another kind. O(1).
     pub(crate) fn defer(&mut self, handle: Handle) -> Result<()> {
         let index = self.resolve_kind(handle, Kind::Deferred)?;
-        self.lists.slots[index].set(bits::ACTIVE, true);
+        self.lists.links[index].set(bits::ACTIVE, true);
         self.rest(index);
         self.recount(index);
         Ok(())

@@ -33,7 +33,7 @@ impl Engine {
             sys::fd::check_pollable(fd)?;
         }
         let index = self.occupy(Kind::Io, target)?;
-        self.lists.slots[index].set(bits::ONESHOT, options.oneshot);
+        self.lists.links[index].set(bits::ONESHOT, options.oneshot);
         self.register(index, fd, interest);
         let registrations = &self.registrations;
         self.fd_index.insert(fd, index, |index| registrations[index + 1].fd());
@@ -46,7 +46,7 @@ impl Engine {
         let index = self.resolve_kind(handle, Kind::Io)?;
         check_interest(interest)?;
         if let Some(oneshot) = oneshot {
-            self.lists.slots[index].set(bits::ONESHOT, oneshot);
+            self.lists.links[index].set(bits::ONESHOT, oneshot);
         }
         self.set_interest(index, interest);
         Ok(())
@@ -73,7 +73,7 @@ impl Engine {
     /// The interest of a source, and whether it is one-shot. O(1).
     pub(crate) fn io_interest(&self, handle: Handle) -> Result<(Ready, bool)> {
         let index = self.resolve_kind(handle, Kind::Io)?;
-        Ok((self.interest_of(index), self.lists.slots[index].has(bits::ONESHOT)))
+        Ok((self.interest_of(index), self.lists.links[index].has(bits::ONESHOT)))
     }
 
     /// Removes the source and closes its fd, with no system call but close(2).

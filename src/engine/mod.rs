@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::backend::{AnyBackend, BackendChoice, Registration};
 use crate::storage::deadlines::Deadlines;
 use crate::storage::fd_index::FdIndex;
-use crate::storage::lists::Lists;
+use crate::storage::lists::{List, Lists};
 use crate::storage::region::Region;
 use crate::sys;
 use crate::time::{Duration, Instant};
@@ -176,6 +176,6 @@ impl Engine {
 
     /// Whether `run` has something to wait for: a source that keeps the loop alive, or events on their way. O(1).
     pub(crate) fn is_alive(&self) -> bool {
-        self.counted > 0 || self.lists.queued() > 0 || !self.lists.is_empty(crate::storage::lists::List::TRIGGERED)
+        self.counted > 0 || self.lists.queued() > 0 || self.lists.any(List::TRIGGERED.set())
     }
 }

@@ -17,7 +17,7 @@ impl Engine {
     #[inline]
     pub(super) fn resolve(&self, handle: Handle) -> Result<u32> {
         match self.shared.names.resolve(handle, self.mark) {
-            Some(index) if self.lists.slots[index].kind().is_some() => Ok(index),
+            Some(index) if self.lists.links[index].kind().is_some() => Ok(index),
             _ => Err(Error::STALE),
         }
     }
@@ -26,7 +26,7 @@ impl Engine {
     #[inline]
     pub(super) fn resolve_kind(&self, handle: Handle, kind: Kind) -> Result<u32> {
         let index = self.resolve(handle)?;
-        if self.lists.slots[index].is(kind) { Ok(index) } else { Err(Error::INVALID) }
+        if self.lists.links[index].is(kind) { Ok(index) } else { Err(Error::INVALID) }
     }
 
     /// Whether a slot is free. ENOSPC: the table is full.
@@ -39,14 +39,14 @@ impl Engine {
         self.check_room()?;
         let index = if self.free != NIL {
             let index = self.free;
-            self.free = self.lists.slots[index].next_free();
+            self.free = self.lists.links[index].next();
             index
         } else {
             self.mark += 1;
             self.shared.names.first(self.mark - 1, self.generation);
             self.mark - 1
         };
-        self.lists.slots[index].occupy(kind, target);
+        self.lists.occupy(index, kind, target);
         self.registrations[index + 1] = Registration::NONE;
         self.statistics.sources += 1;
         Ok(index)
@@ -59,7 +59,7 @@ impl Engine {
         self.uncount(index);
         self.shared.names.retire(index);
         self.registrations[index + 1] = Registration::NONE;
-        self.lists.slots[index].vacate(self.free);
+        self.lists.links[index].vacate(self.free);
         self.free = index;
         self.statistics.sources -= 1;
     }
@@ -73,22 +73,22 @@ impl Engine {
     /// Counts a source among those that keep the loop alive, or no longer. To be called when anything changes that
     /// decides it. O(1).
     pub(super) fn recount(&mut self, index: u32) {
-        let slot = &self.lists.slots[index];
-        let active = match slot.kind() {
-            Some(Kind::Io) => !self.interest_of(index).is_empty() || slot.heap_place() != NIL,
+        let link = &self.lists.links[index];
+        let active = match link.kind() {
+            Some(Kind::Io) => !self.interest_of(index).is_empty() || self.lists.slots[index].heap_place() != NIL,
             Some(Kind::Signal | Kind::Wake) => true,
-            Some(Kind::Timer | Kind::Child | Kind::Deferred | Kind::Idle) => slot.has(bits::ACTIVE),
+            Some(Kind::Timer | Kind::Child | Kind::Deferred | Kind::Idle) => link.has(bits::ACTIVE),
             Some(Kind::Before | Kind::After | Kind::Post) | None => false,
         };
-        let counts = active && !slot.has(bits::UNCOUNTED);
-        if counts != slot.has(bits::COUNTED) {
-            self.lists.slots[index].set(bits::COUNTED, counts);
+        let counts = active && !link.has(bits::UNCOUNTED);
+        if counts != link.has(bits::COUNTED) {
+            self.lists.links[index].set(bits::COUNTED, counts);
             self.counted = if counts { self.counted + 1 } else { self.counted - 1 };
         }
     }
 
     fn uncount(&mut self, index: u32) {
-        self.lists.slots[index].set(bits::UNCOUNTED, true);
+        self.lists.links[index].set(bits::UNCOUNTED, true);
         self.recount(index);
     }
 }
@@ -104,7 +104,7 @@ impl Engine {
     }
 
     pub(super) fn remove_index(&mut self, index: u32) {
-        match self.lists.slots[index].kind() {
+        match self.lists.links[index].kind() {
             Some(Kind::Io) => self.forget_fd(index),
             Some(Kind::Signal) => {
                 signals::release(self.lists.slots[index].extra.cast_signed(), &self.shared, true);
@@ -118,7 +118,7 @@ impl Engine {
     /// Removes everything. O(sources that there ever were).
     pub(crate) fn remove_all(&mut self) {
         for index in 0..self.mark {
-            if self.lists.slots[index].kind().is_some() {
+            if self.lists.links[index].kind().is_some() {
                 self.remove_index(index);
             }
         }
@@ -127,7 +127,7 @@ impl Engine {
     /// Closes what the loop itself opened. In a forked child these are copies.
     pub(crate) fn close_descriptors(&mut self) {
         for index in 0..self.mark {
-            if children::is_running(&self.lists.slots[index]) {
+            if children::is_running(&self.lists.links[index]) {
                 self.close_child_fd(index);
             }
         }
@@ -141,7 +141,7 @@ impl Engine {
     /// The kind of a source. O(1).
     pub(crate) fn kind(&self, handle: Handle) -> Result<Kind> {
         let index = self.resolve(handle)?;
-        self.lists.slots[index].kind().ok_or(Error::STALE)
+        self.lists.links[index].kind().ok_or(Error::STALE)
     }
 
     /// Level 0 to 3, from the source's next queueing on. O(1).
@@ -150,24 +150,24 @@ impl Engine {
         if level as usize >= LEVELS {
             return Err(Error::INVALID);
         }
-        self.lists.slots[index].set_level(level);
+        self.lists.links[index].set_level(level);
         Ok(())
     }
 
     pub(crate) fn level(&self, handle: Handle) -> Result<u8> {
-        Ok(self.lists.slots[self.resolve(handle)?].level())
+        Ok(self.lists.links[self.resolve(handle)?].level())
     }
 
     /// Whether the source keeps the loop alive. O(1).
     pub(crate) fn set_keepalive(&mut self, handle: Handle, on: bool) -> Result<()> {
         let index = self.resolve(handle)?;
-        self.lists.slots[index].set(bits::UNCOUNTED, !on);
+        self.lists.links[index].set(bits::UNCOUNTED, !on);
         self.recount(index);
         Ok(())
     }
 
     pub(crate) fn keepalive(&self, handle: Handle) -> Result<bool> {
-        Ok(!self.lists.slots[self.resolve(handle)?].has(bits::UNCOUNTED))
+        Ok(!self.lists.links[self.resolve(handle)?].has(bits::UNCOUNTED))
     }
 
     /// Another handler and token, from the next event on. O(1).
@@ -185,12 +185,13 @@ impl Engine {
     /// not readiness, or readiness for a source that is no I/O. Cannot fail for space. O(1).
     pub(crate) fn trigger(&mut self, handle: Handle, flags: Ready) -> Result<()> {
         let index = self.resolve(handle)?;
-        let slot = &mut self.lists.slots[index];
-        if !Ready::OF_FD.contains(flags) || !flags.is_empty() && !slot.is(Kind::Io) {
+        let link = &mut self.lists.links[index];
+        if !Ready::OF_FD.contains(flags) || !flags.is_empty() && !link.is(Kind::Io) {
             return Err(Error::INVALID);
         }
+        link.set(bits::TRIGGERED, true);
+        let slot = &mut self.lists.slots[index];
         slot.set_ready(slot.ready() | flags.bits() as u8);
-        slot.set(bits::TRIGGERED, true);
         let list = self.lists.list_of(index);
         if !list.is_queue() && !list.comes_by_itself() && list != List::TRIGGERED {
             self.lists.unlink(index);
@@ -214,9 +215,8 @@ impl Engine {
             self.statistics.posts_refused += 1;
             return Err(Error::NO_BUFFERS);
         };
-        self.lists.posts[post].occupy(handle.raw(), value);
-        let level = self.lists.slots[index].level();
-        self.lists.push(List::QUEUE.at(level), self.lists.post_node(post));
+        let node = self.lists.occupy_post(post, handle.raw(), value);
+        self.lists.push(List::QUEUE.at(self.lists.links[index].level()), node);
         self.statistics.posts += 1;
         Ok(())
     }
@@ -261,9 +261,8 @@ impl Engine {
             self.children_by_signal += 1;
         }
         let index = self.occupy(Kind::Child, target)?;
-        let slot = &mut self.lists.slots[index];
-        slot.extra = pid.cast_unsigned();
-        slot.set(bits::ACTIVE, true);
+        self.lists.slots[index].extra = pid.cast_unsigned();
+        self.lists.links[index].set(bits::ACTIVE, true);
         match watch {
             Watch::Fd(fd) => self.register(index, fd, Ready::READABLE),
             Watch::Signal => {
@@ -277,7 +276,7 @@ impl Engine {
 
     /// The child's status if it has ended; then nothing watches it any more.
     pub(super) fn reap(&mut self, index: u32) -> Option<i32> {
-        if !children::is_running(&self.lists.slots[index]) {
+        if !children::is_running(&self.lists.links[index]) {
             return None;
         }
         let status = children::reap(self.lists.slots[index].extra.cast_signed())?;
@@ -287,14 +286,14 @@ impl Engine {
     }
 
     fn forget_child(&mut self, index: u32) {
-        if !children::is_running(&self.lists.slots[index]) {
+        if !children::is_running(&self.lists.links[index]) {
             return;
         }
         if !self.close_child_fd(index) {
             self.children_by_signal -= 1;
             signals::release(sys::signal::CHILD, &self.shared, false);
         }
-        self.lists.slots[index].set(bits::ACTIVE, false);
+        self.lists.links[index].set(bits::ACTIVE, false);
     }
 
     /// Closes the pidfd of a child; whether it had one.

@@ -39,15 +39,16 @@ impl Engine {
     /// When a timer expires next; NEVER: it is disarmed. O(1).
     pub(crate) fn timer_deadline(&self, handle: Handle) -> Result<Instant> {
         let index = self.resolve_kind(handle, Kind::Timer)?;
-        Ok(self.deadlines.get(&self.lists.slots, index))
+        Ok(self.deadlines.get(&self.lists, index))
     }
 
     fn arm(&mut self, index: u32, at: Instant, period: Duration) {
         let slot = &mut self.lists.slots[index];
         slot.time = period.as_nanos();
         slot.deadline = 0;
-        slot.set(bits::ACTIVE, at != Instant::NEVER);
-        if !slot.has(bits::TRIGGERED) {
+        let link = &mut self.lists.links[index];
+        link.set(bits::ACTIVE, at != Instant::NEVER);
+        if !link.has(bits::TRIGGERED) {
             self.lists.unlink(index);
         }
         self.set_deadline(index, at);
@@ -60,7 +61,7 @@ impl Engine {
         let period = slot.time;
         let next = if period == 0 || period == u64::MAX {
             slot.deadline += 1;
-            slot.set(bits::ACTIVE, false);
+            self.lists.links[index].set(bits::ACTIVE, false);
             Instant::NEVER
         } else {
             let missed = self.now.since(due).as_nanos() / period;
@@ -77,11 +78,11 @@ impl Engine {
 impl Engine {
     /// Sets, moves or (NEVER) cancels the one deadline that a source has in the heap. O(log n).
     pub(super) fn set_deadline(&mut self, index: u32, at: Instant) {
-        if !self.lists.slots[index].has(bits::IDLE) && at != Instant::NEVER {
+        if !self.lists.links[index].has(bits::IDLE) && at != Instant::NEVER {
             self.lists.slots[index].extra = self.arming;
             self.arming = self.arming.wrapping_add(1);
         }
-        self.deadlines.set(&mut self.lists.slots, index, at);
+        self.deadlines.set(&mut self.lists, index, at);
     }
 
     /// Everything that is due at `now`, in order. O(due · log n): each source has one deadline, and its next one lies
@@ -91,7 +92,7 @@ impl Engine {
             if due > self.now {
                 return;
             }
-            if self.lists.slots[index].is(Kind::Timer) {
+            if self.lists.links[index].is(Kind::Timer) {
                 self.expire_timer(index, due);
             } else {
                 self.expire_io(index);
@@ -109,7 +110,7 @@ impl Engine {
         let now = self.fresh_now().as_nanos();
         let slot = &mut self.lists.slots[index];
         let on = span != Duration::ZERO && span != Duration::FOREVER;
-        slot.set(bits::IDLE, on);
+        self.lists.links[index].set(bits::IDLE, on);
         slot.extra = if on { PackedDuration::new(span).bits() } else { 0 };
         slot.time = now;
         slot.set_ready(slot.ready() & !Ready::TIMEOUT.bits() as u8);
@@ -134,9 +135,10 @@ impl Engine {
 
     /// The point at which an I/O source's idle timeout is over; a paused one has none.
     fn idle_deadline(&self, index: u32) -> Instant {
-        let slot = &self.lists.slots[index];
-        match slot.idle_timeout() {
-            Some(span) if !self.interest_of(index).is_empty() => Instant::from_nanos(slot.time) + span,
+        match self.lists.idle_timeout(index) {
+            Some(span) if !self.interest_of(index).is_empty() => {
+                Instant::from_nanos(self.lists.slots[index].time) + span
+            }
             _ => Instant::NEVER,
         }
     }
@@ -150,7 +152,7 @@ impl Engine {
 
     /// An idle timeout counts from the moment that a paused source is resumed.
     pub(super) fn restart_idle(&mut self, index: u32) {
-        if self.lists.slots[index].has(bits::IDLE) {
+        if self.lists.links[index].has(bits::IDLE) {
             self.lists.slots[index].time = self.fresh_now().as_nanos();
             self.settle_io(index);
         }

@@ -6,7 +6,7 @@ use crate::backend::{Backend, Ready};
 use crate::error::Error;
 use crate::handle::{Handle, Kind, Kinds};
 use crate::process::{children, signals};
-use crate::storage::lists::{LEVELS, List};
+use crate::storage::lists::{LEVELS, List, Lists};
 use crate::storage::slot::bits;
 use crate::sys;
 use crate::time::{Duration, Instant};
@@ -43,8 +43,7 @@ impl Engine {
 
     /// Whether a wait must not sleep.
     fn has_work(&self) -> bool {
-        let waiting = [List::TRIGGERED, List::DEFERRED, List::IDLE];
-        self.lists.queued() > 0 || waiting.into_iter().any(|list| !self.lists.is_empty(list))
+        self.lists.queued() > 0 || self.lists.any(List::TRIGGERED.set() | List::DEFERRED.set() | List::IDLE.set())
     }
 }
 
@@ -116,8 +115,8 @@ impl Engine {
     fn collect_wakes(&mut self) {
         let Engine { shared, lists, .. } = self;
         shared.names.take_woken(|index| {
-            if lists.slots[index].kind().is_some() {
-                lists.slots[index].set(bits::TRIGGERED, true);
+            if lists.links[index].kind().is_some() {
+                lists.links[index].set(bits::TRIGGERED, true);
                 if !lists.list_of(index).comes_by_itself() {
                     lists.queue(index);
                 }
@@ -132,16 +131,23 @@ impl Engine {
     ///
     /// O(1) for all kinds; O(events before it) when a mask selects. Deferred events come when no other that was asked
     /// for is left in this turn; idle ones when this turn had nothing else.
+    #[inline]
     pub(crate) fn next(&mut self, kinds: Kinds) -> Option<Taken> {
-        while self.budget_left > 0 {
-            let Some(node) = self.pick(kinds, List::QUEUE) else { break };
+        while self.budget_left > 0
+            && let Some(node) = self.pick(kinds, List::QUEUE)
+        {
             if let Some(taken) = self.take(node) {
                 self.budget_left -= 1;
                 self.dispatches = self.dispatches.wrapping_add(1);
-                self.phase.idle_done |= !matches!(taken.event.kind, Kind::Before | Kind::After);
                 return Some(taken);
             }
         }
+        self.next_late(kinds)
+    }
+
+    /// The end of a turn.
+    #[inline(never)]
+    fn next_late(&mut self, kinds: Kinds) -> Option<Taken> {
         if kinds.contains(Kinds::DEFERRED) && !self.phase.deferred_done {
             self.phase.deferred_done = true;
             let count = self.lists.queue_all(List::DEFERRED, List::LATE);
@@ -161,15 +167,29 @@ impl Engine {
 
     /// The node that is next: the first of the highest level that has one, and every eighth time the first of a lower
     /// one, in rotation.
-    #[inline(never)]
+    #[inline]
     fn pick(&mut self, kinds: Kinds, queue: List) -> Option<u32> {
+        let levels = self.lists.levels(queue);
+        let lower_too = self.dispatches % LOWER_LEVELS_EVERY == LOWER_LEVELS_EVERY - 1;
+        if !kinds.is_all() || lower_too && levels & levels.wrapping_sub(1) != 0 {
+            return self.pick_among(kinds, queue, lower_too);
+        }
+        self.lists.first(queue.at(levels.trailing_zeros() as u8 % LEVELS as u8))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pick_among(&mut self, kinds: Kinds, queue: List, lower_too: bool) -> Option<u32> {
         let levels = LEVELS as u8;
-        let (level, node) = (0..levels).find_map(|level| Some((level, self.head(queue.at(level), kinds)?)))?;
-        if self.dispatches % LOWER_LEVELS_EVERY == LOWER_LEVELS_EVERY - 1 {
+        let head = |lists: &Lists, level: u8| {
+            lists.first_of(queue.at(level), |link| link.kind().is_some_and(|kind| kinds.contains(kind.mask())))
+        };
+        let (level, node) = (0..levels).find_map(|level| Some((level, head(&self.lists, level)?)))?;
+        if lower_too {
             for step in 1..=levels {
                 let lower = (self.rotation + step) % levels;
                 if lower > level
-                    && let Some(node) = self.head(queue.at(lower), kinds)
+                    && let Some(node) = head(&self.lists, lower)
                 {
                     self.rotation = lower;
                     return Some(node);
@@ -179,67 +199,98 @@ impl Engine {
         Some(node)
     }
 
-    #[inline]
-    fn head(&mut self, list: List, kinds: Kinds) -> Option<u32> {
-        if kinds.is_all() {
-            return self.lists.first(list);
-        }
-        self.lists.first_of(list, |lists, node| match lists.post_of(node) {
-            Some(_) => kinds.contains(Kinds::POST),
-            None => lists.slots[node].kind().is_some_and(|kind| kinds.contains(kind.mask())),
-        })
-    }
-
     /// Takes a node out of its queue and makes an event of it; `None`: it concerns nobody any more.
+    #[inline]
     fn take(&mut self, node: u32) -> Option<Taken> {
         self.lists.unlink(node);
-        let taken = match self.lists.post_of(node) {
-            Some(post) => self.take_post(post),
-            None => self.take_source(node),
+        let kind = self.lists.links[node].kind();
+        let taken = match kind {
+            Some(Kind::Io) => self.take_io(node),
+            Some(Kind::Post) => self.take_post(node),
+            Some(kind) => self.take_other(node, kind),
+            None => None,
         };
-        match &taken {
-            Some(taken) => self.statistics.events[taken.event.kind as usize - 1] += 1,
-            None => self.statistics.stale_dropped += 1,
+        match kind {
+            Some(kind) if taken.is_some() => {
+                self.statistics.events[kind as usize - 1] += 1;
+                self.phase.idle_done |= !matches!(kind, Kind::Before | Kind::After);
+            }
+            _ => self.statistics.stale_dropped += 1,
         }
         taken
     }
 
-    fn take_post(&mut self, post: u32) -> Option<Taken> {
-        let (handle, value) = self.free_post(post);
-        let handle = Handle::from_raw(handle);
-        let index = self.resolve(handle).ok()?;
-        let slot = &self.lists.slots[index];
-        let event = Event {
-            source: handle,
-            kind: Kind::Post,
-            ready: Ready::empty(),
-            value,
-            fd: -1,
-            level: slot.level(),
-            token: slot.target.user.addr(),
-        };
-        Some(Taken { event, target: slot.target })
+    #[inline]
+    fn take_post(&mut self, node: u32) -> Option<Taken> {
+        let (handle, value) = self.free_post(self.lists.post_of(node));
+        let source = Handle::from_raw(handle);
+        let index = self.resolve(source).ok()?;
+        Some(self.taken(index, Event { source, kind: Kind::Post, ready: Ready::empty(), value, fd: -1, level: 0, token: 0 }))
     }
 
-    fn take_source(&mut self, index: u32) -> Option<Taken> {
-        let slot = &mut self.lists.slots[index];
-        let kind = slot.kind()?;
-        let pending = slot.ready() != 0;
-        let triggered = slot.has(bits::TRIGGERED);
-        let (level, target) = (slot.level(), slot.target);
-        let pending_ready = slot.ready();
-        slot.set(bits::TRIGGERED, false);
-        slot.set_ready(0);
+    /// An event with what its source says.
+    #[inline]
+    fn taken(&self, index: u32, mut event: Event) -> Taken {
+        let target = self.lists.slots[index].target;
+        event.level = self.lists.links[index].level();
+        event.token = target.user.addr();
+        Taken { event, target }
+    }
 
-        let mut ready = Ready::empty();
+    #[inline]
+    fn take_io(&mut self, index: u32) -> Option<Taken> {
+        let ready = self.take_readiness(index);
+        if ready.is_empty() {
+            return None;
+        }
+        let (source, fd) = (self.shared.names.handle(index), self.fd_of(index));
+        Some(self.taken(index, Event { source, kind: Kind::Io, ready, value: 0, fd, level: 0, token: 0 }))
+    }
+
+    /// What is left of an I/O source's pending readiness, judged by its interest of this moment.
+    #[inline]
+    fn take_readiness(&mut self, index: u32) -> Ready {
+        let interest = self.interest_of(index);
+        let slot = &mut self.lists.slots[index];
+        let pending = Ready::from_bits_retain(u16::from(slot.ready()));
+        slot.set_ready(0);
+        let mut asked = Ready::DEADLINE;
+        if !interest.is_empty() {
+            asked |= interest | Ready::ERROR | Ready::HANGUP;
+            asked.set(Ready::PEER_CLOSED, interest.contains(Ready::READABLE));
+        }
+        let mut ready = pending & asked;
+        let link = &mut self.lists.links[index];
+        if link.has(bits::TRIGGERED) {
+            link.set(bits::TRIGGERED, false);
+            ready |= Ready::TRIGGERED;
+        }
+        if ready.is_empty() && !interest.is_empty() {
+            ready = pending & Ready::TIMEOUT;
+        }
+        if link.has(bits::IDLE | bits::ONESHOT) && !ready.is_empty() {
+            // Something is delivered: the idle timeout counts from here. A store; the heap learns of it when it fires.
+            slot.time = self.now.as_nanos();
+            if link.has(bits::ONESHOT) && ready.intersects(Ready::OF_FD) {
+                self.set_interest(index, Ready::empty());
+            }
+        }
+        ready
+    }
+
+    /// An event of a source that is no I/O.
+    #[inline(never)]
+    fn take_other(&mut self, index: u32, kind: Kind) -> Option<Taken> {
+        let slot = &mut self.lists.slots[index];
+        let pending = slot.ready() != 0;
+        slot.set_ready(0);
+        let link = &mut self.lists.links[index];
+        let triggered = link.has(bits::TRIGGERED);
+        link.set(bits::TRIGGERED, false);
+
         let mut value = 0;
         let mut fd = -1;
         let due = match kind {
-            Kind::Io => {
-                ready = self.take_readiness(index, pending_ready, triggered);
-                fd = self.fd_of(index);
-                !ready.is_empty()
-            }
             Kind::Timer => {
                 value = slot.deadline.cast_signed();
                 slot.deadline = 0;
@@ -252,66 +303,34 @@ impl Engine {
             }
             Kind::Child => {
                 fd = slot.extra.cast_signed();
-                match if pending { self.reap(index) } else { None } {
-                    Some(status) => {
-                        value = i64::from(status);
-                        true
-                    }
-                    None => false,
-                }
+                let status = if pending { self.reap(index) } else { None };
+                value = status.map_or(0, i64::from);
+                status.is_some()
             }
             Kind::Deferred => {
-                let scheduled = slot.has(bits::ACTIVE);
-                slot.set(bits::ACTIVE, false);
+                let scheduled = link.has(bits::ACTIVE);
+                link.set(bits::ACTIVE, false);
                 self.recount(index);
                 scheduled
             }
             Kind::Idle | Kind::Before | Kind::After => {
-                let on = slot.has(bits::ACTIVE);
+                let on = link.has(bits::ACTIVE);
                 self.rest(index);
                 on
             }
-            Kind::Wake | Kind::Post => false,
+            Kind::Io | Kind::Wake | Kind::Post => false,
         };
-        if triggered {
-            ready |= Ready::TRIGGERED;
-        }
         if !due && !triggered {
             return None;
         }
+        let ready = if triggered { Ready::TRIGGERED } else { Ready::empty() };
         let source = self.shared.names.handle(index);
-        let token = target.user.addr();
-        Some(Taken { event: Event { source, kind, ready, value, fd, level, token }, target })
-    }
-
-    /// What is left of an I/O source's pending readiness, judged by its interest of this moment.
-    fn take_readiness(&mut self, index: u32, pending: u8, triggered: bool) -> Ready {
-        let interest = self.interest_of(index);
-        let pending = Ready::from_bits_truncate(u16::from(pending));
-        let mut ready = pending & Ready::DEADLINE;
-        if !interest.is_empty() {
-            let mut asked = interest | Ready::ERROR | Ready::HANGUP;
-            asked.set(Ready::PEER_CLOSED, interest.contains(Ready::READABLE));
-            ready |= pending & asked;
-            if ready.is_empty() && !triggered {
-                ready |= pending & Ready::TIMEOUT;
-            }
-        }
-        if ready.is_empty() && !triggered {
-            return ready;
-        }
-        // Something is delivered: the idle timeout counts from here. A store; the heap learns of it when it fires.
-        let slot = &mut self.lists.slots[index];
-        slot.time = self.now.as_nanos();
-        if slot.has(bits::ONESHOT) && ready.intersects(Ready::OF_FD) {
-            self.set_interest(index, Ready::empty());
-        }
-        ready
+        Some(self.taken(index, Event { source, kind, ready, value, fd, level: 0, token: 0 }))
     }
 
     fn look_for_children(&mut self) {
         for index in 0..self.mark {
-            if children::is_running(&self.lists.slots[index]) {
+            if children::is_running(&self.lists.links[index]) {
                 self.lists.slots[index].set_ready(Ready::READABLE.bits() as u8);
                 self.lists.queue(index);
             }

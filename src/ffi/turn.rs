@@ -3,6 +3,7 @@
 use super::memory::sized;
 use super::types::{becket_event, becket_loop, becket_statistics, becket_watch};
 use super::{answer, call, call_target, core, done, event_for_c, kinds, look, timeout, with};
+use crate::engine::Taken;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::time::Duration;
@@ -19,7 +20,7 @@ use core::ptr;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_run(event_loop: *mut becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked; its handlers came in through this ABI.
-    let stopped = unsafe { core(event_loop) }.and_then(|core| core.run(&mut |taken| unsafe { call(event_loop, taken) }));
+    let stopped = unsafe { core(event_loop) }.and_then(|core| core.run(&mut |taken: &Taken| unsafe { call(event_loop, taken) }));
     answer(stopped)
 }
 
@@ -38,7 +39,7 @@ pub unsafe extern "C" fn becket_stop(event_loop: *mut becket_loop) -> c_int {
 pub unsafe extern "C" fn becket_turn(event_loop: *mut becket_loop, timeout_ns: i64) -> c_int {
     answer(timeout(timeout_ns).and_then(|timeout| {
         // SAFETY: the caller gives a loop, or NULL, which is checked; its handlers came in through this ABI.
-        unsafe { core(event_loop) }?.turn(timeout, &mut |taken| unsafe { call(event_loop, taken) })
+        unsafe { core(event_loop) }?.turn(timeout, &mut |taken: &Taken| unsafe { call(event_loop, taken) })
     }))
 }
 

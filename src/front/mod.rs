@@ -128,14 +128,14 @@ impl<'s, App> Loop<'s, App> {
     /// Turns until [`Loop::stop`], or until nothing is left that keeps the loop alive. EBUSY: called in a handler.
     /// EINTR, where the configuration asks for it.
     pub fn run(&self, app: &mut App) -> Result<Outcome> {
-        let stopped = self.core().run(&mut |taken| self.call(app, taken))?;
+        let stopped = self.core().run(&mut |taken: &Taken| self.call(app, taken))?;
         Ok(if stopped { Outcome::Stopped } else { Outcome::NothingLeft })
     }
 
     /// One turn: waits for at most `timeout`, and calls the handlers of what happened. How many events it had. Legal
     /// in a handler.
     pub fn turn(&self, app: &mut App, timeout: Duration) -> Result<u32> {
-        self.core().turn(timeout, &mut |taken| self.call(app, taken))
+        self.core().turn(timeout, &mut |taken: &Taken| self.call(app, taken))
     }
 
     /// Makes `run` return after the handler that runs now. Kept until a `run` takes it; outside of one it ends one

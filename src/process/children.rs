@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::handle::Kind;
-use crate::storage::slot::{Slot, bits};
+use crate::storage::slot::{Link, bits};
 use crate::sys;
 
 /// How the loop learns of a child's end.
@@ -40,6 +40,6 @@ pub(crate) fn reap(pid: i32) -> Option<i32> {
 }
 
 /// Whether this is a child whose end has not been told.
-pub(crate) fn is_running(slot: &Slot) -> bool {
-    slot.is(Kind::Child) && slot.has(bits::ACTIVE)
+pub(crate) fn is_running(link: &Link) -> bool {
+    link.is(Kind::Child) && link.has(bits::ACTIVE)
 }

@@ -50,6 +50,12 @@ impl Shared {
         self.process.load(Ordering::Relaxed) == sys::process::current()
     }
 
+    /// The same without any system call: true where the system cannot tell but by one.
+    #[inline]
+    pub(crate) fn seems_ours(&self) -> bool {
+        sys::process::marked().is_none_or(|process| process == self.process.load(Ordering::Relaxed))
+    }
+
     /// Wakes the loop if it sleeps. Any thread, async-signal-safe, lock-free.
     pub(crate) fn notify(&self) {
         if self.state.load(Ordering::SeqCst) != ASLEEP {
@@ -103,7 +109,7 @@ impl Shared {
     }
 
     pub(crate) fn wake_up(&self) {
-        self.state.store(AWAKE, Ordering::SeqCst);
+        self.state.store(AWAKE, Ordering::Release);
     }
 
     /// Whether a wait is under way, or prepared.

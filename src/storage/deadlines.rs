@@ -5,7 +5,8 @@
 //! Sources: Williams, "Heapsort" (1964); LaMarca and Ladner, "The Influence of Caches on the Performance of Heaps".
 
 use super::region::Region;
-use super::slot::{NIL, Slot};
+use super::lists::Lists;
+use super::slot::NIL;
 use crate::time::Instant;
 
 /// Twelve bytes: the deadline in two halves, so that no padding follows the index.
@@ -51,19 +52,19 @@ impl Deadlines {
     }
 
     /// The deadline that stands in the heap for this source. O(1).
-    pub(crate) fn get(&self, slots: &Region<Slot>, index: u32) -> Instant {
-        match slots[index].heap_place() {
+    pub(crate) fn get(&self, lists: &Lists, index: u32) -> Instant {
+        match lists.slots[index].heap_place() {
             NIL => Instant::NEVER,
             place => Instant::from_nanos(self.entries[place].nanos()),
         }
     }
 
     /// Sets, moves or (NEVER) cancels the deadline of a source. O(log n).
-    pub(crate) fn set(&mut self, slots: &mut Region<Slot>, index: u32, deadline: Instant) {
-        let place = slots[index].heap_place();
+    pub(crate) fn set(&mut self, lists: &mut Lists, index: u32, deadline: Instant) {
+        let place = lists.slots[index].heap_place();
         if deadline == Instant::NEVER {
             if place != NIL {
-                self.remove(slots, place);
+                self.remove(lists, place);
             }
             return;
         }
@@ -74,28 +75,28 @@ impl Deadlines {
             place
         };
         self.entries[place] = Entry::new(deadline, index);
-        self.settle(slots, place);
+        self.settle(lists, place);
     }
 
-    fn remove(&mut self, slots: &mut Region<Slot>, place: u32) {
-        slots[self.entries[place].index].set_heap_place(NIL);
+    fn remove(&mut self, lists: &mut Lists, place: u32) {
+        lists.slots[self.entries[place].index].set_heap_place(NIL);
         self.count -= 1;
         if place < self.count {
             self.entries[place] = self.entries[self.count];
-            self.settle(slots, place);
+            self.settle(lists, place);
         }
     }
 
     /// Whether `a` goes before `b`. Arming order is a counter that wraps, so it compares by difference.
     #[inline]
-    fn before(slots: &Region<Slot>, a: Entry, b: Entry) -> bool {
-        if a.nanos() == b.nanos() { Self::armed_before(slots, a, b) } else { a.nanos() < b.nanos() }
+    fn before(lists: &Lists, a: Entry, b: Entry) -> bool {
+        if a.nanos() == b.nanos() { Self::armed_before(lists, a, b) } else { a.nanos() < b.nanos() }
     }
 
     #[cold]
     #[inline(never)]
-    fn armed_before(slots: &Region<Slot>, a: Entry, b: Entry) -> bool {
-        let order = |entry: Entry| slots[entry.index].arming_order();
+    fn armed_before(lists: &Lists, a: Entry, b: Entry) -> bool {
+        let order = |entry: Entry| lists.arming_order(entry.index);
         match (order(a), order(b)) {
             (Some(a), Some(b)) => (a.wrapping_sub(b) as i32) < 0,
             (a, b) => a.is_some() && b.is_none(),
@@ -104,14 +105,14 @@ impl Deadlines {
 
     /// Moves the entry at `place` up or down to where it belongs.
     #[inline(never)]
-    fn settle(&mut self, slots: &mut Region<Slot>, mut place: u32) {
+    fn settle(&mut self, lists: &mut Lists, mut place: u32) {
         let entry = self.entries[place];
         while place > 0 {
             let parent = (place - 1) / CHILDREN;
-            if !Self::before(slots, entry, self.entries[parent]) {
+            if !Self::before(lists, entry, self.entries[parent]) {
                 break;
             }
-            self.put(slots, place, self.entries[parent]);
+            self.put(lists, place, self.entries[parent]);
             place = parent;
         }
         loop {
@@ -121,22 +122,22 @@ impl Deadlines {
             }
             let mut least = first;
             for child in first + 1..self.count.min(first + CHILDREN) {
-                if Self::before(slots, self.entries[child], self.entries[least]) {
+                if Self::before(lists, self.entries[child], self.entries[least]) {
                     least = child;
                 }
             }
-            if !Self::before(slots, self.entries[least], entry) {
+            if !Self::before(lists, self.entries[least], entry) {
                 break;
             }
-            self.put(slots, place, self.entries[least]);
+            self.put(lists, place, self.entries[least]);
             place = least;
         }
-        self.put(slots, place, entry);
+        self.put(lists, place, entry);
     }
 
     #[inline]
-    fn put(&mut self, slots: &mut Region<Slot>, place: u32, entry: Entry) {
+    fn put(&mut self, lists: &mut Lists, place: u32, entry: Entry) {
         self.entries[place] = entry;
-        slots[entry.index].set_heap_place(place);
+        lists.slots[entry.index].set_heap_place(place);
     }
 }

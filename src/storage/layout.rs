@@ -1,15 +1,15 @@
 //! How a block of memory is cut up, and how large it has to be.
 //!
 //! ```text
-//! | loop: LOOP_BYTES, its last 8 are the first registration | registrations 8 S | names 8 S | slots 48 S |
-//! | deadlines 12 S | fd index 4 S | posts 24 P |                       S sources, P posts
+//! | loop: LOOP_BYTES, its last 8 are the first registration | registrations 8 S | names 8 S | slots 40 S |
+//! | deadlines 12 S | fd index 4 S | links 8 (S + P) | posts 16 P |      S sources, P posts
 //! ```
 #![allow(unsafe_code)]
 
 use super::fd_index::{self, FdIndex};
 use super::names::Names;
 use super::region::Region;
-use super::slot::{NIL, Post, Slot};
+use super::slot::{Link, NIL, Post, Slot};
 use super::{deadlines, lists};
 use crate::error::{Error, Result};
 use core::mem::MaybeUninit;
@@ -30,9 +30,9 @@ pub(crate) const ALIGNMENT: usize = 8;
 pub(crate) const REGISTRATION_BYTES: usize = 8;
 
 const _: () = {
-    assert!(size_of::<Post>() <= POST_BYTES);
+    assert!(size_of::<Post>() + size_of::<Link>() <= POST_BYTES);
     assert!(size_of::<deadlines::Entry>() == 12);
-    assert!(REGISTRATION_BYTES + 8 + size_of::<Slot>() + 12 + 4 <= SOURCE_BYTES);
+    assert!(REGISTRATION_BYTES + 8 + size_of::<Slot>() + 12 + 4 + size_of::<Link>() <= SOURCE_BYTES);
     assert!(align_of::<Slot>() <= ALIGNMENT && align_of::<Post>() <= ALIGNMENT);
     assert!(size_of::<Slot>().is_multiple_of(ALIGNMENT));
     // A list's number fits in four bits beside the kind.
@@ -106,8 +106,12 @@ impl Layout {
         self.deadlines_offset() + size_of::<deadlines::Entry>() * self.sources
     }
 
+    const fn links_offset(&self) -> usize {
+        self.fd_index_offset() + 4 * self.sources
+    }
+
     const fn posts_offset(&self) -> usize {
-        LOOP_BYTES + SOURCE_BYTES * self.sources
+        self.links_offset() + size_of::<Link>() * (self.sources + self.posts)
     }
 
     /// One more than there are sources: the first is the loop's own.
@@ -130,11 +134,13 @@ impl Layout {
     /// # Safety
     /// Called once for a loop.
     pub(crate) unsafe fn lists(&self) -> lists::Lists {
-        // SAFETY: the slots, before the deadlines; the posts, at the end. Both are plain integers: any bits will do.
+        // SAFETY: the slots, before the deadlines; the links, before the posts, which are the end. All are plain
+        // integers and pointers that nobody follows: any bits will do.
         unsafe {
             lists::Lists::new(
                 self.region(self.slots_offset(), self.sources),
                 self.region(self.posts_offset(), self.posts),
+                self.region(self.links_offset(), self.sources + self.posts),
             )
         }
     }

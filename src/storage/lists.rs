@@ -6,7 +6,9 @@
 //! removed source's slot from reuse for as long as the entry stays.
 
 use super::region::Region;
-use super::slot::{NIL, Node, Post, Slot};
+use super::slot::{Link, NIL, Post, Slot, Target, bits};
+use crate::handle::Kind;
+use crate::time::{Duration, PackedDuration};
 
 /// Levels of the queue: 0 goes first.
 pub(crate) const LEVELS: usize = 4;
@@ -17,6 +19,10 @@ pub(crate) struct List(u8);
 
 impl List {
     pub(crate) const NONE: List = List(0);
+    /// The queue of level 0; those of the others follow it.
+    pub(crate) const QUEUE: List = List(1);
+    /// The queue of level 0 for what is delivered at the end of a turn, deferred and idle; likewise.
+    pub(crate) const LATE: List = List(1 + LEVELS as u8);
     /// Triggered by the program: delivered next turn.
     pub(crate) const TRIGGERED: List = List(9);
     /// Before-wait sources that are on and not queued.
@@ -29,15 +35,19 @@ impl List {
     pub(crate) const DEFERRED: List = List(13);
     const COUNT: usize = 14;
 
-    /// The queue of level 0; those of the others follow it.
-    pub(crate) const QUEUE: List = List(1);
-    /// The queue of level 0 for what is delivered at the end of a turn, deferred and idle; likewise.
-    pub(crate) const LATE: List = List(1 + LEVELS as u8);
+    /// The lists of events, as a set.
+    const QUEUES: u16 = 0b1_1111_1110;
 
     /// The queue of another level.
     #[inline]
     pub(crate) const fn at(self, level: u8) -> List {
         List(self.0 + level)
+    }
+
+    /// This list as a set of one.
+    #[inline]
+    pub(crate) const fn set(self) -> u16 {
+        1 << self.0
     }
 
     /// Whether what is in this list becomes an event by itself in the turn to come.
@@ -49,7 +59,7 @@ impl List {
     /// Whether what is in this list is an event already.
     #[inline]
     pub(crate) const fn is_queue(self) -> bool {
-        self.0 >= 1 && self.0 <= 8
+        self.set() & List::QUEUES != 0
     }
 }
 
@@ -63,17 +73,57 @@ struct Ends {
 pub(crate) struct Lists {
     pub(crate) slots: Region<Slot>,
     pub(crate) posts: Region<Post>,
+    /// Of the sources, then of the posts.
+    pub(crate) links: Region<Link>,
     ends: [Ends; List::COUNT],
+    /// The lists that are not empty, as a set.
+    filled: u16,
     queued: u32,
     queued_max: u32,
 }
 
+/// Sources and posts.
 impl Lists {
-    pub(crate) fn new(slots: Region<Slot>, posts: Region<Post>) -> Lists {
-        let empty = Ends { head: NIL, tail: NIL };
-        Lists { slots, posts, ends: [empty; List::COUNT], queued: 0, queued_max: 0 }
+    pub(crate) fn new(slots: Region<Slot>, posts: Region<Post>, links: Region<Link>) -> Lists {
+        let ends = [Ends { head: NIL, tail: NIL }; List::COUNT];
+        Lists { slots, posts, links, ends, filled: 0, queued: 0, queued_max: 0 }
     }
 
+    /// Makes a slot a source's.
+    pub(crate) fn occupy(&mut self, index: u32, kind: Kind, target: Target) {
+        self.slots[index] = Slot::new(target);
+        self.links[index] = Link::new(kind);
+    }
+
+    /// Makes a post's place hold one; its node.
+    #[inline]
+    pub(crate) fn occupy_post(&mut self, post: u32, handle: u64, value: i64) -> u32 {
+        self.posts[post] = Post { handle, value };
+        let node = self.slots.len() as u32 + post;
+        self.links[node] = Link::new(Kind::Post);
+        node
+    }
+
+    /// Which post a node is.
+    #[inline]
+    pub(crate) fn post_of(&self, node: u32) -> u32 {
+        node.wrapping_sub(self.slots.len() as u32)
+    }
+
+    /// The idle timeout of an I/O source, if one is set.
+    #[inline]
+    pub(crate) fn idle_timeout(&self, index: u32) -> Option<Duration> {
+        self.links[index].has(bits::IDLE).then(|| PackedDuration::from_bits(self.slots[index].extra).get())
+    }
+
+    /// What decides between equal deadlines: arming order; idle timeouts come after them.
+    pub(crate) fn arming_order(&self, index: u32) -> Option<u32> {
+        (!self.links[index].has(bits::IDLE)).then_some(self.slots[index].extra)
+    }
+}
+
+/// Lists.
+impl Lists {
     /// Events in the queues of all levels. O(1).
     #[inline]
     pub(crate) fn queued(&self) -> u32 {
@@ -85,63 +135,72 @@ impl Lists {
         self.queued_max
     }
 
-    /// The node of a post: they are counted after the sources.
-    #[inline]
-    pub(crate) fn post_node(&self, post: u32) -> u32 {
-        self.slots.len() as u32 + post
-    }
-
-    /// Which post a node is, or `None` for a source.
-    #[inline]
-    pub(crate) fn post_of(&self, node: u32) -> Option<u32> {
-        node.checked_sub(self.slots.len() as u32)
-    }
-
-    #[inline]
-    fn node(&mut self, node: u32) -> &mut dyn Node {
-        match self.post_of(node) {
-            None => &mut self.slots[node],
-            Some(post) => &mut self.posts[post],
-        }
-    }
-
     /// Which list a node is in. O(1).
     #[inline]
     pub(crate) fn list_of(&self, node: u32) -> List {
-        List(match self.post_of(node) {
-            None => self.slots[node].list(),
-            Some(post) => self.posts[post].list(),
-        })
+        List(self.links[node].list())
     }
 
     /// Puts a node that is in no list at the end of one. O(1).
-    pub(crate) fn push(&mut self, list: List, index: u32) {
-        debug_assert!(self.list_of(index) == List::NONE);
-        let tail = self.ends[list.0 as usize].tail;
-        let node = self.node(index);
-        node.set_list(list.0);
-        node.set_next(NIL);
-        node.set_prev(tail);
+    #[inline]
+    pub(crate) fn push(&mut self, list: List, node: u32) {
+        debug_assert!(self.list_of(node) == List::NONE);
+        let ends = &mut self.ends[list.0 as usize];
+        let tail = ends.tail;
+        ends.tail = node;
+        let link = &mut self.links[node];
+        link.set_list(list.0);
+        link.set_next(NIL);
+        link.set_prev(tail);
         if tail == NIL {
-            self.ends[list.0 as usize].head = index;
+            ends.head = node;
+            self.filled |= list.set();
         } else {
-            self.node(tail).set_next(index);
+            self.links[tail].set_next(node);
         }
-        self.ends[list.0 as usize].tail = index;
         if list.is_queue() {
             self.queued += 1;
             self.queued_max = self.queued_max.max(self.queued);
         }
     }
 
+    /// Takes a node out of the list that it is in, if any. O(1).
+    #[inline]
+    pub(crate) fn unlink(&mut self, node: u32) {
+        let list = self.list_of(node);
+        if list == List::NONE {
+            return;
+        }
+        let link = &mut self.links[node];
+        let (next, prev) = (link.next(), link.prev());
+        link.set_list(List::NONE.0);
+        if next == NIL {
+            self.ends[list.0 as usize].tail = prev;
+        } else {
+            self.links[next].set_prev(prev);
+        }
+        if prev != NIL {
+            self.links[prev].set_next(next);
+        } else {
+            self.ends[list.0 as usize].head = next;
+            if next == NIL {
+                self.filled &= !list.set();
+            }
+        }
+        self.queued -= u32::from(list.is_queue());
+    }
+
     /// Queues a source as an event of its level, unless it is queued already. O(1).
+    #[inline]
     pub(crate) fn queue(&mut self, index: u32) {
         let list = self.list_of(index);
         if list.is_queue() {
             return;
         }
-        self.unlink(index);
-        self.push(List::QUEUE.at(self.slots[index].level()), index);
+        if list != List::NONE {
+            self.unlink(index);
+        }
+        self.push(List::QUEUE.at(self.links[index].level()), index);
     }
 
     /// Queues all that is in a list now, each at its level. O(its length).
@@ -149,34 +208,10 @@ impl Lists {
         let mut count = 0;
         while let Some(index) = self.first(list) {
             self.unlink(index);
-            self.push(target.at(self.slots[index].level()), index);
+            self.push(target.at(self.links[index].level()), index);
             count += 1;
         }
         count
-    }
-
-    /// Takes a node out of the list that it is in, if any. O(1).
-    pub(crate) fn unlink(&mut self, index: u32) {
-        let list = self.list_of(index);
-        if list == List::NONE {
-            return;
-        }
-        let node = self.node(index);
-        let (next, prev) = node.links();
-        node.set_list(List::NONE.0);
-        if next == NIL {
-            self.ends[list.0 as usize].tail = prev;
-        } else {
-            self.node(next).set_prev(prev);
-        }
-        if prev == NIL {
-            self.ends[list.0 as usize].head = next;
-        } else {
-            self.node(prev).set_next(next);
-        }
-        if list.is_queue() {
-            self.queued -= 1;
-        }
     }
 
     /// The first node of a list. O(1).
@@ -186,19 +221,27 @@ impl Lists {
         (head != NIL).then_some(head)
     }
 
+    /// The levels of four queues that have something, as a set; level 0 is the lowest bit. O(1).
     #[inline]
-    pub(crate) fn is_empty(&self, list: List) -> bool {
-        self.ends[list.0 as usize].head == NIL
+    pub(crate) fn levels(&self, queue: List) -> u8 {
+        (self.filled >> queue.0) as u8 & 0xf
+    }
+
+    /// Whether one of these lists has something: a set of them. O(1).
+    #[inline]
+    pub(crate) fn any(&self, lists: u16) -> bool {
+        self.filled & lists != 0
     }
 
     /// The first node of a list that `wanted` accepts. O(nodes before it).
-    pub(crate) fn first_of(&mut self, list: List, wanted: impl Fn(&Lists, u32) -> bool) -> Option<u32> {
+    pub(crate) fn first_of(&self, list: List, wanted: impl Fn(&Link) -> bool) -> Option<u32> {
         let mut node = self.ends[list.0 as usize].head;
         while node != NIL {
-            if wanted(self, node) {
+            let link = &self.links[node];
+            if wanted(link) {
                 return Some(node);
             }
-            node = self.node(node).links().0;
+            node = link.next();
         }
         None
     }

@@ -1,9 +1,10 @@
-//! One entry of the static handler table, and one post: what a source needs, in 48 bytes, and a posted value in 24.
+//! One entry of the static handler table, and one post: what a source needs, in 48 bytes, and a posted value in 24, of
+//! which 8 are the link that puts either into a queue.
 //!
 //! A slot's generation is not here but in `names`, where other threads may read it.
 
 use crate::handle::Kind;
-use crate::time::{Duration, Instant, PackedDuration};
+use crate::time::Instant;
 
 /// An index of 24 bits and a byte beside it, in one word.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,17 +73,13 @@ pub(crate) struct Target {
 /// I/O       the last delivery       the fixed deadline      the idle timeout (bit IDLE), else arming order
 /// timer     the period              periods gone by         arming order
 /// signal                                                    the signal
-/// child     its status                                      the process
+/// child                                                     the process
 /// ```
 #[repr(C)]
 pub(crate) struct Slot {
     pub(crate) target: Target,
     pub(crate) time: u64,
     pub(crate) deadline: u64,
-    /// Tag: kind in the low half, list in the high half.
-    next: Tagged,
-    /// Tag: `bits`.
-    prev: Tagged,
     /// Place in the heap of deadlines. Tag: pending readiness.
     heap: Tagged,
     pub(crate) extra: u32,
@@ -90,28 +87,103 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// A slot for a new source. Everything that was there before is overwritten, whatever it was.
-    pub(crate) fn occupy(&mut self, kind: Kind, target: Target) {
-        *self = Slot {
-            target,
-            time: 0,
-            deadline: u64::MAX,
-            next: Tagged::EMPTY,
-            prev: Tagged::EMPTY,
-            heap: Tagged::EMPTY,
-            extra: 0,
-        };
-        self.next.set_tag(kind as u8);
+    pub(crate) fn new(target: Target) -> Slot {
+        Slot { target, time: 0, deadline: u64::MAX, heap: Tagged::EMPTY, extra: 0 }
     }
 
+    /// Pending readiness: the low eight flags of `Ready`.
+    #[inline]
+    pub(crate) fn ready(&self) -> u8 {
+        self.heap.tag()
+    }
+
+    #[inline]
+    pub(crate) fn set_ready(&mut self, ready: u8) {
+        self.heap.set_tag(ready);
+    }
+
+    /// Place in the heap, or [`NIL`].
+    #[inline]
+    pub(crate) fn heap_place(&self) -> u32 {
+        self.heap.index()
+    }
+
+    #[inline]
+    pub(crate) fn set_heap_place(&mut self, place: u32) {
+        self.heap.set_index(place);
+    }
+
+    /// The fixed deadline of an I/O source.
+    #[inline]
+    pub(crate) fn fixed_deadline(&self) -> Instant {
+        Instant::from_nanos(self.deadline)
+    }
+}
+
+/// A value on its way to a source. The place of a post that is free holds the next free one in `handle`.
+#[repr(C)]
+pub(crate) struct Post {
+    pub(crate) handle: u64,
+    pub(crate) value: i64,
+}
+
+/// What makes a source or a post a node of a list, and the bytes that find room beside that: the kind of every node, the
+/// number of the list that it is in (0: none), and the bits of a source.
+#[repr(C)]
+pub(crate) struct Link {
+    /// Tag: kind in the low half, list in the high half.
+    next: Tagged,
+    /// Tag: `bits`.
+    prev: Tagged,
+}
+
+/// As a node of a list.
+impl Link {
+    /// In no list. Everything that was there before is overwritten.
+    pub(crate) fn new(kind: Kind) -> Link {
+        let mut link = Link { next: Tagged::EMPTY, prev: Tagged::EMPTY };
+        link.next.set_tag(kind as u8);
+        link
+    }
+
+    #[inline]
+    pub(crate) fn next(&self) -> u32 {
+        self.next.index()
+    }
+
+    #[inline]
+    pub(crate) fn set_next(&mut self, node: u32) {
+        self.next.set_index(node);
+    }
+
+    #[inline]
+    pub(crate) fn prev(&self) -> u32 {
+        self.prev.index()
+    }
+
+    #[inline]
+    pub(crate) fn set_prev(&mut self, node: u32) {
+        self.prev.set_index(node);
+    }
+
+    /// 0: in no list.
+    #[inline]
+    pub(crate) fn list(&self) -> u8 {
+        self.next.tag() >> 4
+    }
+
+    #[inline]
+    pub(crate) fn set_list(&mut self, list: u8) {
+        self.next.set_tag(self.next.tag() & 0xf | list << 4);
+    }
+}
+
+/// As the small fields of a source.
+impl Link {
     /// Frees the slot; `next` is the free slot behind it.
     pub(crate) fn vacate(&mut self, next: u32) {
         self.next = Tagged::EMPTY;
         self.next.set_index(next);
-    }
-
-    /// The free slot behind a free one.
-    pub(crate) fn next_free(&self) -> u32 {
-        self.next.index()
     }
 
     /// `None`: the slot is free.
@@ -143,117 +215,5 @@ impl Slot {
 
     pub(crate) fn set_level(&mut self, level: u8) {
         self.prev.set_tag(self.prev.tag() & !bits::LEVEL | level & bits::LEVEL);
-    }
-
-    /// Pending readiness: the low eight flags of `Ready`.
-    #[inline]
-    pub(crate) fn ready(&self) -> u8 {
-        self.heap.tag()
-    }
-
-    #[inline]
-    pub(crate) fn set_ready(&mut self, ready: u8) {
-        self.heap.set_tag(ready);
-    }
-
-    /// Place in the heap, or [`NIL`].
-    #[inline]
-    pub(crate) fn heap_place(&self) -> u32 {
-        self.heap.index()
-    }
-
-    #[inline]
-    pub(crate) fn set_heap_place(&mut self, place: u32) {
-        self.heap.set_index(place);
-    }
-
-    /// The idle timeout, if one is set.
-    #[inline]
-    pub(crate) fn idle_timeout(&self) -> Option<Duration> {
-        self.has(bits::IDLE).then(|| PackedDuration::from_bits(self.extra).get())
-    }
-
-    /// What decides between equal deadlines: arming order; idle timeouts come after them.
-    #[inline]
-    pub(crate) fn arming_order(&self) -> Option<u32> {
-        (!self.has(bits::IDLE)).then_some(self.extra)
-    }
-
-    /// The fixed deadline of an I/O source.
-    #[inline]
-    pub(crate) fn fixed_deadline(&self) -> Instant {
-        Instant::from_nanos(self.deadline)
-    }
-}
-
-/// A value on its way to a source.
-#[repr(C)]
-pub(crate) struct Post {
-    pub(crate) handle: u64,
-    pub(crate) value: i64,
-    next: Tagged,
-    prev: Tagged,
-}
-
-/// What a list links: the list's number stands beside the link, so that a node knows where it is.
-pub(crate) trait Node {
-    fn links(&self) -> (u32, u32);
-    fn set_next(&mut self, index: u32);
-    fn set_prev(&mut self, index: u32);
-    /// 0: in no list.
-    fn list(&self) -> u8;
-    fn set_list(&mut self, list: u8);
-}
-
-impl Node for Slot {
-    #[inline]
-    fn links(&self) -> (u32, u32) {
-        (self.next.index(), self.prev.index())
-    }
-    #[inline]
-    fn set_next(&mut self, index: u32) {
-        self.next.set_index(index);
-    }
-    #[inline]
-    fn set_prev(&mut self, index: u32) {
-        self.prev.set_index(index);
-    }
-    #[inline]
-    fn list(&self) -> u8 {
-        self.next.tag() >> 4
-    }
-    #[inline]
-    fn set_list(&mut self, list: u8) {
-        self.next.set_tag(self.next.tag() & 0xf | list << 4);
-    }
-}
-
-impl Node for Post {
-    #[inline]
-    fn links(&self) -> (u32, u32) {
-        (self.next.index(), self.prev.index())
-    }
-    #[inline]
-    fn set_next(&mut self, index: u32) {
-        self.next.set_index(index);
-    }
-    #[inline]
-    fn set_prev(&mut self, index: u32) {
-        self.prev.set_index(index);
-    }
-    #[inline]
-    fn list(&self) -> u8 {
-        self.next.tag()
-    }
-    #[inline]
-    fn set_list(&mut self, list: u8) {
-        self.next.set_tag(list);
-    }
-}
-
-impl Post {
-    /// Overwrites whatever was there.
-    pub(crate) fn occupy(&mut self, handle: u64, value: i64) {
-        *self = Post { handle, value, next: Tagged::EMPTY, prev: Tagged::EMPTY };
     }
 }

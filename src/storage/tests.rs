@@ -8,7 +8,7 @@ use super::fd_index::{self, FdIndex};
 use super::lists::{List, Lists};
 use super::names::{Names, Woken};
 use super::region::Region;
-use super::slot::{NIL, Post, Slot, Target, bits};
+use super::slot::{Link, NIL, Post, Slot, Target, bits};
 use crate::handle::{Handle, Kind};
 use crate::time::{Duration, Instant, PackedDuration};
 use core::ptr::NonNull;
@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::boxed::Box;
 use std::collections::{BTreeMap, VecDeque};
 use std::vec::Vec;
-use std::{format, println, vec};
+use std::{println, vec};
 
 /// xorshift64*, Vigna 2016.
 struct Random(u64);
@@ -56,19 +56,25 @@ fn region<T>(count: usize) -> Region<T> {
 
 const NOBODY: Target = Target { handler: core::ptr::null(), user: core::ptr::null_mut() };
 
-fn slots(count: u32) -> Region<Slot> {
-    let mut slots: Region<Slot> = region(count as usize);
-    for index in 0..count {
-        slots[index].occupy(Kind::Timer, NOBODY);
+/// Sources that are timers, and posts.
+fn lists(sources: u32, posts: u32) -> Lists {
+    let all = (sources + posts) as usize;
+    let mut lists = Lists::new(region::<Slot>(sources as usize), region::<Post>(posts as usize), region::<Link>(all));
+    for index in 0..sources {
+        lists.occupy(index, Kind::Timer, NOBODY);
     }
-    slots
+    for post in 0..posts {
+        let node = lists.occupy_post(post, 0, 0);
+        assert_eq!((node, lists.post_of(node)), (sources + post, post));
+    }
+    lists
 }
 
 #[test]
 fn deadlines_come_in_order_of_time_and_then_of_arming() {
     with_seeds(200, |random| {
         let count = 1 + random.below(40) as u32;
-        let mut slots = slots(count);
+        let mut lists = lists(count, 0);
         let mut heap = Deadlines::new(region::<deadlines::Entry>(count as usize));
         // (deadline, idle timeouts last, arming order) by source.
         let mut model: BTreeMap<u32, (u64, bool, u32)> = BTreeMap::new();
@@ -78,21 +84,21 @@ fn deadlines_come_in_order_of_time_and_then_of_arming() {
             let index = random.below(u64::from(count)) as u32;
             match random.below(5) {
                 0 => {
-                    heap.set(&mut slots, index, Instant::NEVER);
+                    heap.set(&mut lists, index, Instant::NEVER);
                     model.remove(&index);
                 }
                 1 => {
                     if let Some((at, first)) = heap.first() {
-                        heap.set(&mut slots, first, Instant::NEVER);
+                        heap.set(&mut lists, first, Instant::NEVER);
                         assert_eq!(model.remove(&first).map(|it| it.0), Some(at.as_nanos()));
                     }
                 }
                 _ => {
                     let idle = random.below(4) == 0;
                     let at = random.below(8) << random.below(60);
-                    slots[index].set(bits::IDLE, idle);
-                    slots[index].extra = arming;
-                    heap.set(&mut slots, index, Instant::from_nanos(at));
+                    lists.links[index].set(bits::IDLE, idle);
+                    lists.slots[index].extra = arming;
+                    heap.set(&mut lists, index, Instant::from_nanos(at));
                     model.insert(index, (at, idle, arming));
                     arming = arming.wrapping_add(1);
                 }
@@ -112,7 +118,7 @@ fn deadlines_come_in_order_of_time_and_then_of_arming() {
             }
             for index in 0..count {
                 let expected = model.get(&index).map_or(Instant::NEVER, |it| Instant::from_nanos(it.0));
-                assert_eq!(heap.get(&slots, index), expected);
+                assert_eq!(heap.get(&lists, index), expected);
             }
         }
     });
@@ -152,11 +158,7 @@ fn fd_index_finds_what_was_inserted_and_nothing_else() {
 fn lists_are_queues_that_give_up_what_is_in_their_middle() {
     with_seeds(200, |random| {
         let (sources, posts) = (1 + random.below(12) as u32, random.below(6) as u32);
-        let mut post_slots: Region<Post> = region(posts as usize);
-        for post in 0..posts {
-            post_slots[post].occupy(0, 0);
-        }
-        let mut lists = Lists::new(slots(sources), post_slots);
+        let mut lists = lists(sources, posts);
         let all = [List::QUEUE, List::QUEUE.at(3), List::LATE, List::TRIGGERED, List::DEFERRED];
         let mut model: Vec<VecDeque<u32>> = vec![VecDeque::new(); all.len()];
         for _ in 0..400 {
@@ -173,17 +175,14 @@ fn lists_are_queues_that_give_up_what_is_in_their_middle() {
             assert_eq!(lists.queued() as usize, queued);
             for (list, expected) in all.into_iter().zip(&model) {
                 assert_eq!(lists.first(list), expected.front().copied());
-                assert_eq!(lists.is_empty(list), expected.is_empty());
+                assert_eq!(lists.any(list.set()), !expected.is_empty());
                 for wanted in expected {
                     assert!(lists.list_of(*wanted) == list);
                 }
                 // Walked to the end, in order.
-                let seen = core::cell::RefCell::new(Vec::new());
-                lists.first_of(list, |_, node| {
-                    seen.borrow_mut().push(node);
-                    false
-                });
-                assert!(*expected == seen.into_inner());
+                let count = core::cell::Cell::new(0);
+                let last = lists.first_of(list, |_| count.replace(count.get() + 1) + 1 == expected.len());
+                assert_eq!((last, count.get()), (expected.back().copied(), expected.len()));
             }
         }
     });
@@ -304,21 +303,28 @@ fn wakes_race_with_removal_and_are_not_lost() {
 
 #[test]
 fn a_slot_keeps_its_fields_apart() {
-    let mut slots = slots(1);
-    let slot = &mut slots[0];
+    let mut lists = lists(1, 0);
+    let (slot, link) = (&mut lists.slots[0], &mut lists.links[0]);
     slot.set_ready(0xff);
     slot.set_heap_place(12_345);
-    slot.set_level(3);
-    slot.set(bits::TRIGGERED, true);
-    slot.extra = PackedDuration::new(Duration::from_secs(1)).bits();
-    assert_eq!((slot.ready(), slot.heap_place(), slot.level()), (0xff, 12_345, 3));
-    assert!(slot.is(Kind::Timer) && slot.has(bits::TRIGGERED) && !slot.has(bits::ONESHOT));
+    link.set_level(3);
+    link.set(bits::TRIGGERED, true);
+    link.set_list(13);
+    link.set_next(54_321);
+    assert_eq!((slot.ready(), slot.heap_place(), link.level()), (0xff, 12_345, 3));
+    assert!(link.is(Kind::Timer) && link.has(bits::TRIGGERED) && !link.has(bits::ONESHOT));
+    assert_eq!((link.list(), link.next(), link.prev()), (13, 54_321, NIL));
     slot.set_ready(0);
-    slot.set(bits::TRIGGERED, false);
-    assert_eq!((slot.ready(), slot.heap_place(), slot.level()), (0, 12_345, 3));
-    slot.vacate(77);
-    assert_eq!((slot.kind(), slot.next_free()), (None, 77));
-    slot.occupy(Kind::Io, NOBODY);
-    assert_eq!((slot.kind(), slot.heap_place(), slot.level(), slot.ready()), (Some(Kind::Io), NIL, 0, 0));
-    assert!(format!("{:?}", slot.kind()).contains("Io"));
+    link.set(bits::TRIGGERED, false);
+    assert_eq!((slot.ready(), slot.heap_place(), link.level()), (0, 12_345, 3));
+    link.set_list(0);
+    link.vacate(77);
+    assert_eq!((link.kind(), link.next()), (None, 77));
+    lists.slots[0].extra = PackedDuration::new(Duration::from_secs(1)).bits();
+    assert_eq!(lists.idle_timeout(0), None);
+    lists.links[0].set(bits::IDLE, true);
+    assert_eq!(lists.idle_timeout(0), Some(Duration::from_secs(1)));
+    lists.occupy(0, Kind::Io, NOBODY);
+    let (slot, link) = (&lists.slots[0], &lists.links[0]);
+    assert_eq!((link.kind(), slot.heap_place(), link.level(), slot.ready()), (Some(Kind::Io), NIL, 0, 0));
 }

@@ -47,13 +47,20 @@ fn wipe_on_fork() -> bool {
     false
 }
 
-/// The number that [`mark`] gave, or another one in a forked child. Async-signal-safe.
-pub(crate) fn current() -> i32 {
+/// The number that [`mark`] gave, or another one in a forked child; `None` where only a system call can tell.
+#[inline]
+pub(crate) fn marked() -> Option<i32> {
     debug_assert!(PAGE.rest[0] == 0);
     match PAGE.process.load(Ordering::Relaxed) {
-        0 if ASK_SYSTEM.load(Ordering::Relaxed) => getpid(),
-        process => process,
+        0 if ASK_SYSTEM.load(Ordering::Relaxed) => None,
+        process => Some(process),
     }
+}
+
+/// The same, with the system call where it takes one. Async-signal-safe.
+#[inline]
+pub(crate) fn current() -> i32 {
+    marked().unwrap_or_else(getpid)
 }
 
 /// An fd that becomes readable when the child ends, pidfd_open(2). ENOSYS where the system has none.
