@@ -91,7 +91,7 @@ run: all
 FOR_TESTS = MAKEFLAGS= CC='$(CC)' CFLAGS='$(CFLAGS)' WERROR='$(WERROR)' LDFLAGS='$(LDFLAGS)' LDLIBS='$(LDLIBS)'
 
 test: programs
-	$(FOR_TESTS) $(CARGO) test --locked --all-features
+	$(FOR_TESTS) $(CARGO) test --locked --all-features --no-fail-fast
 
 # Regenerates the committed header. The test that compares it writes it when it is told to.
 header:

@@ -145,6 +145,7 @@ mod header {
                 config.export.include.push(rest[..end].into());
             }
         }
+        let width = config.line_length;
         let mut bytes = Vec::new();
         cbindgen::Builder::new()
             .with_config(config)
@@ -152,7 +153,7 @@ mod header {
             .generate()
             .unwrap_or_else(|error| panic!("section {:?} of src/ffi: {error}", section.title))
             .write(&mut bytes);
-        plain(&String::from_utf8(bytes).expect("a header is UTF-8"))
+        plain(&String::from_utf8(bytes).expect("a header is UTF-8"), width)
     }
 
     fn banner(section: &Section) -> String {
@@ -169,7 +170,7 @@ mod header {
     }
 
     /// Rustdoc's marks do not belong into C comments, and a comment of one line is written on one line.
-    fn plain(header: &str) -> String {
+    fn plain(header: &str, width: usize) -> String {
         let header = without_safety(header);
         let lines: Vec<&str> = header.lines().collect();
         let mut text = String::new();
@@ -192,7 +193,28 @@ mod header {
                 [] => unreachable!("the index is inside"),
             }
         }
-        compact(&text)
+        compact(&on_one_line(&text, width))
+    }
+
+    /// cbindgen gives a function with a longer comment one line for each argument. Here it is the width that decides.
+    fn on_one_line(header: &str, width: usize) -> String {
+        let mut text = String::new();
+        let mut lines = header.lines().peekable();
+        while let Some(first) = lines.next() {
+            let mut all = vec![first];
+            if first.ends_with(',') && first.starts_with(|c: char| c.is_ascii_lowercase()) {
+                while let Some(line) = lines.next_if(|_| !all[all.len() - 1].ends_with(");")) {
+                    all.push(line);
+                }
+            }
+            let joined = all.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+            if all.len() > 1 && joined.len() <= width {
+                all = vec![&joined];
+            }
+            text.push_str(&all.join("\n"));
+            text.push('\n');
+        }
+        text
     }
 
     /// The `# Safety` part of a comment is for Rust callers: what C callers must keep stands in the words before it.

@@ -265,9 +265,7 @@ typedef struct becket_memory {
  * Bytes that a loop of these capacities needs: what BECKET_MEMORY_SIZE says, or 0 when there can be no such loop.
  * Any thread. O(1).
  */
-size_t becket_memory_size(uint32_t sources,
-                          uint32_t posts,
-                          uint32_t operations);
+size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations);
 
 /** Bytes that a loop of these capacities needs: a constant expression when the arguments are. */
 #define BECKET_MEMORY_SIZE(sources, posts, operations)                                  \
@@ -309,9 +307,7 @@ size_t becket_memory_size(uint32_t sources,
  * in it; -ENOTSUP: the backend, or operations, are not built in; -EMFILE, -ENFILE, -ENOMEM: the system has no
  * descriptor for waking. Reads the fd index, else O(1).
  */
-int becket_loop_init(becket_loop **event_loop,
-                     const becket_memory *memory,
-                     const becket_config *config);
+int becket_loop_init(becket_loop **event_loop, const becket_memory *memory, const becket_config *config);
 
 /**
  * Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, and none of
@@ -350,8 +346,7 @@ int becket_stop(becket_loop *event_loop);
  * One turn: waits for at most timeout_ns (BECKET_FOREVER: without end) and calls the handlers of what happened; how
  * many events it had. Legal in a handler. -EPERM, -EINTR: as becket_run().
  */
-int becket_turn(becket_loop *event_loop,
-                int64_t timeout_ns);
+int becket_turn(becket_loop *event_loop, int64_t timeout_ns);
 
 /* ---- The pull form ----
  *
@@ -376,17 +371,14 @@ int becket_turn(becket_loop *event_loop,
  * Waits for at most timeout_ns and queues what happened; how many events are queued. Before-wait events come back
  * early, before the wait. -EPERM, -EINTR: as becket_run().
  */
-int becket_poll(becket_loop *event_loop,
-                int64_t timeout_ns);
+int becket_poll(becket_loop *event_loop, int64_t timeout_ns);
 
 /**
  * Takes out the next event of the kinds in a mask: 1, and the event; 0 when there is none, or when this turn's budget
  * is used up. Deferred events come when no other that was asked for is left; idle ones when this turn had nothing
  * else. O(1) for BECKET_KIND_ALL; O(events before it) when a mask selects.
  */
-int becket_next(becket_loop *event_loop,
-                uint32_t kind_mask,
-                becket_event *event);
+int becket_next(becket_loop *event_loop, uint32_t kind_mask, becket_event *event);
 
 /** Calls the handler that an event's source has now. -ESTALE: the source was removed since; nothing is called. */
 int becket_dispatch(becket_loop *event_loop, const becket_event *event);
@@ -449,32 +441,25 @@ int becket_loop_statistics(const becket_loop *event_loop, becket_statistics *sta
  * in any handler. Remove before you close: closed first, the source may until then see readiness of whoever has the
  * number next. O(log n).
  */
-int becket_remove(becket_loop *event_loop,
-                  becket_handle handle);
+int becket_remove(becket_loop *event_loop, becket_handle handle);
 
 /**
  * Merges flags into a source of any kind: delivered in the next turn, or with what is queued of it already, with
  * BECKET_TRIGGERED. flags are readiness, for an I/O source, or 0. Cannot fail for space. O(1).
  */
-int becket_trigger(becket_loop *event_loop,
-                   becket_handle handle,
-                   uint32_t flags);
+int becket_trigger(becket_loop *event_loop, becket_handle handle, uint32_t flags);
 
 /**
  * Sends a value to a source of any kind: an event BECKET_KIND_POST, behind what is queued at its level. From the
  * loop's own thread. -ENOBUFS: all posts are on their way; the value is still the caller's. O(1).
  */
-int becket_post(becket_loop *event_loop,
-                becket_handle handle,
-                int64_t value);
+int becket_post(becket_loop *event_loop, becket_handle handle, int64_t value);
 
 /**
  * The level of a source, 0 (first) to 3, from its next queueing on. Every eighth event comes from a lower level that
  * waits. O(1).
  */
-int becket_set_level(becket_loop *event_loop,
-                     becket_handle handle,
-                     uint32_t level);
+int becket_set_level(becket_loop *event_loop, becket_handle handle, uint32_t level);
 
 /** The level of a source. O(1). */
 int becket_level(const becket_loop *event_loop, becket_handle handle);
@@ -516,9 +501,7 @@ int becket_io_add(becket_loop *event_loop,
  * not. The same interest again changes nothing. Cannot fail for space. O(1), O(log n) to resume one with an idle
  * timeout.
  */
-int becket_io_modify(becket_loop *event_loop,
-                     becket_handle handle,
-                     uint32_t flags);
+int becket_io_modify(becket_loop *event_loop, becket_handle handle, uint32_t flags);
 
 /** Adds the directions in set to the interest, then takes those in clear away. O(1). */
 int becket_io_change(becket_loop *event_loop, becket_handle handle, uint32_t set, uint32_t clear);
@@ -528,9 +511,7 @@ int becket_io_change(becket_loop *event_loop, becket_handle handle, uint32_t set
  * each delivery; again and again. 0 or BECKET_NEVER: no more. Kept to one part in 67 million, rounded up. O(log n);
  * a delivery extends it by one store.
  */
-int becket_io_timeout(becket_loop *event_loop,
-                      becket_handle handle,
-                      uint64_t idle_ns);
+int becket_io_timeout(becket_loop *event_loop, becket_handle handle, uint64_t idle_ns);
 
 /** BECKET_DEADLINE once, delay_ns from now, whatever is delivered until then; BECKET_NEVER: none. O(log n). */
 int becket_io_deadline(becket_loop *event_loop, becket_handle handle, uint64_t delay_ns);
@@ -542,8 +523,7 @@ int becket_io_deadline_at(becket_loop *event_loop, becket_handle handle, uint64_
  * Removes the source and closes its fd, with no other system call. The error of close(2), if any, after the removal.
  * O(log n).
  */
-int becket_io_close(becket_loop *event_loop,
-                    becket_handle handle);
+int becket_io_close(becket_loop *event_loop, becket_handle handle);
 
 /** The source of an fd. -ENOENT: it has none. O(1) expected. */
 int becket_io_find(const becket_loop *event_loop, int fd, becket_handle *handle);
@@ -578,10 +558,7 @@ int becket_timer_arm(becket_loop *event_loop, becket_handle handle, uint64_t del
  * The same at a point in time, in the terms of becket_now(); one that has passed expires in the next turn. O(log n),
  * no clock reading.
  */
-int becket_timer_arm_at(becket_loop *event_loop,
-                        becket_handle handle,
-                        uint64_t at_ns,
-                        uint64_t period_ns);
+int becket_timer_arm_at(becket_loop *event_loop, becket_handle handle, uint64_t at_ns, uint64_t period_ns);
 
 /** Disarms a timer; an expiration that is queued is forgotten. O(log n). */
 int becket_timer_disarm(becket_loop *event_loop, becket_handle handle);
@@ -598,11 +575,7 @@ int becket_timer_deadline(const becket_loop *event_loop, becket_handle handle, u
  * -EINVAL: no such signal, or one that cannot be caught; -EBUSY: another loop has it; -EEXIST: this loop has a source
  * for it; -ENOSPC. O(1), one system call.
  */
-int becket_signal_add(becket_loop *event_loop,
-                      int signal,
-                      becket_handler handler,
-                      void *user,
-                      becket_handle *handle);
+int becket_signal_add(becket_loop *event_loop, int signal, becket_handler handler, void *user, becket_handle *handle);
 
 /**
  * Receives the end of one child process, which it reaps; the event's value is its status, for WIFEXITED() and the
@@ -611,11 +584,7 @@ int becket_signal_add(becket_loop *event_loop,
  * -ECHILD: the process is not a child of this one, or was reaped; -EINVAL: pid is not positive; -ENOSPC; where there
  * are no pidfds, -EBUSY: SIGCHLD is another loop's. O(1), two system calls.
  */
-int becket_child_add(becket_loop *event_loop,
-                     int pid,
-                     becket_handler handler,
-                     void *user,
-                     becket_handle *handle);
+int becket_child_add(becket_loop *event_loop, int pid, becket_handler handler, void *user, becket_handle *handle);
 
 /* ---- Wakes ---- */
 
@@ -627,8 +596,7 @@ int becket_wake_add(becket_loop *event_loop, becket_handler handler, void *user,
  * signal handlers; lock-free; no system call while the loop is awake. -ESTALE also when it races with the removal of
  * the source and the reuse of its slot. O(1).
  */
-int becket_wake(becket_loop *event_loop,
-                becket_handle handle);
+int becket_wake(becket_loop *event_loop, becket_handle handle);
 
 /* ---- Around the turn ---- */
 
@@ -639,14 +607,10 @@ int becket_deferred_add(becket_loop *event_loop, becket_handler handler, void *u
  * Schedules a deferred source: delivered once, after this turn's events; in a deferred handler, after the next
  * turn's. Again before that: no change. O(1).
  */
-int becket_defer(becket_loop *event_loop,
-                 becket_handle handle);
+int becket_defer(becket_loop *event_loop, becket_handle handle);
 
 /** Adds a source that is delivered when a turn had nothing else. As long as it is on, no turn sleeps. -ENOSPC. O(1). */
-int becket_idle_add(becket_loop *event_loop,
-                    becket_handler handler,
-                    void *user,
-                    becket_handle *handle);
+int becket_idle_add(becket_loop *event_loop, becket_handler handler, void *user, becket_handle *handle);
 
 /** Adds a source that is delivered before every wait. It does not keep the loop alive. -ENOSPC. O(1). */
 int becket_before_add(becket_loop *event_loop, becket_handler handler, void *user, becket_handle *handle);

@@ -179,9 +179,7 @@ impl Core {
         let answer = call(unsafe { &mut *self.engine.get() });
         // Somebody sleeps, and has to look again at what has changed: only where another thread waits, or a foreign
         // loop does.
-        if self.shared.is_asleep() {
-            self.shared.notify();
-        }
+        self.shared.notify();
         answer
     }
 

@@ -217,6 +217,7 @@ impl Engine {
         };
         let node = self.lists.occupy_post(post, handle.raw(), value);
         self.lists.push(List::QUEUE.at(self.lists.links[index].level()), node);
+        self.lists.note_queued();
         self.statistics.posts += 1;
         Ok(())
     }
@@ -269,6 +270,7 @@ impl Engine {
                 // It may have ended before SIGCHLD was ours: look once.
                 self.lists.slots[index].set_ready(Ready::READABLE.bits() as u8);
                 self.lists.queue(index);
+                self.lists.note_queued();
             }
         }
         Ok(self.added(index))

@@ -19,6 +19,7 @@ impl Engine {
             self.phase.before_done = true;
             let queued = self.lists.queue_all(List::BEFORE, List::QUEUE);
             if queued > 0 {
+                self.lists.note_queued();
                 self.budget_left = self.budget_left.max(queued);
                 return queued;
             }
@@ -68,6 +69,7 @@ impl Engine {
         self.collect_wakes();
         self.lists.queue_all(List::TRIGGERED, List::QUEUE);
         self.lists.queue_all(List::AFTER, List::QUEUE);
+        self.lists.note_queued();
 
         self.budget_left = if self.config.budget == 0 { BUDGET } else { self.config.budget };
         self.phase = super::Phase::default();
@@ -133,21 +135,37 @@ impl Engine {
     /// for is left in this turn; idle ones when this turn had nothing else.
     #[inline]
     pub(crate) fn next(&mut self, kinds: Kinds) -> Option<Taken> {
-        while self.budget_left > 0
-            && let Some(node) = self.pick(kinds, List::QUEUE)
-        {
-            if let Some(taken) = self.take(node) {
+        loop {
+            let first = if self.budget_left > 0 { self.pop(kinds, List::QUEUE) } else { None };
+            let node = match first {
+                Some(node) => node,
+                None => self.pop_late(kinds)?,
+            };
+            let kind = self.lists.links[node].kind();
+            let taken = match kind {
+                Some(Kind::Io) => self.take_io(node),
+                Some(kind) => self.take_other(node, kind),
+                None => None,
+            };
+            let Some(kind) = kind.filter(|_| taken.is_some()) else {
+                // It concerns nobody any more.
+                self.statistics.stale_dropped += 1;
+                continue;
+            };
+            if first.is_some() {
                 self.budget_left -= 1;
                 self.dispatches = self.dispatches.wrapping_add(1);
-                return Some(taken);
             }
+            self.statistics.events[kind as usize - 1] += 1;
+            self.phase.idle_done |= !matches!(kind, Kind::Before | Kind::After);
+            return taken;
         }
-        self.next_late(kinds)
     }
 
-    /// The end of a turn.
+    /// The end of a turn: what was deferred until now; and idle sources, when there was nothing else.
+    #[cold]
     #[inline(never)]
-    fn next_late(&mut self, kinds: Kinds) -> Option<Taken> {
+    fn pop_late(&mut self, kinds: Kinds) -> Option<u32> {
         if kinds.contains(Kinds::DEFERRED) && !self.phase.deferred_done {
             self.phase.deferred_done = true;
             let count = self.lists.queue_all(List::DEFERRED, List::LATE);
@@ -157,75 +175,36 @@ impl Engine {
             self.phase.idle_done = true;
             self.lists.queue_all(List::IDLE, List::LATE);
         }
-        loop {
-            let node = self.pick(kinds, List::LATE)?;
-            if let Some(taken) = self.take(node) {
-                return Some(taken);
-            }
-        }
+        self.pop(kinds, List::LATE)
     }
 
-    /// The node that is next: the first of the highest level that has one, and every eighth time the first of a lower
-    /// one, in rotation.
+    /// Takes out the node that is next: the first of the highest level that has one, and every eighth time the first
+    /// of a lower one, in rotation.
     #[inline]
-    fn pick(&mut self, kinds: Kinds, queue: List) -> Option<u32> {
+    fn pop(&mut self, kinds: Kinds, queue: List) -> Option<u32> {
         let levels = self.lists.levels(queue);
         let lower_too = self.dispatches % LOWER_LEVELS_EVERY == LOWER_LEVELS_EVERY - 1;
         if !kinds.is_all() || lower_too && levels & levels.wrapping_sub(1) != 0 {
-            return self.pick_among(kinds, queue, lower_too);
+            return self.pop_among(kinds, queue, lower_too);
         }
-        self.lists.first(queue.at(levels.trailing_zeros() as u8 % LEVELS as u8))
+        self.lists.pop(queue.at(levels.trailing_zeros() as u8 % LEVELS as u8))
     }
 
     #[cold]
     #[inline(never)]
-    fn pick_among(&mut self, kinds: Kinds, queue: List, lower_too: bool) -> Option<u32> {
+    fn pop_among(&mut self, kinds: Kinds, queue: List, lower_too: bool) -> Option<u32> {
         let levels = LEVELS as u8;
         let head = |lists: &Lists, level: u8| {
             lists.first_of(queue.at(level), |link| link.kind().is_some_and(|kind| kinds.contains(kind.mask())))
         };
-        let (level, node) = (0..levels).find_map(|level| Some((level, head(&self.lists, level)?)))?;
-        if lower_too {
-            for step in 1..=levels {
-                let lower = (self.rotation + step) % levels;
-                if lower > level
-                    && let Some(node) = head(&self.lists, lower)
-                {
-                    self.rotation = lower;
-                    return Some(node);
-                }
-            }
+        let (level, mut node) = (0..levels).find_map(|level| Some((level, head(&self.lists, level)?)))?;
+        let mut lower = (1..=levels).map(|step| (self.rotation + step) % levels).filter(|lower| *lower > level);
+        if lower_too && let Some((lower, first)) = lower.find_map(|lower| Some((lower, head(&self.lists, lower)?))) {
+            self.rotation = lower;
+            node = first;
         }
-        Some(node)
-    }
-
-    /// Takes a node out of its queue and makes an event of it; `None`: it concerns nobody any more.
-    #[inline]
-    fn take(&mut self, node: u32) -> Option<Taken> {
         self.lists.unlink(node);
-        let kind = self.lists.links[node].kind();
-        let taken = match kind {
-            Some(Kind::Io) => self.take_io(node),
-            Some(Kind::Post) => self.take_post(node),
-            Some(kind) => self.take_other(node, kind),
-            None => None,
-        };
-        match kind {
-            Some(kind) if taken.is_some() => {
-                self.statistics.events[kind as usize - 1] += 1;
-                self.phase.idle_done |= !matches!(kind, Kind::Before | Kind::After);
-            }
-            _ => self.statistics.stale_dropped += 1,
-        }
-        taken
-    }
-
-    #[inline]
-    fn take_post(&mut self, node: u32) -> Option<Taken> {
-        let (handle, value) = self.free_post(self.lists.post_of(node));
-        let source = Handle::from_raw(handle);
-        let index = self.resolve(source).ok()?;
-        Some(self.taken(index, Event { source, kind: Kind::Post, ready: Ready::empty(), value, fd: -1, level: 0, token: 0 }))
+        Some(node)
     }
 
     /// An event with what its source says.
@@ -281,6 +260,9 @@ impl Engine {
     /// An event of a source that is no I/O.
     #[inline(never)]
     fn take_other(&mut self, index: u32, kind: Kind) -> Option<Taken> {
+        if kind == Kind::Post {
+            return self.take_post(index);
+        }
         let slot = &mut self.lists.slots[index];
         let pending = slot.ready() != 0;
         slot.set_ready(0);
@@ -326,6 +308,13 @@ impl Engine {
         let ready = if triggered { Ready::TRIGGERED } else { Ready::empty() };
         let source = self.shared.names.handle(index);
         Some(self.taken(index, Event { source, kind, ready, value, fd, level: 0, token: 0 }))
+    }
+
+    fn take_post(&mut self, node: u32) -> Option<Taken> {
+        let (handle, value) = self.free_post(self.lists.post_of(node));
+        let source = Handle::from_raw(handle);
+        let index = self.resolve(source).ok()?;
+        Some(self.taken(index, Event { source, kind: Kind::Post, ready: Ready::empty(), value, fd: -1, level: 0, token: 0 }))
     }
 
     fn look_for_children(&mut self) {

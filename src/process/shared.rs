@@ -57,10 +57,16 @@ impl Shared {
     }
 
     /// Wakes the loop if it sleeps. Any thread, async-signal-safe, lock-free.
+    #[inline]
     pub(crate) fn notify(&self) {
-        if self.state.load(Ordering::SeqCst) != ASLEEP {
-            return;
+        if self.state.load(Ordering::SeqCst) == ASLEEP {
+            self.notify_sleeper();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn notify_sleeper(&self) {
         self.notifying.fetch_add(1, Ordering::SeqCst);
         if !self.closed.load(Ordering::SeqCst)
             && self.state.compare_exchange(ASLEEP, NOTIFIED, Ordering::SeqCst, Ordering::Relaxed).is_ok()

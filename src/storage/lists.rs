@@ -158,10 +158,35 @@ impl Lists {
         } else {
             self.links[tail].set_next(node);
         }
-        if list.is_queue() {
-            self.queued += 1;
-            self.queued_max = self.queued_max.max(self.queued);
+        self.queued += u32::from(list.is_queue());
+    }
+
+    /// Remembers the most that were ever queued. After everything that may have queued something.
+    #[inline]
+    pub(crate) fn note_queued(&mut self) {
+        self.queued_max = self.queued_max.max(self.queued);
+    }
+
+    /// Takes out the first node of a list. O(1).
+    #[inline]
+    pub(crate) fn pop(&mut self, list: List) -> Option<u32> {
+        let ends = &mut self.ends[list.0 as usize];
+        let node = ends.head;
+        if node == NIL {
+            return None;
         }
+        let link = &mut self.links[node];
+        let next = link.next();
+        link.set_list(List::NONE.0);
+        ends.head = next;
+        if next == NIL {
+            ends.tail = NIL;
+            self.filled &= !list.set();
+        } else {
+            self.links[next].set_prev(NIL);
+        }
+        self.queued -= u32::from(list.is_queue());
+        Some(node)
     }
 
     /// Takes a node out of the list that it is in, if any. O(1).
@@ -206,19 +231,11 @@ impl Lists {
     /// Queues all that is in a list now, each at its level. O(its length).
     pub(crate) fn queue_all(&mut self, list: List, target: List) -> u32 {
         let mut count = 0;
-        while let Some(index) = self.first(list) {
-            self.unlink(index);
+        while let Some(index) = self.pop(list) {
             self.push(target.at(self.links[index].level()), index);
             count += 1;
         }
         count
-    }
-
-    /// The first node of a list. O(1).
-    #[inline]
-    pub(crate) fn first(&self, list: List) -> Option<u32> {
-        let head = self.ends[list.0 as usize].head;
-        (head != NIL).then_some(head)
     }
 
     /// The levels of four queues that have something, as a set; level 0 is the lowest bit. O(1).

@@ -17,6 +17,7 @@ static PAGE: WipedOnFork = WipedOnFork { process: AtomicI32::new(0), rest: [0; 4
 /// The system has no MADV_WIPEONFORK (or its pages are larger than 4 KiB): ask getpid each time.
 static ASK_SYSTEM: AtomicBool = AtomicBool::new(false);
 
+#[cold]
 fn getpid() -> i32 {
     // SAFETY: no precondition.
     unsafe { libc::getpid() }
