@@ -28,7 +28,7 @@ extern "C" {
 /** A timeout without end. */
 #define BECKET_FOREVER (-1)
 /** A delay, a span or a point in time that does not come: disarmed, no deadline, no idle timeout. */
-#define BECKET_NEVER 18446744073709551615ull
+#define BECKET_NEVER UINT64_MAX
 /** Levels of the event queue: 0, which goes first, to 3. */
 #define BECKET_LEVELS 4
 
@@ -114,7 +114,7 @@ extern "C" {
 /* ---- Sizes, in bytes: upper bounds that hold on every system ---- */
 
 /** A loop without sources and posts. */
-#define BECKET_LOOP_BYTES 1024
+#define BECKET_LOOP_BYTES 1280
 /** One source in all: slot, queue, deadline, fd index, registration with the backend. */
 #define BECKET_SOURCE_BYTES 80
 /** One post. */
@@ -238,7 +238,7 @@ typedef struct becket_statistics {
  *
  * A loop lives in one block of memory and never asks for more:
  *
- *   1024 bytes + 80 a source + 24 a post
+ *   1280 bytes + 80 a source + 24 a post
  *
  * BECKET_MEMORY declares a block of a size that is known when the program is compiled, and its descriptor. A program
  * that learns its capacities at run time fills a descriptor for memory of its own. The block need not be zeroed, and
@@ -304,15 +304,16 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
  * descriptors and leaves the parent's loop alone.
  *
  * -ENOBUFS: the block is too small; -EINVAL: misaligned, or a bad descriptor or configuration; -EBUSY: a live loop is
- * in it; -ENOTSUP: the backend, or operations, are not built in; -EMFILE, -ENFILE, -ENOMEM: the system has no
+ * in it, or an inherited one that is calling a handler; -ENOTSUP: the backend, or operations, are not built in; -EMFILE, -ENFILE, -ENOMEM: the system has no
  * descriptor for waking. Reads the fd index, else O(1).
  */
 int becket_loop_init(becket_loop **event_loop, const becket_memory *memory, const becket_config *config);
 
 /**
  * Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, and none of
- * the program's. Then the memory is the caller's again. In a forked child it gives up the child's copies alone.
- * -EBUSY: called in a handler. O(sources).
+ * the program's. Then the memory is the caller's again, once no other thread is in becket_wake() or becket_stop() any
+ * more. In a forked child it gives up the child's copies alone. -EBUSY: called in a handler, or another thread waits.
+ * O(sources).
  */
 int becket_loop_close(becket_loop *event_loop);
 
@@ -328,23 +329,25 @@ const char *becket_strerror(int code);
 
 /**
  * Turns until becket_stop() (returns 1), or until nothing is left that keeps the loop alive (returns 0): an I/O
- * source with an interest or a timeout, an armed timer, a signal, a child, a wake, a hook that is idle and on, each
+ * source with an interest or a deadline, an armed timer, a signal, a child, a wake, a hook that is idle and on, each
  * unless becket_set_keepalive() says otherwise, or an event on its way.
  *
- * -EBUSY: called in a handler; -EPERM: the loop is another thread's; -EINTR: with BECKET_RETURN_EINTR.
+ * -EBUSY: called in a handler; -EPERM: the loop is another thread's; -EINTR: with BECKET_RETURN_EINTR; and what
+ * select(2) or poll(2) says of the whole wait, such as -ENOMEM.
  */
 int becket_run(becket_loop *event_loop);
 
 /**
  * Makes becket_run() return after the handler that runs now; what is queued stays queued. Without a run it is kept
- * for the next one, and ends the next wait. Any thread, signal handlers. O(1), a system call only while the loop
+ * for the next one, unless becket_turn() or becket_poll() comes first, whose wait it ends. Any thread, signal handlers. O(1), a system call only while the loop
  * sleeps.
  */
 int becket_stop(becket_loop *event_loop);
 
 /**
  * One turn: waits for at most timeout_ns (BECKET_FOREVER: without end) and calls the handlers of what happened; how
- * many events it had. Legal in a handler. -EPERM, -EINTR: as becket_run().
+ * many events it had, 0 also when it merely moved an idle timeout on. Legal in a handler. -EPERM, -EINTR, …: as
+ * becket_run().
  */
 int becket_turn(becket_loop *event_loop, int64_t timeout_ns);
 
@@ -369,7 +372,8 @@ int becket_turn(becket_loop *event_loop, int64_t timeout_ns);
 
 /**
  * Waits for at most timeout_ns and queues what happened; how many events are queued. Before-wait events come back
- * early, before the wait. -EPERM, -EINTR: as becket_run().
+ * early, before the wait. It does not sleep while events are queued, of whatever kind. -EPERM, -EINTR, …: as
+ * becket_run().
  */
 int becket_poll(becket_loop *event_loop, int64_t timeout_ns);
 
@@ -385,7 +389,7 @@ int becket_dispatch(becket_loop *event_loop, const becket_event *event);
 
 /**
  * Phase 1. How many before-wait events were queued: take them, and call this again; 0: the wait is prepared.
- * O(sources) on select and poll.
+ * -EPERM: the loop is another thread's. O(sources) on select and poll.
  */
 int becket_prepare(becket_loop *event_loop, int64_t timeout_ns);
 
@@ -394,8 +398,8 @@ int64_t becket_timeout(const becket_loop *event_loop);
 
 /**
  * Phase 2, the only call that blocks. Other threads may change the loop meanwhile, one at a time, under the program's
- * own lock. -EPERM: the loop is another thread's; -EINTR: with BECKET_RETURN_EINTR, and becket_collect() is due all
- * the same.
+ * own lock. -EPERM: the loop is another thread's; -EINTR and the like, as becket_run(): becket_collect() is due all the
+ * same.
  */
 int becket_wait(becket_loop *event_loop);
 
@@ -409,7 +413,8 @@ int becket_collect(becket_loop *event_loop);
 int becket_fd(const becket_loop *event_loop);
 
 /**
- * What a foreign loop has to watch while it sleeps: how many fds that are, the first count of them written.
+ * What a foreign loop has to watch while it sleeps, at most one fd more than there are I/O sources and children: how many
+ * that are, the first count of them written.
  * watches may be NULL when count is 0. O(sources).
  */
 int becket_watches(const becket_loop *event_loop, becket_watch *watches, size_t count);
@@ -485,7 +490,8 @@ int becket_kind(const becket_loop *event_loop, becket_handle handle);
  * Watches an fd. flags: an interest (0: paused), and BECKET_ONESHOT, BECKET_TRUSTED. The fd stays the caller's.
  *
  * -EBADF: it is not open; -EPERM: a regular file, directory or block device, which cannot be waited for; -EEXIST: it
- * has a source already; -ENOSPC: the table is full; -EINVAL: on select, an fd at or above FD_SETSIZE. Other fds that
+ * has a source already; -ENOSPC: the table is full, or, on poll, full but for places above RLIMIT_NOFILE; -EINVAL: on
+ * select, an fd at or above FD_SETSIZE. Other fds that
  * the kernel cannot wait for (/dev/null) are always ready. O(1) expected, one fstat(2) unless BECKET_TRUSTED.
  */
 int becket_io_add(becket_loop *event_loop,
@@ -508,7 +514,8 @@ int becket_io_change(becket_loop *event_loop, becket_handle handle, uint32_t set
 
 /**
  * BECKET_TIMEOUT whenever nothing was delivered to the source for idle_ns, counted from now, then from the turn of
- * each delivery; again and again. 0 or BECKET_NEVER: no more. Kept to one part in 67 million, rounded up. O(log n);
+ * each delivery; again and again. 0, BECKET_NEVER or more than nine years: none. Kept to one part in 67 million, rounded
+ * up. O(log n);
  * a delivery extends it by one store.
  */
 int becket_io_timeout(becket_loop *event_loop, becket_handle handle, uint64_t idle_ns);
@@ -518,6 +525,12 @@ int becket_io_deadline(becket_loop *event_loop, becket_handle handle, uint64_t d
 
 /** The same at a point in time, in the terms of becket_now(). O(log n), no clock reading. */
 int becket_io_deadline_at(becket_loop *event_loop, becket_handle handle, uint64_t at_ns);
+
+/** The idle timeout of a source, as it is kept; BECKET_NEVER: none. O(1). */
+int becket_io_get_timeout(const becket_loop *event_loop, becket_handle handle, uint64_t *idle_ns);
+
+/** The fixed deadline of a source; BECKET_NEVER: none, or it has passed. O(1). */
+int becket_io_get_deadline(const becket_loop *event_loop, becket_handle handle, uint64_t *at_ns);
 
 /**
  * Removes the source and closes its fd, with no other system call. The error of close(2), if any, after the removal.
@@ -566,6 +579,9 @@ int becket_timer_disarm(becket_loop *event_loop, becket_handle handle);
 /** When a timer expires next; BECKET_NEVER: it is disarmed. O(1). */
 int becket_timer_deadline(const becket_loop *event_loop, becket_handle handle, uint64_t *at_ns);
 
+/** The period of a timer; 0: it is one-shot. O(1). */
+int becket_timer_period(const becket_loop *event_loop, becket_handle handle, uint64_t *period_ns);
+
 /* ---- Signals and children ---- */
 
 /**
@@ -585,6 +601,12 @@ int becket_signal_add(becket_loop *event_loop, int signal, becket_handler handle
  * are no pidfds, -EBUSY: SIGCHLD is another loop's. O(1), two system calls.
  */
 int becket_child_add(becket_loop *event_loop, int pid, becket_handler handler, void *user, becket_handle *handle);
+
+/** The signal of a source. O(1). */
+int becket_signal_number(const becket_loop *event_loop, becket_handle handle);
+
+/** The process of a source. O(1). */
+int becket_child_pid(const becket_loop *event_loop, becket_handle handle);
 
 /* ---- Wakes ---- */
 
@@ -620,6 +642,9 @@ int becket_after_add(becket_loop *event_loop, becket_handler handler, void *user
 
 /** Turns an idle, before-wait or after-wait source on (not 0; at first) or off. O(1). */
 int becket_hook_enable(becket_loop *event_loop, becket_handle handle, int on);
+
+/** Whether an idle, before-wait or after-wait source is on, or a deferred one scheduled: 1 or 0. O(1). */
+int becket_hook_enabled(const becket_loop *event_loop, becket_handle handle);
 
 #ifdef __cplusplus
 }

@@ -37,6 +37,9 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(not(target_has_atomic = "64"))]
+compile_error!("becket needs atomic operations of 64 bits: a generation and a wake are one word");
+
 mod backend;
 mod engine;
 mod error;
@@ -45,16 +48,18 @@ pub mod ffi;
 mod front;
 mod handle;
 mod process;
+mod ready;
 mod storage;
 mod sys;
 mod time;
 
-pub use backend::{BackendChoice, Ready};
+pub use backend::BackendChoice;
 pub use engine::{Config, Event, Statistics};
 pub use error::{Error, Result};
 pub use front::{Handler, IoOptions, Loop, Outcome, Stopper, Waker, Watch};
 pub use handle::{Handle, Kind, Kinds};
-pub use storage::Storage;
+pub use ready::Ready;
+pub use storage::{StaticStorage, Storage};
 pub use time::{Duration, Instant};
 
 /// Compiles the Rust program of the README.

@@ -93,8 +93,8 @@ impl Add<Duration> for Instant {
 
 /// A span in 32 bits: 27 bits of mantissa and 5 of exponent, rounded up.
 ///
-/// Exact below 134 ms (2^27 ns), then to one part in 67 million (2^-26), and at most nine years (2^58 ns). It keeps
-/// the idle timeout of a source in half the memory; rounded up, it is never early.
+/// Exact below 134 ms (2^27 ns), then to one part in 67 million (2^-26); from nine years on (2^58 ns) it is endless. It
+/// keeps the idle timeout of a source in half the memory; rounded up, it is never early.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PackedDuration(u32);
 
@@ -116,6 +116,9 @@ impl PackedDuration {
     }
 
     pub(crate) const fn get(self) -> Duration {
+        if self.0 == u32::MAX {
+            return Duration::FOREVER;
+        }
         let mantissa = (self.0 & ((1 << Self::MANTISSA_BITS) - 1)) as u64;
         Duration(mantissa << (self.0 >> Self::MANTISSA_BITS))
     }
@@ -156,7 +159,7 @@ mod tests {
     #[test]
     fn packed_saturates() {
         for nanos in [1 << 60, u64::MAX] {
-            assert!(PackedDuration::new(Duration(nanos)).get().0 >= 1 << 57);
+            assert_eq!(PackedDuration::new(Duration(nanos)).get(), Duration::FOREVER);
         }
     }
 

@@ -4,6 +4,7 @@
 
 use super::{Backend, Plan, Ready, Registration, complete};
 use crate::error::{Error, Result};
+use crate::storage::region::Region;
 use crate::sys;
 use crate::sys::select::{FdSet, LIMIT};
 use crate::time::Duration;
@@ -18,7 +19,7 @@ impl Backend for Select {
         c"select"
     }
 
-    fn check(&self, fd: i32) -> Result<()> {
+    fn check(&mut self, fd: i32, _place: u32) -> Result<()> {
         if fd < LIMIT { Ok(()) } else { Err(Error::INVALID) }
     }
 
@@ -26,9 +27,9 @@ impl Backend for Select {
         *registration = Registration::new(fd, interest);
     }
 
-    fn prepare(&mut self, registrations: &mut [Registration], plan: &mut Plan) {
-        plan.count = registrations.len();
-        fill(registrations, plan, |_| true);
+    fn prepare(&mut self, registrations: &Region<Registration>, count: u32, plan: &mut Plan) {
+        plan.count = count;
+        fill(registrations.first(count), plan, |_| true);
     }
 
     fn wait(&self, plan: &mut Plan) -> Result<usize> {
@@ -36,7 +37,7 @@ impl Backend for Select {
     }
 
     fn collect(&mut self, registrations: &[Registration], plan: &mut Plan, report: &mut impl FnMut(usize, Ready)) {
-        let registrations = &registrations[..plan.count];
+        let registrations = &registrations[..plan.count as usize];
         if plan.outcome == Err(Error::BAD_FD) {
             // One of the fds is not open, and the sets say nothing. Each is asked, O(n) system calls, the price of a
             // program's mistake; then the others are, without the bad ones.

@@ -19,7 +19,7 @@ use crate::sys;
 use crate::time::{Duration, Instant};
 use core::cell::UnsafeCell;
 use core::ops::Deref;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 const _: () = assert!(size_of::<Core>() <= LOOP_BYTES - REGISTRATION_BYTES);
@@ -45,6 +45,8 @@ pub struct Core {
     pub(crate) shared: Shared,
     /// The thread that waits; 0 before the first wait.
     owner: AtomicUsize,
+    /// The first generation that no handle of a closed loop had.
+    next_generation: AtomicU64,
     waiting: UnsafeCell<Waiting>,
     engine: UnsafeCell<Engine>,
 }
@@ -82,22 +84,37 @@ impl Core {
         let core: NonNull<Core> = block.start.cast();
         // SAFETY: aligned (`Layout::new`), and large enough; any bits are a valid integer.
         let mark = unsafe { &(*core.as_ptr()).mark };
-        if mark.load(Ordering::Acquire) == Self::live_mark(core) {
-            // SAFETY: the mark says that a loop is there, which only `init` writes, after everything else.
-            let old = unsafe { core.as_ref() };
-            if old.shared.is_ours() && !abandoned {
+        let found = mark.load(Ordering::Acquire) ^ core.as_ptr() as usize as u64;
+        // SAFETY: only `init` and `close` write these marks, after everything else: there is, or was, a loop.
+        let old = (found == LIVE || found == CLOSED).then(|| unsafe { core.as_ref() });
+        let live = old.filter(|_| found == LIVE);
+        if let Some(old) = live.filter(|_| !abandoned) {
+            // In a forked child too: the handler's caller would come back into the new loop.
+            // SAFETY: a look at one field.
+            if old.shared.is_ours() || unsafe { (*old.engine.get()).depth } > 0 {
                 return Err(Error::BUSY);
             }
-            // SAFETY: nobody else uses the block, by this function's contract.
-            unsafe { old.disown() };
         }
         let notifier = sys::fd::notifier()?;
-        mark.store(0, Ordering::Release);
+        let mut generation = 0;
+        if let Some(old) = old {
+            generation = old.next_generation.load(Ordering::Relaxed);
+            if live.is_some() {
+                mark.store(0, Ordering::Release);
+                if !abandoned {
+                    generation = old.shared.names.next_generation();
+                    // SAFETY: nobody else uses the block, by this function's contract.
+                    unsafe { &mut *old.engine.get() }.close_child_fds();
+                }
+                signals::release_all(&old.shared);
+                old.shared.close();
+            }
+        }
         let made_at = if config.virtual_clock { VIRTUAL_START } else { sys::clock::now() };
+        mark.store(0, Ordering::Release);
         // SAFETY: each region once, in a block that is ours; a registration is eight bytes of integers.
-        let (names, lists, deadlines, fd_index, mut registrations) = unsafe {
-            (layout.names(), layout.lists(), layout.deadlines(), layout.fd_index(), layout.registrations())
-        };
+        let (names, lists, deadlines, fd_index, mut registrations) =
+            unsafe { (layout.names(), layout.lists(), layout.deadlines(), layout.fd_index(), layout.registrations()) };
         let mut notified = Registration::NONE;
         let mut first = backend;
         first.set(&mut notified, notifier.watched, Ready::READABLE);
@@ -105,8 +122,9 @@ impl Core {
         // SAFETY: within the block, written field by field before anybody reads it.
         unsafe {
             let at = core.as_ptr();
-            (&raw mut (*at).shared).write(Shared::new(names, notifier.written));
+            (&raw mut (*at).shared).write(Shared::new(names, notifier));
             (&raw mut (*at).owner).write(AtomicUsize::new(0));
+            (&raw mut (*at).next_generation).write(AtomicU64::new(generation));
             (&raw mut (*at).waiting).write(UnsafeCell::new(Waiting {
                 plan: Plan::new(),
                 backend,
@@ -122,18 +140,18 @@ impl Core {
                 registrations,
                 backend: first,
                 backend_note,
-                notifier,
                 config: *config,
                 now: made_at,
                 asleep_since: made_at,
                 made_at,
-                free: NIL,
-                mark: 0,
+                free_low: NIL,
+                free_high: NIL,
+                watched: 0,
                 free_post: NIL,
                 posts_mark: 0,
-                // Handles of an earlier loop in the same memory are stale: the clock has moved on. (Virtual time has
-                // not; there runs repeat to the bit.)
-                generation: made_at.as_nanos() >> 10,
+                // Handles of an earlier loop in the same memory are stale: generations go on where that ended, or,
+                // where nothing is known of it, the clock has. (Virtual time has not: there, runs repeat to the bit.)
+                generation: generation.max(made_at.as_nanos() >> 10),
                 arming: 0,
                 counted: 0,
                 children_by_signal: 0,
@@ -196,9 +214,20 @@ impl Core {
         if self.shared.is_ours() { Ok(()) } else { Err(Error::NOT_OURS) }
     }
 
-    /// Phase 1. Before-wait events that were queued: they are to be taken out, and `prepare` called again; 0: ready.
-    pub(crate) fn prepare(&self, timeout: Duration, hooks: bool) -> Result<u32> {
+    /// The loop belongs to the thread that first waits. EPERM: that is another one.
+    fn check_owner(&self) -> Result<()> {
         self.check_process()?;
+        let this = sys::thread();
+        match self.owner.compare_exchange(0, this, Ordering::Relaxed, Ordering::Relaxed) {
+            Err(owner) if owner != this => Err(Error::NOT_PERMITTED),
+            _ => Ok(()),
+        }
+    }
+
+    /// Phase 1. Before-wait events that were queued: they are to be taken out, and `prepare` called again; 0: ready.
+    /// EPERM: the loop belongs to another thread; likewise the two other phases.
+    pub(crate) fn prepare(&self, timeout: Duration, hooks: bool) -> Result<u32> {
+        self.check_owner()?;
         // SAFETY: as in `with`; no wait is under way while the thread that waits calls this.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
         Ok(engine.prepare(timeout, hooks, waiting))
@@ -206,23 +235,17 @@ impl Core {
 
     /// How long the wait that was prepared will be at most.
     pub(crate) fn timeout(&self) -> Result<Duration> {
+        self.check_process()?;
         // SAFETY: as in `prepare`.
         Ok(unsafe { &*self.waiting.get() }.plan.timeout)
     }
 
     /// Phase 2, the only call that blocks. It touches `waiting` and `shared` alone.
     ///
-    /// EPERM: the loop belongs to another thread. EINTR, where the configuration asks for it: `collect` is due all the
-    /// same.
+    /// EINTR, where the configuration asks for it, and what else the system call says of the whole wait: `collect` is
+    /// due all the same.
     pub(crate) fn wait(&self) -> Result<()> {
-        self.check_process()?;
-        let this = sys::thread();
-        let owner = self.owner.load(Ordering::Relaxed);
-        if owner == 0 {
-            self.owner.store(this, Ordering::Relaxed);
-        } else if owner != this {
-            return Err(Error::NOT_PERMITTED);
-        }
+        self.check_owner()?;
         // SAFETY: only the thread that waits touches this, and it is here.
         let waiting = unsafe { &mut *self.waiting.get() };
         waiting.wait(&self.shared)
@@ -230,10 +253,15 @@ impl Core {
 
     /// Phase 3: how many events are queued.
     pub(crate) fn collect(&self) -> Result<u32> {
-        self.check_process()?;
+        self.check_owner()?;
         // SAFETY: as in `prepare`.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
-        Ok(engine.collect(waiting))
+        let queued = engine.collect(waiting);
+        // Outside of `run`, a stop ends one wait, and that was it.
+        if !engine.running {
+            self.shared.take_stop();
+        }
+        Ok(queued)
     }
 
     /// Phases 1 to 3. Before-wait events end it early: they are in the queue.
@@ -244,18 +272,10 @@ impl Core {
         }
     }
 
-    /// Phases 2 and 3. An interruption is told only when there is nothing else to tell.
-    pub(crate) fn wait_and_collect(&self) -> Result<u32> {
+    /// Phases 2 and 3. What went wrong with the wait is told only when there is nothing else to tell.
+    fn wait_and_collect(&self) -> Result<u32> {
         let waited = self.wait();
-        if waited == Err(Error::NOT_PERMITTED) {
-            self.shared.wake_up();
-            waited?;
-        }
         let queued = self.collect()?;
-        // Outside of `run`, a stop ends one wait, and that was it.
-        if !self.look(|engine| Ok(engine.running))? {
-            self.shared.take_stop();
-        }
         if queued == 0 { waited.map(|()| 0) } else { Ok(queued) }
     }
 
@@ -269,7 +289,12 @@ impl Core {
         let mut count = 0;
         if self.prepare(timeout, true)? > 0 {
             count += self.drain(Kinds::BEFORE, call)?;
-            self.prepare(timeout, false)?;
+            if self.is_stopped()? {
+                return Ok(count);
+            }
+            // They may have been the last that `run` went on for.
+            let go_on = self.look(|engine| Ok(!engine.running || engine.depth > 0 || engine.is_alive()))?;
+            self.prepare(if go_on { timeout } else { Duration::ZERO }, false)?;
         }
         self.wait_and_collect()?;
         count += self.drain(Kinds::all(), call)?;
@@ -297,6 +322,11 @@ impl Core {
         }
     }
 
+    /// Whether `run` is to return.
+    fn is_stopped(&self) -> Result<bool> {
+        self.look(|engine| Ok(engine.running && self.shared.is_stopping()))
+    }
+
     /// Calls the handlers of what is queued. A stop inside `run` leaves the rest for the next one.
     fn drain(&self, kinds: Kinds, call: &mut impl FnMut(&Taken)) -> Result<u32> {
         self.check_process()?;
@@ -305,20 +335,20 @@ impl Core {
         unsafe { (*engine).depth += 1 };
         let _handling = Scope(self, |engine| engine.depth -= 1);
         let mut count = 0;
-        // SAFETY: likewise.
-        while let Some(taken) = unsafe { (*engine).next(kinds) } {
-            call(&taken);
-            count += 1;
+        loop {
             // SAFETY: likewise.
             if self.shared.is_stopping() && unsafe { (*engine).running } {
-                break;
+                return Ok(count);
             }
+            // SAFETY: likewise.
+            let Some(taken) = (unsafe { (*engine).next(kinds) }) else { return Ok(count) };
+            call(&taken);
+            count += 1;
             // The handler may have forked, and this may be the child.
             if !self.shared.seems_ours() {
                 return Err(Error::NOT_OURS);
             }
         }
-        Ok(count)
     }
 
     /// Calls a handler: the loop can be neither run nor closed meanwhile.
@@ -331,36 +361,28 @@ impl Core {
         Ok(call())
     }
 
-    /// Ends the loop: all sources are removed, and what the loop opened is closed. EBUSY: a handler is being called.
+    /// Ends the loop: all sources are removed, and what the loop opened is closed. EBUSY: a handler is being called, or
+    /// another thread waits.
     pub(crate) fn close(&self) -> Result<()> {
         // SAFETY: as in `with`.
         let engine = unsafe { &mut *self.engine.get() };
+        if engine.depth > 0 {
+            return Err(Error::BUSY);
+        }
         if self.shared.is_ours() {
-            if engine.depth > 0 {
+            if self.shared.is_asleep() && self.owner.load(Ordering::Relaxed) != sys::thread() {
                 return Err(Error::BUSY);
             }
             engine.remove_all();
+        } else {
+            // The parent's files, signals and children are left alone.
+            engine.close_child_fds();
+            signals::release_all(&self.shared);
         }
-        // SAFETY: as in `with`, and the borrow above has ended.
-        unsafe { self.disown() };
-        self.mark.store(CLOSED, Ordering::Release);
+        self.next_generation.store(self.shared.names.next_generation(), Ordering::Relaxed);
+        self.shared.close();
+        self.mark.store(CLOSED ^ ptr::from_ref(self) as usize as u64, Ordering::Release);
         Ok(())
-    }
-
-    /// Closes the descriptors of a loop and gives up its signals, without touching what it watched.
-    ///
-    /// # Safety
-    /// Nobody uses the loop.
-    unsafe fn disown(&self) {
-        signals::release_all(&self.shared);
-        if !self.shared.is_closed() {
-            // In a forked child nobody else is in the middle of a notification, whatever the counter says.
-            if self.shared.is_ours() {
-                self.shared.close();
-            }
-            // SAFETY: by this function's contract.
-            unsafe { &mut *self.engine.get() }.close_descriptors();
-        }
     }
 }
 
@@ -392,8 +414,9 @@ impl Waiting {
             }
         };
         match self.plan.outcome {
-            Err(Error::INTERRUPTED) => Err(Error::INTERRUPTED),
-            _ => Ok(()),
+            // select's word for one bad fd among many: that one's source will be told.
+            Ok(_) | Err(Error::BAD_FD) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

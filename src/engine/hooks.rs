@@ -22,7 +22,8 @@ impl Engine {
     /// O(1).
     pub(crate) fn add_hook(&mut self, kind: Kind, target: Target) -> Result<Handle> {
         debug_assert!(home(kind).is_some());
-        let index = self.occupy(kind, target)?;
+        let index = self.free_slot(kind)?;
+        self.occupy(index, kind, target);
         self.lists.links[index].set(bits::ACTIVE, kind != Kind::Deferred);
         self.rest(index);
         Ok(self.added(index))
@@ -52,12 +53,18 @@ impl Engine {
         } else if !link.has(bits::TRIGGERED) {
             // Off while it is queued: nothing is delivered, unless the program has triggered it.
             self.lists.unlink(index);
-        } else if self.lists.list_of(index).comes_by_itself() {
-            self.lists.unlink(index);
-            self.lists.push(List::TRIGGERED, index);
         }
         self.recount(index);
         Ok(())
+    }
+
+    /// Whether a hook is on, or a deferred source scheduled. EINVAL: the source is neither. O(1).
+    pub(crate) fn hook_enabled(&self, handle: Handle) -> Result<bool> {
+        let link = &self.lists.links[self.resolve(handle)?];
+        match link.kind().and_then(home) {
+            Some(_) => Ok(link.has(bits::ACTIVE)),
+            None => Err(Error::INVALID),
+        }
     }
 
     /// Schedules a deferred source: once, after this turn's events. Again before that: no change. EINVAL: the source
@@ -65,6 +72,9 @@ impl Engine {
     pub(crate) fn defer(&mut self, handle: Handle) -> Result<()> {
         let index = self.resolve_kind(handle, Kind::Deferred)?;
         self.lists.links[index].set(bits::ACTIVE, true);
+        if self.lists.list_of(index) == List::TRIGGERED {
+            self.lists.unlink(index);
+        }
         self.rest(index);
         self.recount(index);
         Ok(())

@@ -1,7 +1,7 @@
 //! I/O sources: one for each fd.
 
 use super::Engine;
-use crate::backend::{Backend, Ready};
+use crate::backend::{Backend, Ready, Registration};
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 use crate::storage::slot::{Target, bits};
@@ -24,15 +24,15 @@ impl Engine {
         if fd < 0 {
             return Err(Error::BAD_FD);
         }
-        self.backend.check(fd)?;
         if self.find_index(fd).is_some() {
             return Err(Error::EXISTS);
         }
-        self.check_room()?;
+        let index = self.free_slot(Kind::Io)?;
+        self.backend.check(fd, index + 1)?;
         if !options.trusted {
             sys::fd::check_pollable(fd)?;
         }
-        let index = self.occupy(Kind::Io, target)?;
+        self.occupy(index, Kind::Io, target);
         self.lists.links[index].set(bits::ONESHOT, options.oneshot);
         self.register(index, fd, interest);
         let registrations = &self.registrations;
@@ -87,7 +87,7 @@ impl Engine {
 
     /// What a foreign loop has to watch: calls `each` with every fd and its interest. O(sources).
     pub(crate) fn each_watch(&self, mut each: impl FnMut(i32, Ready)) {
-        for registration in self.registrations.first(self.mark + 1).iter().filter(|it| it.fd >= 0) {
+        for registration in self.registrations.first(self.watched + 1).iter().filter(|it| it.fd >= 0) {
             each(registration.fd, registration.interest());
         }
     }
@@ -103,7 +103,21 @@ impl Engine {
     /// Begins to watch an fd.
     pub(super) fn register(&mut self, index: u32, fd: i32, interest: Ready) {
         self.phase.raced |= self.shared.is_asleep();
+        self.watched = self.watched.max(index + 1);
         self.backend.set(&mut self.registrations[index + 1], fd, interest);
+    }
+
+    /// Leaves the last registrations out of the wait that have no fd. O(registrations).
+    pub(super) fn trim_watched(&mut self) {
+        while self.watched > 0 && self.registrations[self.watched] == Registration::NONE {
+            self.watched -= 1;
+        }
+    }
+
+    /// Watches nothing for this source any more.
+    pub(super) fn deregister(&mut self, index: u32) {
+        self.phase.raced |= self.shared.is_asleep();
+        self.registrations[index + 1] = Registration::NONE;
     }
 
     pub(super) fn set_interest(&mut self, index: u32, interest: Ready) {
@@ -120,9 +134,9 @@ impl Engine {
 
     /// Takes the fd out of the index, before the source goes.
     pub(super) fn forget_fd(&mut self, index: u32) {
-        self.phase.raced |= self.shared.is_asleep();
         let registrations = &self.registrations;
         self.fd_index.remove(self.fd_of(index), |index| registrations[index + 1].fd());
+        self.deregister(index);
     }
 
     fn find_index(&self, fd: i32) -> Option<u32> {

@@ -24,15 +24,15 @@ pub use event::Event;
 pub(crate) use event::Taken;
 pub use statistics::Statistics;
 
-use crate::error::{Error, Result};
+use self::core::SharedRef;
 use crate::backend::{AnyBackend, BackendChoice, Registration};
+use crate::error::{Error, Result};
 use crate::storage::deadlines::Deadlines;
 use crate::storage::fd_index::FdIndex;
 use crate::storage::lists::{List, Lists};
 use crate::storage::region::Region;
 use crate::sys;
 use crate::time::{Duration, Instant};
-use self::core::SharedRef;
 
 /// How a loop is to be. The default is right for most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,7 +97,6 @@ pub(crate) struct Engine {
     registrations: Region<Registration>,
     backend: AnyBackend,
     backend_note: &'static ::core::ffi::CStr,
-    notifier: sys::fd::Notifier,
     config: Config,
 
     /// The time of this turn.
@@ -106,9 +105,12 @@ pub(crate) struct Engine {
     asleep_since: Instant,
     made_at: Instant,
 
-    /// The first free slot that was used before, linked through the slots; those from `mark` on never were.
-    free: u32,
-    mark: u32,
+    /// The first free slots that were used before, linked through the slots: from below, for sources with an fd, and
+    /// from above, for all others.
+    free_low: u32,
+    free_high: u32,
+    /// Registrations that the backend looks at, the notifier's not counted.
+    watched: u32,
     free_post: u32,
     posts_mark: u32,
     /// The generation of a slot that is used for the first time.

@@ -10,13 +10,19 @@ use crate::storage::lists::{LEVELS, List};
 use crate::storage::slot::{NIL, Target, bits};
 use crate::sys;
 use crate::time::Instant;
+use core::mem::replace;
+
+/// Whether sources of a kind have an fd.
+fn has_fd(kind: Kind) -> bool {
+    matches!(kind, Kind::Io | Kind::Child)
+}
 
 /// Slots: taken and given back.
 impl Engine {
     /// The slot of a live source. ESTALE: it was removed. O(1).
     #[inline]
     pub(super) fn resolve(&self, handle: Handle) -> Result<u32> {
-        match self.shared.names.resolve(handle, self.mark) {
+        match self.shared.names.resolve(handle) {
             Some(index) if self.lists.links[index].kind().is_some() => Ok(index),
             _ => Err(Error::STALE),
         }
@@ -29,27 +35,46 @@ impl Engine {
         if self.lists.links[index].is(kind) { Ok(index) } else { Err(Error::INVALID) }
     }
 
-    /// Whether a slot is free. ENOSPC: the table is full.
-    pub(super) fn check_room(&self) -> Result<()> {
-        if self.free == NIL && self.mark as usize == self.lists.slots.len() { Err(Error::TABLE_FULL) } else { Ok(()) }
+    /// Slots that some source is, or was, in.
+    pub(super) fn used(&self) -> impl Iterator<Item = u32> + use<> {
+        let unused = self.shared.names.unnamed();
+        (0..unused.start).chain(unused.end..self.lists.slots.len() as u32)
     }
 
-    /// Takes a free slot: one that was used before, else the next that never was. O(1).
-    pub(super) fn occupy(&mut self, kind: Kind, target: Target) -> Result<u32> {
-        self.check_room()?;
-        let index = if self.free != NIL {
-            let index = self.free;
-            self.free = self.lists.links[index].next();
-            index
+    /// The slot that the next source gets: one that was used before, else the next that never was. Sources with an fd
+    /// fill the table from below, all others from above; only when nothing is left between them does one take what is
+    /// free on the other side. So poll gets an array no longer than there are fds. ENOSPC: the table is full. O(1).
+    pub(super) fn free_slot(&self, kind: Kind) -> Result<u32> {
+        let with_fd = has_fd(kind);
+        let [own, other] = if with_fd { [self.free_low, self.free_high] } else { [self.free_high, self.free_low] };
+        let unused = self.shared.names.unnamed();
+        if own != NIL {
+            Ok(own)
+        } else if !unused.is_empty() {
+            Ok(if with_fd { unused.start } else { unused.end - 1 })
+        } else if other != NIL {
+            Ok(other)
         } else {
-            self.mark += 1;
-            self.shared.names.first(self.mark - 1, self.generation);
-            self.mark - 1
-        };
+            Err(Error::TABLE_FULL)
+        }
+    }
+
+    /// Takes a slot that is free. O(1).
+    pub(super) fn occupy(&mut self, index: u32, kind: Kind, target: Target) {
+        if self.shared.names.unnamed().contains(&index) {
+            self.shared.names.first(index, self.generation);
+            self.registrations[index + 1] = Registration::NONE;
+        } else {
+            let next = self.lists.links[index].next();
+            *self.free_beside(index) = next;
+        }
         self.lists.occupy(index, kind, target);
-        self.registrations[index + 1] = Registration::NONE;
         self.statistics.sources += 1;
-        Ok(index)
+    }
+
+    /// The list of free slots on the side of this one.
+    fn free_beside(&mut self, index: u32) -> &mut u32 {
+        if index < self.shared.names.unnamed().start { &mut self.free_low } else { &mut self.free_high }
     }
 
     /// Gives a slot back; its handles are stale from here on.
@@ -58,9 +83,8 @@ impl Engine {
         self.set_deadline(index, Instant::NEVER);
         self.uncount(index);
         self.shared.names.retire(index);
-        self.registrations[index + 1] = Registration::NONE;
-        self.lists.links[index].vacate(self.free);
-        self.free = index;
+        let free = replace(self.free_beside(index), index);
+        self.lists.links[index].vacate(free);
         self.statistics.sources -= 1;
     }
 
@@ -75,7 +99,9 @@ impl Engine {
     pub(super) fn recount(&mut self, index: u32) {
         let link = &self.lists.links[index];
         let active = match link.kind() {
-            Some(Kind::Io) => !self.interest_of(index).is_empty() || self.lists.slots[index].heap_place() != NIL,
+            Some(Kind::Io) => {
+                !self.interest_of(index).is_empty() || self.lists.slots[index].fixed_deadline() != Instant::NEVER
+            }
             Some(Kind::Signal | Kind::Wake) => true,
             Some(Kind::Timer | Kind::Child | Kind::Deferred | Kind::Idle) => link.has(bits::ACTIVE),
             Some(Kind::Before | Kind::After | Kind::Post) | None => false,
@@ -117,24 +143,19 @@ impl Engine {
 
     /// Removes everything. O(sources that there ever were).
     pub(crate) fn remove_all(&mut self) {
-        for index in 0..self.mark {
+        for index in self.used() {
             if self.lists.links[index].kind().is_some() {
                 self.remove_index(index);
             }
         }
     }
 
-    /// Closes what the loop itself opened. In a forked child these are copies.
-    pub(crate) fn close_descriptors(&mut self) {
-        for index in 0..self.mark {
+    /// Closes the pidfds of the children. In a forked child these are copies.
+    pub(crate) fn close_child_fds(&mut self) {
+        for index in self.used() {
             if children::is_running(&self.lists.links[index]) {
                 self.close_child_fd(index);
             }
-        }
-        let sys::fd::Notifier { watched, written } = self.notifier;
-        let _ = sys::fd::close(watched);
-        if written != watched {
-            let _ = sys::fd::close(written);
         }
     }
 
@@ -193,7 +214,7 @@ impl Engine {
         let slot = &mut self.lists.slots[index];
         slot.set_ready(slot.ready() | flags.bits() as u8);
         let list = self.lists.list_of(index);
-        if !list.is_queue() && !list.comes_by_itself() && list != List::TRIGGERED {
+        if !list.is_queue() && list != List::DEFERRED {
             self.lists.unlink(index);
             self.lists.push(List::TRIGGERED, index);
         }
@@ -237,36 +258,36 @@ impl Engine {
 impl Engine {
     /// A source for a signal. EINVAL, EBUSY, EEXIST, ENOSPC. One system call.
     pub(crate) fn add_signal(&mut self, signal: i32, target: Target) -> Result<Handle> {
-        self.check_room()?;
-        let index = self.occupy(Kind::Signal, target)?;
+        let index = self.free_slot(Kind::Signal)?;
+        signals::acquire(signal, &self.shared, index + 1)?;
+        self.occupy(index, Kind::Signal, target);
         self.lists.slots[index].extra = signal.cast_unsigned();
-        if let Err(error) = signals::acquire(signal, &self.shared, index + 1) {
-            self.vacate(index);
-            return Err(error);
-        }
         Ok(self.added(index))
     }
 
     /// A source for the end of a child. ECHILD: not ours; EINVAL, ENOSPC; EBUSY: SIGCHLD is another loop's.
     pub(crate) fn add_child(&mut self, pid: i32, target: Target) -> Result<Handle> {
-        self.check_room()?;
+        let index = self.free_slot(Kind::Child)?;
         let watch = children::watch(pid, self.config.without_pidfd)?;
-        if let Watch::Fd(fd) = watch
-            && let Err(error) = self.backend.check(fd)
-        {
-            let _ = sys::fd::close(fd);
-            return Err(error);
+        match watch {
+            Watch::Fd(fd) => {
+                if let Err(error) = self.backend.check(fd, index + 1) {
+                    let _ = sys::fd::close(fd);
+                    return Err(error);
+                }
+            }
+            Watch::Signal => {
+                signals::acquire(sys::signal::CHILD, &self.shared, 0)?;
+                self.children_by_signal += 1;
+            }
         }
-        if let Watch::Signal = watch {
-            signals::acquire(sys::signal::CHILD, &self.shared, 0)?;
-            self.children_by_signal += 1;
-        }
-        let index = self.occupy(Kind::Child, target)?;
+        self.occupy(index, Kind::Child, target);
         self.lists.slots[index].extra = pid.cast_unsigned();
         self.lists.links[index].set(bits::ACTIVE, true);
         match watch {
             Watch::Fd(fd) => self.register(index, fd, Ready::READABLE),
             Watch::Signal => {
+                self.deregister(index);
                 // It may have ended before SIGCHLD was ours: look once.
                 self.lists.slots[index].set_ready(Ready::READABLE.bits() as u8);
                 self.lists.queue(index);
@@ -274,6 +295,11 @@ impl Engine {
             }
         }
         Ok(self.added(index))
+    }
+
+    /// The number that a source was made for: of a signal, or a process. EINVAL: it is of another kind. O(1).
+    pub(crate) fn number(&self, handle: Handle, kind: Kind) -> Result<i32> {
+        Ok(self.lists.slots[self.resolve_kind(handle, kind)?].extra.cast_signed())
     }
 
     /// The child's status if it has ended; then nothing watches it any more.
@@ -300,19 +326,19 @@ impl Engine {
 
     /// Closes the pidfd of a child; whether it had one.
     fn close_child_fd(&mut self, index: u32) -> bool {
-        let registration = &mut self.registrations[index + 1];
-        let fd = registration.fd;
+        let fd = self.registrations[index + 1].fd;
         if fd < 0 {
             return false;
         }
-        *registration = Registration::NONE;
+        self.deregister(index);
         let _ = sys::fd::close(fd);
         true
     }
 
     /// A source of nothing: for wakes from other threads, for triggers, for posts. ENOSPC. O(1).
     pub(crate) fn add_wake(&mut self, target: Target) -> Result<Handle> {
-        let index = self.occupy(Kind::Wake, target)?;
+        let index = self.free_slot(Kind::Wake)?;
+        self.occupy(index, Kind::Wake, target);
         Ok(self.added(index))
     }
 }

@@ -11,7 +11,8 @@ use crate::time::{Duration, Instant, PackedDuration};
 impl Engine {
     /// A timer: first after `delay` (endless: disarmed), then every `period` (zero: never again). ENOSPC. O(log n).
     pub(crate) fn add_timer(&mut self, delay: Duration, period: Duration, target: Target) -> Result<Handle> {
-        let index = self.occupy(Kind::Timer, target)?;
+        let index = self.free_slot(Kind::Timer)?;
+        self.occupy(index, Kind::Timer, target);
         self.arm(index, self.fresh_now() + delay, period);
         Ok(self.added(index))
     }
@@ -42,6 +43,12 @@ impl Engine {
         Ok(self.deadlines.get(&self.lists, index))
     }
 
+    /// The period of a timer; zero: it is one-shot. O(1).
+    pub(crate) fn timer_period(&self, handle: Handle) -> Result<Duration> {
+        let index = self.resolve_kind(handle, Kind::Timer)?;
+        Ok(Duration::from_nanos(self.lists.slots[index].time))
+    }
+
     fn arm(&mut self, index: u32, at: Instant, period: Duration) {
         let slot = &mut self.lists.slots[index];
         slot.time = period.as_nanos();
@@ -53,6 +60,11 @@ impl Engine {
         }
         self.set_deadline(index, at);
         self.recount(index);
+    }
+
+    /// A point that lies ahead, or none: at the very end of time there is no next one.
+    fn ahead(&self, at: Instant) -> Instant {
+        if at > self.now { at } else { Instant::NEVER }
     }
 
     /// A periodic timer without end has no second expiration: a period that is endless is none.
@@ -68,7 +80,7 @@ impl Engine {
             slot.deadline = slot.deadline.saturating_add(missed + 1);
             due + Duration::from_nanos((missed + 1).saturating_mul(period))
         };
-        self.set_deadline(index, next);
+        self.set_deadline(index, self.ahead(next));
         self.recount(index);
         self.lists.queue(index);
     }
@@ -133,6 +145,18 @@ impl Engine {
         self.set_io_deadline(handle, self.fresh_now() + delay)
     }
 
+    /// The idle timeout of an I/O source, as it is kept; FOREVER: none. O(1).
+    pub(crate) fn io_idle_timeout(&self, handle: Handle) -> Result<Duration> {
+        let index = self.resolve_kind(handle, Kind::Io)?;
+        Ok(self.lists.idle_timeout(index).unwrap_or(Duration::FOREVER))
+    }
+
+    /// The fixed deadline of an I/O source; NEVER: none, or it has passed. O(1).
+    pub(crate) fn io_deadline(&self, handle: Handle) -> Result<Instant> {
+        let index = self.resolve_kind(handle, Kind::Io)?;
+        Ok(self.lists.slots[index].fixed_deadline())
+    }
+
     /// The point at which an I/O source's idle timeout is over; a paused one has none.
     fn idle_deadline(&self, index: u32) -> Instant {
         match self.lists.idle_timeout(index) {
@@ -153,7 +177,10 @@ impl Engine {
     /// An idle timeout counts from the moment that a paused source is resumed.
     pub(super) fn restart_idle(&mut self, index: u32) {
         if self.lists.links[index].has(bits::IDLE) {
-            self.lists.slots[index].time = self.fresh_now().as_nanos();
+            let now = self.fresh_now().as_nanos();
+            let slot = &mut self.lists.slots[index];
+            slot.time = now;
+            slot.set_ready(slot.ready() & !Ready::TIMEOUT.bits() as u8);
             self.settle_io(index);
         }
     }
@@ -177,6 +204,8 @@ impl Engine {
         if ready.intersects(Ready::DEADLINE.union(Ready::TIMEOUT)) {
             self.lists.queue(index);
         }
-        self.settle_io(index);
+        let at = self.lists.slots[index].fixed_deadline().min(self.idle_deadline(index));
+        self.set_deadline(index, self.ahead(at));
+        self.recount(index);
     }
 }

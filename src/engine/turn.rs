@@ -17,14 +17,17 @@ impl Engine {
     pub(super) fn prepare(&mut self, timeout: Duration, hooks: bool, waiting: &mut Waiting) -> u32 {
         if hooks && !self.phase.before_done {
             self.phase.before_done = true;
-            let queued = self.lists.queue_all(List::BEFORE, List::QUEUE);
+            self.queue_triggered_before();
+            let queued = self.lists.queue_all(List::BEFORE, List::LATE);
             if queued > 0 {
                 self.lists.note_queued();
-                self.budget_left = self.budget_left.max(queued);
+                // What else is queued has to wait for the turn that now begins.
+                self.budget_left = 0;
                 return queued;
             }
         }
-        self.backend.prepare(self.registrations.first_mut(self.mark + 1), &mut waiting.plan);
+        self.trim_watched();
+        self.backend.prepare(&self.registrations, self.watched + 1, &mut waiting.plan);
         self.phase.raced = false;
         let now = self.fresh_now();
         if !self.shared.is_asleep() {
@@ -40,6 +43,14 @@ impl Engine {
         waiting.plan.timeout = timeout;
         waiting.until = now + timeout;
         0
+    }
+
+    /// A before-wait source that was triggered comes in its own time of the turn.
+    fn queue_triggered_before(&mut self) {
+        while let Some(index) = self.lists.first_of(List::TRIGGERED, |link| link.is(Kind::Before)) {
+            self.lists.unlink(index);
+            self.lists.push(List::BEFORE, index);
+        }
     }
 
     /// Whether a wait must not sleep.
@@ -79,14 +90,14 @@ impl Engine {
     fn collect_readiness(&mut self, waiting: &mut Waiting) {
         if self.phase.raced {
             // Another thread changed a registration while the wait was under way: ask again, without sleeping.
-            self.backend.prepare(self.registrations.first_mut(self.mark + 1), &mut waiting.plan);
+            self.backend.prepare(&self.registrations, self.watched + 1, &mut waiting.plan);
             waiting.plan.timeout = Duration::ZERO;
             waiting.plan.outcome = self.backend.wait(&mut waiting.plan);
         }
-        let Engine { backend, registrations, lists, notifier, .. } = self;
+        let Engine { backend, registrations, lists, shared, .. } = self;
         backend.collect(registrations, &mut waiting.plan, &mut |registration, ready| {
             let Some(index) = registration.checked_sub(1) else {
-                return sys::fd::drain(notifier.watched);
+                return shared.drain();
             };
             let index = index as u32;
             let slot = &mut lists.slots[index];
@@ -119,7 +130,8 @@ impl Engine {
         shared.names.take_woken(|index| {
             if lists.links[index].kind().is_some() {
                 lists.links[index].set(bits::TRIGGERED, true);
-                if !lists.list_of(index).comes_by_itself() {
+                // A deferred one that is scheduled comes at the end of this turn.
+                if lists.list_of(index) != List::DEFERRED {
                     lists.queue(index);
                 }
             }
@@ -162,7 +174,8 @@ impl Engine {
         }
     }
 
-    /// The end of a turn: what was deferred until now; and idle sources, when there was nothing else.
+    /// Around the wait: before-wait events; at the end of a turn what was deferred until now; and idle sources, when there
+    /// was nothing else.
     #[cold]
     #[inline(never)]
     fn pop_late(&mut self, kinds: Kinds) -> Option<u32> {
@@ -171,7 +184,7 @@ impl Engine {
             let count = self.lists.queue_all(List::DEFERRED, List::LATE);
             self.phase.idle_done |= count > 0;
         }
-        if kinds.contains(Kinds::IDLE) && !self.phase.idle_done {
+        if kinds.contains(Kinds::IDLE) && !self.phase.idle_done && self.lists.levels(List::QUEUE) == 0 {
             self.phase.idle_done = true;
             self.lists.queue_all(List::IDLE, List::LATE);
         }
@@ -183,7 +196,7 @@ impl Engine {
     #[inline]
     fn pop(&mut self, kinds: Kinds, queue: List) -> Option<u32> {
         let levels = self.lists.levels(queue);
-        let lower_too = self.dispatches % LOWER_LEVELS_EVERY == LOWER_LEVELS_EVERY - 1;
+        let lower_too = queue == List::QUEUE && self.dispatches % LOWER_LEVELS_EVERY == LOWER_LEVELS_EVERY - 1;
         if !kinds.is_all() || lower_too && levels & levels.wrapping_sub(1) != 0 {
             return self.pop_among(kinds, queue, lower_too);
         }
@@ -249,7 +262,7 @@ impl Engine {
         }
         if link.has(bits::IDLE | bits::ONESHOT) && !ready.is_empty() {
             // Something is delivered: the idle timeout counts from here. A store; the heap learns of it when it fires.
-            slot.time = self.now.as_nanos();
+            slot.time = slot.time.max(self.now.as_nanos());
             if link.has(bits::ONESHOT) && ready.intersects(Ready::OF_FD) {
                 self.set_interest(index, Ready::empty());
             }
@@ -274,7 +287,7 @@ impl Engine {
         let mut fd = -1;
         let due = match kind {
             Kind::Timer => {
-                value = slot.deadline.cast_signed();
+                value = i64::try_from(slot.deadline).unwrap_or(i64::MAX);
                 slot.deadline = 0;
                 value > 0
             }
@@ -314,11 +327,16 @@ impl Engine {
         let (handle, value) = self.free_post(self.lists.post_of(node));
         let source = Handle::from_raw(handle);
         let index = self.resolve(source).ok()?;
-        Some(self.taken(index, Event { source, kind: Kind::Post, ready: Ready::empty(), value, fd: -1, level: 0, token: 0 }))
+        Some(
+            self.taken(
+                index,
+                Event { source, kind: Kind::Post, ready: Ready::empty(), value, fd: -1, level: 0, token: 0 },
+            ),
+        )
     }
 
     fn look_for_children(&mut self) {
-        for index in 0..self.mark {
+        for index in self.used() {
             if children::is_running(&self.lists.links[index]) {
                 self.lists.slots[index].set_ready(Ready::READABLE.bits() as u8);
                 self.lists.queue(index);

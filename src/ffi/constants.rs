@@ -9,7 +9,7 @@ use crate::storage::{layout, lists};
 /// A timeout without end.
 pub const BECKET_FOREVER: i64 = -1;
 /// A delay, a span or a point in time that does not come: disarmed, no deadline, no idle timeout.
-pub const BECKET_NEVER: u64 = 0xffff_ffff_ffff_ffff;
+pub const BECKET_NEVER: u64 = u64::MAX;
 /// Levels of the event queue: 0, which goes first, to 3.
 pub const BECKET_LEVELS: u32 = 4;
 
@@ -120,7 +120,7 @@ const _: () = {
 // ---- Sizes, in bytes: upper bounds that hold on every system ----
 
 /// A loop without sources and posts.
-pub const BECKET_LOOP_BYTES: u32 = 1024;
+pub const BECKET_LOOP_BYTES: u32 = 1280;
 /// One source in all: slot, queue, deadline, fd index, registration with the backend.
 pub const BECKET_SOURCE_BYTES: u32 = 80;
 /// One post.

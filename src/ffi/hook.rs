@@ -1,7 +1,7 @@
 //! Sources around the turn.
 
 use super::types::{becket_handle, becket_handler, becket_loop};
-use super::{add, done, with};
+use super::{add, answer, done, look, with};
 use crate::handle::{Handle, Kind};
 use core::ffi::{c_int, c_void};
 
@@ -68,4 +68,11 @@ pub unsafe extern "C" fn becket_after_add(
 pub unsafe extern "C" fn becket_hook_enable(event_loop: *mut becket_loop, handle: becket_handle, on: c_int) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
     done(unsafe { with(event_loop, |engine| engine.enable_hook(Handle::from_raw(handle), on != 0)) })
+}
+
+/// Whether an idle, before-wait or after-wait source is on, or a deferred one scheduled: 1 or 0. O(1).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_hook_enabled(event_loop: *const becket_loop, handle: becket_handle) -> c_int {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    answer(unsafe { look(event_loop, |engine| engine.hook_enabled(Handle::from_raw(handle))) })
 }

@@ -21,7 +21,8 @@ fn interest(flags: u32) -> Result<Ready> {
 /// Watches an fd. flags: an interest (0: paused), and BECKET_ONESHOT, BECKET_TRUSTED. The fd stays the caller's.
 ///
 /// -EBADF: it is not open; -EPERM: a regular file, directory or block device, which cannot be waited for; -EEXIST: it
-/// has a source already; -ENOSPC: the table is full; -EINVAL: on select, an fd at or above FD_SETSIZE. Other fds that
+/// has a source already; -ENOSPC: the table is full, or, on poll, full but for places above RLIMIT_NOFILE; -EINVAL: on
+/// select, an fd at or above FD_SETSIZE. Other fds that
 /// the kernel cannot wait for (/dev/null) are always ready. O(1) expected, one fstat(2) unless BECKET_TRUSTED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_io_add(
@@ -71,14 +72,11 @@ pub unsafe extern "C" fn becket_io_change(
 }
 
 /// BECKET_TIMEOUT whenever nothing was delivered to the source for idle_ns, counted from now, then from the turn of
-/// each delivery; again and again. 0 or BECKET_NEVER: no more. Kept to one part in 67 million, rounded up. O(log n);
+/// each delivery; again and again. 0, BECKET_NEVER or more than nine years: none. Kept to one part in 67 million, rounded
+/// up. O(log n);
 /// a delivery extends it by one store.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn becket_io_timeout(
-    event_loop: *mut becket_loop,
-    handle: becket_handle,
-    idle_ns: u64,
-) -> c_int {
+pub unsafe extern "C" fn becket_io_timeout(event_loop: *mut becket_loop, handle: becket_handle, idle_ns: u64) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
     done(unsafe {
         with(event_loop, |engine| engine.set_idle_timeout(Handle::from_raw(handle), Duration::from_nanos(idle_ns)))
@@ -109,6 +107,30 @@ pub unsafe extern "C" fn becket_io_deadline_at(
     done(unsafe {
         with(event_loop, |engine| engine.set_io_deadline(Handle::from_raw(handle), Instant::from_nanos(at_ns)))
     })
+}
+
+/// The idle timeout of a source, as it is kept; BECKET_NEVER: none. O(1).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_io_get_timeout(
+    event_loop: *const becket_loop,
+    handle: becket_handle,
+    idle_ns: *mut u64,
+) -> c_int {
+    // SAFETY: the caller gives a loop and a place, or NULL, which is checked.
+    unsafe {
+        store(idle_ns, || look(event_loop, |it| it.io_idle_timeout(Handle::from_raw(handle))).map(Duration::as_nanos))
+    }
+}
+
+/// The fixed deadline of a source; BECKET_NEVER: none, or it has passed. O(1).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_io_get_deadline(
+    event_loop: *const becket_loop,
+    handle: becket_handle,
+    at_ns: *mut u64,
+) -> c_int {
+    // SAFETY: the caller gives a loop and a place, or NULL, which is checked.
+    unsafe { store(at_ns, || look(event_loop, |it| it.io_deadline(Handle::from_raw(handle))).map(Instant::as_nanos)) }
 }
 
 /// Removes the source and closes its fd, with no other system call. The error of close(2), if any, after the removal.

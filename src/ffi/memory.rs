@@ -18,7 +18,7 @@ use core::ptr::NonNull;
 //
 // A loop lives in one block of memory and never asks for more:
 //
-//   1024 bytes + 80 a source + 24 a post
+//   1280 bytes + 80 a source + 24 a post
 //
 // BECKET_MEMORY declares a block of a size that is known when the program is compiled, and its descriptor. A program
 // that learns its capacities at run time fills a descriptor for memory of its own. The block need not be zeroed, and
@@ -66,7 +66,7 @@ pub extern "C" fn becket_memory_size(sources: u32, posts: u32, operations: u32) 
 /// descriptors and leaves the parent's loop alone.
 ///
 /// -ENOBUFS: the block is too small; -EINVAL: misaligned, or a bad descriptor or configuration; -EBUSY: a live loop is
-/// in it; -ENOTSUP: the backend, or operations, are not built in; -EMFILE, -ENFILE, -ENOMEM: the system has no
+/// in it, or an inherited one that is calling a handler; -ENOTSUP: the backend, or operations, are not built in; -EMFILE, -ENFILE, -ENOMEM: the system has no
 /// descriptor for waking. Reads the fd index, else O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_loop_init(
@@ -82,9 +82,9 @@ pub unsafe extern "C" fn becket_loop_init(
 /// Both are null or readable, and the block is the caller's, for as long as the loop lives.
 unsafe fn init(memory: *const becket_memory, config: *const becket_config) -> Result<*mut becket_loop> {
     // SAFETY: by this function's contract. The size comes first, and tells whether the rest may be read.
-    let memory = unsafe { sized(memory, |it| it.size) }?.ok_or(Error::INVALID)?;
+    let memory = unsafe { sized(memory) }?.ok_or(Error::INVALID)?;
     // SAFETY: likewise.
-    let config = match unsafe { sized(config, |it| it.size) }? {
+    let config = match unsafe { sized(config) }? {
         Some(config) => convert(&config)?,
         None => Config::DEFAULT,
     };
@@ -102,13 +102,17 @@ unsafe fn init(memory: *const becket_memory, config: *const becket_config) -> Re
 /// A struct that begins with its own size. EINVAL: it is of another size than ours. `None`: there is none.
 ///
 /// # Safety
-/// Null or readable.
-pub(super) unsafe fn sized<T: Copy>(at: *const T, size: impl Fn(&T) -> usize) -> Result<Option<T>> {
-    // SAFETY: by this function's contract.
-    match unsafe { at.as_ref() } {
-        Some(it) if size(it) != size_of::<T>() => Err(Error::INVALID),
-        it => Ok(it.copied()),
+/// Null, or readable for a `usize`, and for a `T` when that says so.
+pub(super) unsafe fn sized<T: Copy>(at: *const T) -> Result<Option<T>> {
+    if at.is_null() {
+        return Ok(None);
     }
+    // SAFETY: by this function's contract; C may have aligned it to less than Rust would.
+    if unsafe { at.cast::<usize>().read_unaligned() } != size_of::<T>() {
+        return Err(Error::INVALID);
+    }
+    // SAFETY: likewise.
+    Ok(Some(unsafe { at.read_unaligned() }))
 }
 
 fn convert(config: &becket_config) -> Result<Config> {
@@ -132,8 +136,9 @@ fn convert(config: &becket_config) -> Result<Config> {
 }
 
 /// Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, and none of
-/// the program's. Then the memory is the caller's again. In a forked child it gives up the child's copies alone.
-/// -EBUSY: called in a handler. O(sources).
+/// the program's. Then the memory is the caller's again, once no other thread is in becket_wake() or becket_stop() any
+/// more. In a forked child it gives up the child's copies alone. -EBUSY: called in a handler, or another thread waits.
+/// O(sources).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_loop_close(event_loop: *mut becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.

@@ -1,7 +1,8 @@
 //! Signals and children.
 
-use super::add;
 use super::types::{becket_handle, becket_handler, becket_loop};
+use super::{add, answer, look};
+use crate::handle::{Handle, Kind};
 use core::ffi::{c_int, c_void};
 
 // ---- Signals and children ----
@@ -38,4 +39,18 @@ pub unsafe extern "C" fn becket_child_add(
 ) -> c_int {
     // SAFETY: the caller gives a loop and a place, or NULL, which is checked.
     unsafe { add(event_loop, handler, user, handle, |engine, target| engine.add_child(pid, target)) }
+}
+
+/// The signal of a source. O(1).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_signal_number(event_loop: *const becket_loop, handle: becket_handle) -> c_int {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    answer(unsafe { look(event_loop, |engine| engine.number(Handle::from_raw(handle), Kind::Signal)) })
+}
+
+/// The process of a source. O(1).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_child_pid(event_loop: *const becket_loop, handle: becket_handle) -> c_int {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    answer(unsafe { look(event_loop, |engine| engine.number(Handle::from_raw(handle), Kind::Child)) })
 }

@@ -73,3 +73,16 @@ pub unsafe extern "C" fn becket_timer_deadline(
         store(at_ns, || look(event_loop, |it| it.timer_deadline(Handle::from_raw(handle))).map(|at| at.as_nanos()))
     }
 }
+
+/// The period of a timer; 0: it is one-shot. O(1).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_timer_period(
+    event_loop: *const becket_loop,
+    handle: becket_handle,
+    period_ns: *mut u64,
+) -> c_int {
+    // SAFETY: the caller gives a loop and a place, or NULL, which is checked.
+    unsafe {
+        store(period_ns, || look(event_loop, |it| it.timer_period(Handle::from_raw(handle))).map(Duration::as_nanos))
+    }
+}

@@ -13,19 +13,21 @@ use core::ptr;
 // ---- Running ----
 
 /// Turns until becket_stop() (returns 1), or until nothing is left that keeps the loop alive (returns 0): an I/O
-/// source with an interest or a timeout, an armed timer, a signal, a child, a wake, a hook that is idle and on, each
+/// source with an interest or a deadline, an armed timer, a signal, a child, a wake, a hook that is idle and on, each
 /// unless becket_set_keepalive() says otherwise, or an event on its way.
 ///
-/// -EBUSY: called in a handler; -EPERM: the loop is another thread's; -EINTR: with BECKET_RETURN_EINTR.
+/// -EBUSY: called in a handler; -EPERM: the loop is another thread's; -EINTR: with BECKET_RETURN_EINTR; and what
+/// select(2) or poll(2) says of the whole wait, such as -ENOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_run(event_loop: *mut becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked; its handlers came in through this ABI.
-    let stopped = unsafe { core(event_loop) }.and_then(|core| core.run(&mut |taken: &Taken| unsafe { call(event_loop, taken) }));
+    let stopped =
+        unsafe { core(event_loop) }.and_then(|core| core.run(&mut |taken: &Taken| unsafe { call(event_loop, taken) }));
     answer(stopped)
 }
 
 /// Makes becket_run() return after the handler that runs now; what is queued stays queued. Without a run it is kept
-/// for the next one, and ends the next wait. Any thread, signal handlers. O(1), a system call only while the loop
+/// for the next one, unless becket_turn() or becket_poll() comes first, whose wait it ends. Any thread, signal handlers. O(1), a system call only while the loop
 /// sleeps.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_stop(event_loop: *mut becket_loop) -> c_int {
@@ -34,7 +36,8 @@ pub unsafe extern "C" fn becket_stop(event_loop: *mut becket_loop) -> c_int {
 }
 
 /// One turn: waits for at most timeout_ns (BECKET_FOREVER: without end) and calls the handlers of what happened; how
-/// many events it had. Legal in a handler. -EPERM, -EINTR: as becket_run().
+/// many events it had, 0 also when it merely moved an idle timeout on. Legal in a handler. -EPERM, -EINTR, …: as
+/// becket_run().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_turn(event_loop: *mut becket_loop, timeout_ns: i64) -> c_int {
     answer(timeout(timeout_ns).and_then(|timeout| {
@@ -62,7 +65,8 @@ pub unsafe extern "C" fn becket_turn(event_loop: *mut becket_loop, timeout_ns: i
 // becket_collect(), in another thread or this one, ends the sleep.
 
 /// Waits for at most timeout_ns and queues what happened; how many events are queued. Before-wait events come back
-/// early, before the wait. -EPERM, -EINTR: as becket_run().
+/// early, before the wait. It does not sleep while events are queued, of whatever kind. -EPERM, -EINTR, …: as
+/// becket_run().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_poll(event_loop: *mut becket_loop, timeout_ns: i64) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
@@ -103,7 +107,7 @@ pub unsafe extern "C" fn becket_dispatch(event_loop: *mut becket_loop, event: *c
 }
 
 /// Phase 1. How many before-wait events were queued: take them, and call this again; 0: the wait is prepared.
-/// O(sources) on select and poll.
+/// -EPERM: the loop is another thread's. O(sources) on select and poll.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_prepare(event_loop: *mut becket_loop, timeout_ns: i64) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
@@ -122,8 +126,8 @@ pub unsafe extern "C" fn becket_timeout(event_loop: *const becket_loop) -> i64 {
 }
 
 /// Phase 2, the only call that blocks. Other threads may change the loop meanwhile, one at a time, under the program's
-/// own lock. -EPERM: the loop is another thread's; -EINTR: with BECKET_RETURN_EINTR, and becket_collect() is due all
-/// the same.
+/// own lock. -EPERM: the loop is another thread's; -EINTR and the like, as becket_run(): becket_collect() is due all the
+/// same.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_wait(event_loop: *mut becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
@@ -145,7 +149,8 @@ pub unsafe extern "C" fn becket_fd(event_loop: *const becket_loop) -> c_int {
     done(unsafe { look(event_loop, |_| Err(Error::UNSUPPORTED)) })
 }
 
-/// What a foreign loop has to watch while it sleeps: how many fds that are, the first count of them written.
+/// What a foreign loop has to watch while it sleeps, at most one fd more than there are I/O sources and children: how many
+/// that are, the first count of them written.
 /// watches may be NULL when count is 0. O(sources).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_watches(
@@ -208,12 +213,10 @@ pub unsafe extern "C" fn becket_loop_statistics(
     statistics: *mut becket_statistics,
 ) -> c_int {
     // SAFETY: valid for reading and writing, or NULL; the size in it is checked first.
-    match unsafe { sized(statistics, |it| it.size) } {
+    match unsafe { sized(statistics) } {
         Ok(Some(_)) => {}
         _ => return -Error::INVALID.errno(),
     }
     // SAFETY: as above, and the caller gives a loop, or NULL, which is checked.
-    unsafe {
-        super::store(statistics, || look(event_loop, |engine| Ok(becket_statistics::new(&engine.statistics()))))
-    }
+    unsafe { super::store(statistics, || look(event_loop, |engine| Ok(becket_statistics::new(&engine.statistics())))) }
 }

@@ -50,7 +50,7 @@ pub use crate::engine::io::IoOptions;
 ///
 /// On borrowed storage the kernel, signal handlers and other threads keep no pointer into it, so that a leaked loop
 /// is harmless; what they may touch later (signals, children, wakers) needs `Loop<'static, App>`, on a
-/// `&'static mut Storage`.
+/// `&'static mut Storage`: see [`StaticStorage`](crate::StaticStorage).
 ///
 /// ```
 /// use becket::{Config, Event, Loop, Ready, Storage};
@@ -81,7 +81,7 @@ pub struct Loop<'s, App> {
     core: NonNull<Core>,
     _storage: PhantomData<&'s mut ()>,
     /// Handlers of this very type lie in the slots, so neither it nor `'s` may vary.
-    _handlers: PhantomData<fn(&mut App, &'s ()) -> &'s mut App>,
+    _handlers: PhantomData<(fn(&mut App), fn(&'s ()) -> &'s ())>,
 }
 
 // SAFETY: nothing of a loop is bound to a thread before its first wait, and that is checked; the handlers are plain
@@ -145,7 +145,7 @@ impl<'s, App> Loop<'s, App> {
     }
 
     /// The pull form: waits for at most `timeout` and queues what happened; how many events are queued. Before-wait
-    /// events end it before the wait. Legal in a handler.
+    /// events end it before the wait. It does not sleep while events are queued, of whatever kind. Legal in a handler.
     ///
     /// ```
     /// use becket::{Config, Duration, Kinds, Loop, Storage};
@@ -281,6 +281,16 @@ impl<'s, App> Loop<'s, App> {
         self.with(|engine| engine.set_io_deadline(source, at))
     }
 
+    /// The idle timeout of a source, as it is kept; [`Duration::FOREVER`]: none.
+    pub fn idle_timeout(&self, source: Handle) -> Result<Duration> {
+        self.core().look(|engine| engine.io_idle_timeout(source))
+    }
+
+    /// The fixed deadline of a source; [`Instant::NEVER`]: none, or it has passed.
+    pub fn deadline(&self, source: Handle) -> Result<Instant> {
+        self.core().look(|engine| engine.io_deadline(source))
+    }
+
     /// The source of an fd. ENOENT: it has none. O(1) expected.
     pub fn find_io(&self, fd: i32) -> Result<Handle> {
         self.core().look(|engine| engine.find_io(fd))
@@ -351,6 +361,11 @@ impl<'s, App> Loop<'s, App> {
         self.core().look(|engine| engine.timer_deadline(timer))
     }
 
+    /// The period of a timer; [`Duration::ZERO`]: it is one-shot. O(1).
+    pub fn timer_period(&self, timer: Handle) -> Result<Duration> {
+        self.core().look(|engine| engine.timer_period(timer))
+    }
+
     /// A source of nothing: a target for triggers and posts, and for a [`Waker`]. O(1).
     pub fn add_wake(&self, handler: Handler<'s, App>, token: usize) -> Result<Handle> {
         self.with(|engine| engine.add_wake(Self::target(Some(handler), token)))
@@ -379,6 +394,11 @@ impl<'s, App> Loop<'s, App> {
     /// Turns a before-wait, after-wait or idle source on or off. O(1).
     pub fn enable_hook(&self, hook: Handle, on: bool) -> Result<()> {
         self.with(|engine| engine.enable_hook(hook, on))
+    }
+
+    /// Whether a hook is on, or a deferred source scheduled. O(1).
+    pub fn hook_enabled(&self, hook: Handle) -> Result<bool> {
+        self.core().look(|engine| engine.hook_enabled(hook))
     }
 
     /// A source that [`Loop::defer`] schedules. O(1).
@@ -454,6 +474,16 @@ impl<App> Loop<'static, App> {
     /// The end of one child, reaped, with its status. ECHILD: `pid` is not a child of ours. O(1).
     pub fn add_child(&self, pid: i32, handler: Handler<'static, App>, token: usize) -> Result<Handle> {
         self.with(|engine| engine.add_child(pid, Self::target(Some(handler), token)))
+    }
+
+    /// The signal that a source was made for. EINVAL: it is of another kind.
+    pub fn signal_number(&self, source: Handle) -> Result<i32> {
+        self.core().look(|engine| engine.number(source, Kind::Signal))
+    }
+
+    /// The process that a source was made for. EINVAL: it is of another kind.
+    pub fn child_pid(&self, source: Handle) -> Result<i32> {
+        self.core().look(|engine| engine.number(source, Kind::Child))
     }
 
     /// What wakes a source of this loop from any thread or signal handler.

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::storage::names::{Names, Woken};
 use crate::sys;
+use crate::sys::fd::Notifier;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 const AWAKE: u32 = 0;
@@ -24,14 +25,14 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     /// How many are between the look at `closed` and the end of their write.
     notifying: AtomicU32,
-    /// The end of the notifier that is written to.
-    written: AtomicI32,
+    /// The loop's own descriptor.
+    notifier: Notifier,
     /// The process that made the loop.
     process: AtomicI32,
 }
 
 impl Shared {
-    pub(crate) fn new(names: Names, written: i32) -> Shared {
+    pub(crate) fn new(names: Names, notifier: Notifier) -> Shared {
         Shared {
             names,
             signals: AtomicU64::new(0),
@@ -39,7 +40,7 @@ impl Shared {
             stop: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             notifying: AtomicU32::new(0),
-            written: AtomicI32::new(written),
+            notifier,
             process: AtomicI32::new(sys::process::mark()),
         }
     }
@@ -71,7 +72,7 @@ impl Shared {
         if !self.closed.load(Ordering::SeqCst)
             && self.state.compare_exchange(ASLEEP, NOTIFIED, Ordering::SeqCst, Ordering::Relaxed).is_ok()
         {
-            sys::fd::notify(self.written.load(Ordering::Relaxed));
+            sys::fd::notify(self.notifier.written);
         }
         self.notifying.fetch_sub(1, Ordering::SeqCst);
     }
@@ -114,6 +115,11 @@ impl Shared {
         self.pending()
     }
 
+    /// Empties the descriptor that was readable.
+    pub(crate) fn drain(&self) {
+        sys::fd::drain(self.notifier.watched);
+    }
+
     pub(crate) fn wake_up(&self) {
         self.state.store(AWAKE, Ordering::Release);
     }
@@ -145,16 +151,20 @@ impl Shared {
         self.is_stopping() && self.stop.swap(false, Ordering::AcqRel)
     }
 
-    /// No notification after this: the descriptor may be closed. Waits for those that are in the middle of one; a
-    /// signal handler of this thread cannot be, so that ends.
+    /// No notification after this; closes the descriptor. Waits for those that are in the middle of one: a signal
+    /// handler of this thread cannot be, so that ends. In a forked child it is a copy, and nobody else is in the middle of a notification,
+    /// whatever the counter says.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        while self.notifying.load(Ordering::SeqCst) != 0 {
-            sys::yield_now();
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return;
         }
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        while self.is_ours() && self.notifying.load(Ordering::SeqCst) != 0 {
+            sys::pause();
+        }
+        let Notifier { watched, written } = self.notifier;
+        let _ = sys::fd::close(watched);
+        if written != watched {
+            let _ = sys::fd::close(written);
+        }
     }
 }

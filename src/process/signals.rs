@@ -9,14 +9,15 @@
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::sys;
-use crate::sys::signal::{Disposition, LIMIT};
+use crate::sys::signal::{Disposition, HANDLERS, LIMIT};
 use core::cell::UnsafeCell;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
 struct Entry {
-    /// The loop that receives this signal.
+    /// The loop that receives this signal, and its process: what a fork inherits is free to be taken.
     owner: AtomicPtr<Shared>,
+    process: AtomicI32,
     /// How often the signal came and was not delivered.
     count: AtomicU32,
     /// The source's slot plus one; 0: the loop uses the signal for itself.
@@ -32,6 +33,7 @@ unsafe impl Sync for Entry {}
 static TABLE: [Entry; LIMIT] = [const {
     Entry {
         owner: AtomicPtr::new(ptr::null_mut()),
+        process: AtomicI32::new(0),
         count: AtomicU32::new(0),
         source: AtomicU32::new(0),
         uses: AtomicU32::new(0),
@@ -39,25 +41,22 @@ static TABLE: [Entry; LIMIT] = [const {
     }
 }; LIMIT];
 
-/// Handlers that run now, in any thread: a loop's memory is given up only when there is none.
-static RUNNING: AtomicU32 = AtomicU32::new(0);
-
 /// In signal context.
 extern "C" fn on_signal(signal: i32) {
-    RUNNING.fetch_add(1, Ordering::SeqCst);
-    if let Some(entry) = TABLE.get(signal as usize) {
+    HANDLERS.fetch_add(1, Ordering::SeqCst);
+    if let Some(entry) = TABLE.get(signal as usize)
+        && entry.process.load(Ordering::Relaxed) == sys::process::current()
+    {
         let owner = entry.owner.load(Ordering::SeqCst);
         // SAFETY: an owner's memory stays valid until `release`, which takes it out of the table first and then waits
         // for the handlers that may have seen it.
-        if let Some(owner) = unsafe { owner.as_ref() }
-            && owner.is_ours()
-        {
+        if let Some(owner) = unsafe { owner.as_ref() } {
             entry.count.fetch_add(1, Ordering::Relaxed);
             owner.signals.fetch_or(1 << (signal - 1), Ordering::SeqCst);
             owner.notify();
         }
     }
-    RUNNING.fetch_sub(1, Ordering::SeqCst);
+    HANDLERS.fetch_sub(1, Ordering::SeqCst);
 }
 
 fn entry(signal: i32) -> Result<&'static Entry> {
@@ -72,22 +71,34 @@ fn entry(signal: i32) -> Result<&'static Entry> {
 pub(crate) fn acquire(signal: i32, shared: &Shared, source: u32) -> Result<()> {
     let entry = entry(signal)?;
     let this = ptr::from_ref(shared).cast_mut();
-    match entry.owner.compare_exchange(ptr::null_mut(), this, Ordering::SeqCst, Ordering::SeqCst) {
-        Ok(_) => {
-            entry.count.store(0, Ordering::Relaxed);
-            // SAFETY: this thread has just taken the entry.
-            if let Err(error) = sys::signal::install(signal, on_signal, unsafe { &mut *entry.old.get() }) {
-                entry.owner.store(ptr::null_mut(), Ordering::SeqCst);
-                return Err(error);
-            }
+    let owner = entry.owner.load(Ordering::SeqCst);
+    if owner == this {
+        if source != 0 && entry.source.load(Ordering::Relaxed) != 0 {
+            return Err(Error::EXISTS);
         }
-        Err(owner) if owner != this => return Err(Error::BUSY),
-        Err(_) if source != 0 && entry.source.load(Ordering::Relaxed) != 0 => return Err(Error::EXISTS),
-        Err(_) => {}
+    } else {
+        let inherited = !owner.is_null() && entry.process.load(Ordering::Relaxed) != sys::process::current();
+        if !owner.is_null() && !inherited {
+            return Err(Error::BUSY);
+        }
+        // One of two loops that try at once is first.
+        entry.owner.compare_exchange(owner, this, Ordering::SeqCst, Ordering::SeqCst).map_err(|_| Error::BUSY)?;
+        entry.uses.store(0, Ordering::Relaxed);
+        entry.source.store(0, Ordering::Relaxed);
+        entry.process.store(sys::process::current(), Ordering::Relaxed);
     }
+    // Everything is in place before the first signal can come.
     if source != 0 {
-        entry.source.store(source, Ordering::Relaxed);
         entry.count.store(0, Ordering::Relaxed);
+        entry.source.store(source, Ordering::SeqCst);
+    }
+    if owner.is_null() {
+        // SAFETY: this thread has just taken the entry.
+        if let Err(error) = sys::signal::install(signal, on_signal, unsafe { &mut *entry.old.get() }) {
+            entry.source.store(0, Ordering::Relaxed);
+            entry.owner.store(ptr::null_mut(), Ordering::SeqCst);
+            return Err(error);
+        }
     }
     entry.uses.fetch_add(1, Ordering::Relaxed);
     Ok(())
@@ -121,13 +132,12 @@ pub(crate) fn release_all(shared: &Shared) {
 fn give_up(signal: i32, entry: &Entry) {
     // SAFETY: the entry is this loop's until `owner` is cleared.
     sys::signal::restore(signal, unsafe { &*entry.old.get() });
-    let owner = entry.owner.swap(ptr::null_mut(), Ordering::SeqCst);
-    // SAFETY: the loop that gives the signal up is alive.
-    let forked = unsafe { owner.as_ref() }.is_some_and(|owner| !owner.is_ours());
+    entry.owner.store(ptr::null_mut(), Ordering::SeqCst);
     // A handler of this thread has ended before this code went on; those of other threads end by themselves. In a
     // forked child there are none, and the counter may be what it was in the parent's other threads.
-    while !forked && RUNNING.load(Ordering::SeqCst) != 0 {
-        sys::yield_now();
+    let ours = entry.process.load(Ordering::Relaxed) == sys::process::current();
+    while ours && HANDLERS.load(Ordering::SeqCst) != 0 {
+        sys::pause();
     }
 }
 

@@ -4,8 +4,8 @@
 //! for arming order. O(log n) to arm, move and cancel, O(1) to look at the first.
 //! Sources: Williams, "Heapsort" (1964); LaMarca and Ladner, "The Influence of Caches on the Performance of Heaps".
 
-use super::region::Region;
 use super::lists::Lists;
+use super::region::Region;
 use super::slot::NIL;
 use crate::time::Instant;
 

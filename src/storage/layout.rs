@@ -12,12 +12,13 @@ use super::region::Region;
 use super::slot::{Link, NIL, Post, Slot};
 use super::{deadlines, lists};
 use crate::error::{Error, Result};
+use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Bytes of a loop without sources and posts. An upper bound that holds on every system.
-pub(crate) const LOOP_BYTES: usize = 1024;
+pub(crate) const LOOP_BYTES: usize = 1280;
 /// Bytes of one source in all: registration, name, slot, place in the heap, fd index.
 pub(crate) const SOURCE_BYTES: usize = 80;
 /// Bytes of one post.
@@ -164,7 +165,7 @@ impl Layout {
 
 /// Memory for one loop: `S` sources, `P` posts, `O` operations, sized at compile time.
 ///
-/// It is 1024 + 80 `S` + 24 `P` bytes. A `static` one lies in `.bss` and costs only the pages that are used.
+/// It is 1280 + 80 `S` + 24 `P` bytes. A `static` one lies in `.bss` and costs only the pages that are used.
 ///
 /// ```
 /// use becket::{Config, Loop, Storage};
@@ -172,7 +173,7 @@ impl Layout {
 /// let mut storage = Storage::<16, 4>::new();
 /// let event_loop = Loop::<()>::new(&mut storage, &Config::default())?;
 /// assert_eq!(event_loop.statistics().sources_max, 16);
-/// assert_eq!(size_of::<Storage<16, 4>>(), 1024 + 80 * 16 + 24 * 4);
+/// assert_eq!(size_of::<Storage<16, 4>>(), 1280 + 80 * 16 + 24 * 4);
 /// # Ok::<(), becket::Error>(())
 /// ```
 #[repr(C)]
@@ -209,5 +210,45 @@ impl<const S: usize, const P: usize, const O: usize> Storage<S, P, O> {
 impl<const S: usize, const P: usize, const O: usize> Default for Storage<S, P, O> {
     fn default() -> Self {
         Storage::new()
+    }
+}
+
+/// A [`Storage`] in a `static`, handed out once: for loops with signals, children or wakers, without an allocator.
+///
+/// ```
+/// use becket::{Config, Loop, StaticStorage};
+///
+/// static STORAGE: StaticStorage<16, 4> = StaticStorage::new();
+///
+/// let storage = STORAGE.take().expect("nobody else takes it");
+/// let event_loop = Loop::<()>::new(storage, &Config::default())?;
+/// assert!(STORAGE.take().is_none());
+/// # Ok::<(), becket::Error>(())
+/// ```
+pub struct StaticStorage<const S: usize, const P: usize, const O: usize = 0> {
+    taken: AtomicBool,
+    storage: UnsafeCell<Storage<S, P, O>>,
+}
+
+// SAFETY: `take` gives the storage to one caller alone.
+unsafe impl<const S: usize, const P: usize, const O: usize> Sync for StaticStorage<S, P, O> {}
+
+impl<const S: usize, const P: usize, const O: usize> StaticStorage<S, P, O> {
+    /// Zeroed memory, not taken.
+    #[must_use]
+    pub const fn new() -> StaticStorage<S, P, O> {
+        StaticStorage { taken: AtomicBool::new(false), storage: UnsafeCell::new(Storage::new()) }
+    }
+
+    /// The storage, to whoever asks first; then `None`, for ever. Any thread. O(1).
+    pub fn take(&'static self) -> Option<&'static mut Storage<S, P, O>> {
+        // SAFETY: only the one who changes the flag comes here.
+        (!self.taken.swap(true, Ordering::AcqRel)).then(|| unsafe { &mut *self.storage.get() })
+    }
+}
+
+impl<const S: usize, const P: usize, const O: usize> Default for StaticStorage<S, P, O> {
+    fn default() -> Self {
+        StaticStorage::new()
     }
 }

@@ -21,7 +21,7 @@ impl List {
     pub(crate) const NONE: List = List(0);
     /// The queue of level 0; those of the others follow it.
     pub(crate) const QUEUE: List = List(1);
-    /// The queue of level 0 for what is delivered at the end of a turn, deferred and idle; likewise.
+    /// The queue of level 0 for what is delivered outside of a turn's budget: before-wait, deferred, idle; likewise.
     pub(crate) const LATE: List = List(1 + LEVELS as u8);
     /// Triggered by the program: delivered next turn.
     pub(crate) const TRIGGERED: List = List(9);
@@ -48,12 +48,6 @@ impl List {
     #[inline]
     pub(crate) const fn set(self) -> u16 {
         1 << self.0
-    }
-
-    /// Whether what is in this list becomes an event by itself in the turn to come.
-    #[inline]
-    pub(crate) fn comes_by_itself(self) -> bool {
-        matches!(self, List::BEFORE | List::AFTER | List::DEFERRED)
     }
 
     /// Whether what is in this list is an event already.

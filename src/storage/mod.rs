@@ -12,8 +12,8 @@ pub(crate) mod names;
 pub(crate) mod region;
 pub(crate) mod slot;
 
-pub use layout::Storage;
 pub(crate) use layout::{Block, Layout};
+pub use layout::{StaticStorage, Storage};
 
 #[cfg(test)]
 mod tests;

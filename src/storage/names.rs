@@ -20,6 +20,7 @@
 
 use super::region::Region;
 use crate::handle::Handle;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Bits of the index in a handle and in a link.
@@ -45,6 +46,9 @@ pub(crate) struct Names {
     words: Region<AtomicU64>,
     /// Slot number plus one; zero: empty.
     woken: AtomicU32,
+    /// Slots below this one have a name, and so do those from the next on; the words between hold anything.
+    low: AtomicU32,
+    high: AtomicU32,
 }
 
 // SAFETY: the region holds atomics, and a `Names` gives out no other access to it.
@@ -58,12 +62,39 @@ impl Names {
     pub(crate) const SOURCES_MAX: usize = INDEX_MASK as usize - 2;
 
     pub(crate) fn new(words: Region<AtomicU64>) -> Names {
-        Names { words, woken: AtomicU32::new(0) }
+        let high = AtomicU32::new(words.len() as u32);
+        Names { words, woken: AtomicU32::new(0), low: AtomicU32::new(0), high }
     }
 
-    /// Names a slot for the first time; memory may hold anything before that.
+    /// Names the first or the last slot that has no name; memory may hold anything before that.
     pub(crate) fn first(&self, index: u32, generation: u64) {
         self.words[index].store((generation & GENERATION_MASK) << GENERATION_SHIFT, Ordering::Relaxed);
+        if index == self.unnamed().start {
+            self.low.store(index + 1, Ordering::Release);
+        } else {
+            debug_assert!(index + 1 == self.unnamed().end);
+            self.high.store(index, Ordering::Release);
+        }
+    }
+
+    /// The slots that have no name yet.
+    #[inline]
+    pub(crate) fn unnamed(&self) -> Range<u32> {
+        self.low.load(Ordering::Acquire)..self.high.load(Ordering::Acquire)
+    }
+
+    /// The slot in a handle, if there is such a slot and it has a name.
+    #[inline]
+    fn named(&self, handle: Handle) -> Option<u32> {
+        let index = index_of(handle)?;
+        (!self.unnamed().contains(&index) && (index as usize) < self.words.len()).then_some(index)
+    }
+
+    /// A generation that no handle of a slot has had. O(slots).
+    pub(crate) fn next_generation(&self) -> u64 {
+        let unnamed = self.unnamed();
+        let named = (0..unnamed.start).chain(unnamed.end..self.words.len() as u32);
+        named.map(|index| (self.words[index].load(Ordering::Relaxed) >> GENERATION_SHIFT) + 1).max().unwrap_or(0)
     }
 
     /// The handle of the source in a slot.
@@ -73,11 +104,10 @@ impl Names {
         Handle::from_raw(generation << INDEX_BITS | u64::from(index + 1))
     }
 
-    /// The slot that a handle names, if it is still that generation's. Slots at and above `mark` have no name yet.
+    /// The slot that a handle names, if it is still that generation's.
     #[inline]
-    pub(crate) fn resolve(&self, handle: Handle, mark: u32) -> Option<u32> {
-        let index = index_of(handle)?;
-        (index < mark && self.handle(index) == handle).then_some(index)
+    pub(crate) fn resolve(&self, handle: Handle) -> Option<u32> {
+        self.named(handle).filter(|index| self.handle(*index) == handle)
     }
 
     /// Makes all handles of this slot stale, from here on, and drops a wake that was pending.
@@ -128,9 +158,7 @@ pub(crate) enum Woken {
 /// The side of other threads and signal handlers: lock-free, no system call.
 impl Names {
     pub(crate) fn wake(&self, handle: Handle) -> Woken {
-        let Some(index) = index_of(handle).filter(|index| (*index as usize) < self.words.len()) else {
-            return Woken::Stale;
-        };
+        let Some(index) = self.named(handle) else { return Woken::Stale };
         let word = &self.words[index];
         let generation = handle.raw() >> INDEX_BITS;
         let pend = |word: u64| {

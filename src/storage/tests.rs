@@ -209,18 +209,38 @@ fn woken(names: &Names) -> Vec<u32> {
 fn a_handle_is_stale_after_its_slot_was_retired() {
     let names = names(3);
     let old = names.handle(1);
-    assert_eq!(names.resolve(old, 3), Some(1));
+    assert_eq!(names.resolve(old), Some(1));
     names.retire(1);
-    assert_eq!(names.resolve(old, 3), None);
+    assert_eq!(names.resolve(old), None);
     assert_eq!(names.wake(old), Woken::Stale);
     let new = names.handle(1);
     assert_ne!(old, new);
-    assert_eq!(names.resolve(new, 3), Some(1));
-    assert_eq!(names.resolve(new, 1), None, "at the mark and above nothing has a name");
+    assert_eq!(names.resolve(new), Some(1));
     for garbage in [0, 1, 4, u64::MAX, 0xff_ffff] {
-        assert_eq!(names.resolve(Handle::from_raw(garbage), 3), None);
+        assert_eq!(names.resolve(Handle::from_raw(garbage)), None);
         assert_eq!(names.wake(Handle::from_raw(garbage)), Woken::Stale);
     }
+}
+
+/// Words without a name hold anything; a wake by a guessed handle must not touch them.
+#[test]
+fn what_was_never_used_has_no_name() {
+    let names = Names::new(region::<AtomicU64>(4));
+    let garbage: Vec<Handle> = (0..4).map(|index| names.handle(index)).collect();
+    for handle in &garbage {
+        assert_eq!(names.wake(*handle), Woken::Stale);
+        assert_eq!(names.resolve(*handle), None);
+    }
+    names.first(0, 1);
+    names.first(3, 1);
+    assert_eq!(names.unnamed(), 1..3);
+    assert_eq!(names.wake(garbage[1]), Woken::Stale);
+    assert_eq!(names.wake(names.handle(0)), Woken::First);
+    assert_eq!(names.wake(names.handle(3)), Woken::First);
+    assert_eq!(woken(&names), [0, 3]);
+    names.retire(3);
+    names.retire(3);
+    assert_eq!(names.next_generation(), 4);
 }
 
 #[test]
@@ -258,7 +278,7 @@ fn generations_wrap() {
     assert_eq!(last.raw() >> 63, 0, "a handle has 63 bits");
     names.retire(0);
     assert_ne!(names.handle(0), last);
-    assert_eq!(names.resolve(names.handle(0), 1), Some(0));
+    assert_eq!(names.resolve(names.handle(0)), Some(0));
 }
 
 /// Four threads wake, the loop's thread takes and, for some of the sources, retires. A value that was written before an

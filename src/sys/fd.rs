@@ -25,6 +25,15 @@ pub(crate) fn is_open(fd: i32) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
 }
 
+/// The most descriptors that this process may have open: RLIMIT_NOFILE.
+#[cfg(feature = "poll")]
+pub(crate) fn limit() -> u32 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid to write to. It cannot fail for this resource.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    u32::try_from(limit.rlim_cur).unwrap_or(u32::MAX)
+}
+
 /// Closes an fd. Never again after an error: Linux has let go of the descriptor even on EINTR, close(2).
 pub(crate) fn close(fd: i32) -> Result<()> {
     // SAFETY: whether an fd may be closed is the caller's to know; a bad one is an error.

@@ -39,6 +39,10 @@ fn errno_location() -> *mut libc::c_int {
         return libc::__error();
         #[cfg(target_os = "dragonfly")]
         return libc::__errno_location();
+        #[cfg(any(target_os = "solaris", target_os = "illumos"))]
+        return libc::___errno();
+        #[cfg(target_os = "haiku")]
+        return libc::_errnop();
     }
 }
 
@@ -58,10 +62,10 @@ pub(crate) fn thread() -> usize {
     unsafe { libc::pthread_self() as usize }
 }
 
-/// Lets another thread run.
-pub(crate) fn yield_now() {
-    // SAFETY: no precondition.
-    unsafe { libc::sched_yield() };
+/// Lets other threads run, of whatever priority: sleeps for a millisecond.
+pub(crate) fn pause() {
+    // SAFETY: no fds, and so no array.
+    unsafe { libc::poll(core::ptr::null_mut(), 0, 1) };
 }
 
 /// Ends the program.

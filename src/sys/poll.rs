@@ -1,8 +1,8 @@
 //! poll(2), with nanoseconds where the system has ppoll.
 
 use super::check;
-use crate::backend::{Ready, Registration};
 use crate::error::Result;
+use crate::ready::{Ready, Registration};
 use crate::time::Duration;
 
 // A registration is a pollfd, and its flags are poll's.

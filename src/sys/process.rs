@@ -17,6 +17,9 @@ static PAGE: WipedOnFork = WipedOnFork { process: AtomicI32::new(0), rest: [0; 4
 /// The system has no MADV_WIPEONFORK (or its pages are larger than 4 KiB): ask getpid each time.
 static ASK_SYSTEM: AtomicBool = AtomicBool::new(false);
 
+/// The process that last made a loop here, which a fork inherits.
+static PROCESS: AtomicI32 = AtomicI32::new(0);
+
 #[cold]
 fn getpid() -> i32 {
     // SAFETY: no precondition.
@@ -26,6 +29,9 @@ fn getpid() -> i32 {
 /// Marks this process as one that has a loop; its number. A second call finds everything done.
 pub(crate) fn mark() -> i32 {
     let this = getpid();
+    if PROCESS.swap(this, Ordering::Relaxed) != this {
+        super::signal::HANDLERS.store(0, Ordering::Relaxed);
+    }
     if PAGE.process.load(Ordering::Relaxed) != this && !ASK_SYSTEM.load(Ordering::Relaxed) {
         if wipe_on_fork() {
             PAGE.process.store(this, Ordering::Relaxed);
@@ -38,6 +44,10 @@ pub(crate) fn mark() -> i32 {
 
 #[cfg(target_os = "linux")]
 fn wipe_on_fork() -> bool {
+    // SAFETY: no precondition. Larger pages would take what stands behind ours with them: the kernel rounds up.
+    if unsafe { libc::sysconf(libc::_SC_PAGESIZE) } > size_of::<WipedOnFork>() as libc::c_long {
+        return false;
+    }
     let page = core::ptr::from_ref(&PAGE).cast_mut().cast();
     // SAFETY: the page is ours alone: aligned, of its size, private, anonymous memory (.bss). EINVAL where it is not.
     unsafe { libc::madvise(page, size_of::<WipedOnFork>(), libc::MADV_WIPEONFORK) == 0 }

@@ -41,8 +41,7 @@ pub(crate) fn select(sets: &mut [FdSet; 3], limit: i32, timeout: Duration) -> Re
     let time = if timeout == Duration::FOREVER { core::ptr::null() } else { &raw const time };
     let [read, write, except] = sets;
     // SAFETY: three valid sets, and a time that outlives the call.
-    let ready = unsafe {
-        libc::pselect(limit, &raw mut read.0, &raw mut write.0, &raw mut except.0, time, core::ptr::null())
-    };
+    let ready =
+        unsafe { libc::pselect(limit, &raw mut read.0, &raw mut write.0, &raw mut except.0, time, core::ptr::null()) };
     check(ready).map(|count| count as usize)
 }

@@ -2,11 +2,15 @@
 
 use super::check;
 use crate::error::Result;
+use core::sync::atomic::AtomicU32;
 
 /// The highest signal number there can be, and the length of a table that has a place for each.
 pub(crate) const LIMIT: usize = 65;
 /// A child has ended.
 pub(crate) const CHILD: i32 = libc::SIGCHLD;
+
+/// Handlers of becket's that run now, in any thread of this process.
+pub(crate) static HANDLERS: AtomicU32 = AtomicU32::new(0);
 
 /// A disposition as the system keeps it.
 pub(crate) struct Disposition(libc::sigaction);
