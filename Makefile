@@ -23,6 +23,11 @@ TESTS    = $(patsubst tests/c/%.c,build/tests/%,\
            $(if $(wildcard tests/c/count_malloc.c),build/tests/count_malloc.so)
 
 # A profile of its own (Cargo.toml), as a static library; the cfg adds the panic handler that a C program lacks.
+# SMALL=1 optimizes for size: a fifth less code, and about twice the time that becket itself takes for an event.
+SMALL ?=
+ifneq ($(SMALL),)
+export CARGO_PROFILE_CAPI_OPT_LEVEL = z
+endif
 CARGO_ARCHIVE = $(CARGO) rustc --quiet --locked --lib --profile capi --crate-type staticlib
 RUSTC_ARCHIVE = --cfg becket_staticlib
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
@@ -37,13 +42,14 @@ archive: $(ARCHIVE)
 programs: $(ARCHIVE) $(EXAMPLES) $(TESTS)
 
 # cargo decides what to compile; the copy has a new time stamp only when there is something new.
-$(ARCHIVE): $(RUST_SOURCES)
+$(ARCHIVE): $(RUST_SOURCES) build/flags
 	@echo "cargo  $@"
 	@mkdir -p build
 	@$(CARGO_ARCHIVE) --target-dir build/cargo --features capi -- $(RUSTC_ARCHIVE)
 	@cp build/cargo/capi/libbecket.a $@
 
-# The smallest build: poll alone. Only `make size` uses it.
+# The smallest build: poll alone, for size. Only `make size` uses it.
+build/libbecket-poll.a: export CARGO_PROFILE_CAPI_OPT_LEVEL = z
 build/libbecket-poll.a: $(RUST_SOURCES)
 	@echo "cargo  $@"
 	@mkdir -p build
@@ -52,7 +58,7 @@ build/libbecket-poll.a: $(RUST_SOURCES)
 
 # Another compiler or other flags: everything in C is made again. (While make reads this file, and not by a rule, so that
 # -n and -q tell the truth.)
-$(shell mkdir -p build; echo '$(CC) $(C_FLAGS) $(LDFLAGS) $(LDLIBS)' > build/flags.now; \
+$(shell mkdir -p build; echo '$(CC) $(C_FLAGS) $(LDFLAGS) $(LDLIBS) $(SMALL)' > build/flags.now; \
         cmp -s build/flags.now build/flags || cp build/flags.now build/flags; rm -f build/flags.now)
 
 # -MMD notes the headers of each program beside it.
@@ -131,3 +137,4 @@ help:
 	@echo 'make clean      remove build/ and target/'
 	@echo
 	@echo 'CC, CFLAGS, LDFLAGS, LDLIBS, CARGO, WERROR can be set: make CC=clang CFLAGS=-O3'
+	@echo 'SMALL=1 makes the archive a fifth smaller, and slower'

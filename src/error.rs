@@ -5,34 +5,35 @@
 
 use crate::sys::errno;
 use core::fmt;
+use core::num::NonZeroI32;
 
 /// Why an operation was refused. Nothing has changed when it was.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Error(i32);
+pub struct Error(NonZeroI32);
 
 macro_rules! errors {
     ($($(#[$doc:meta])* $name:ident = $value:ident, $text:literal;)*) => {
         impl Error {
-            $($(#[$doc])* pub const $name: Error = Error(errno::$value);)*
+            $($(#[$doc])* pub const $name: Error = Error(NonZeroI32::new(errno::$value).unwrap());)*
 
             /// One sentence, in plain words, NUL-terminated for C. O(number of names).
             #[must_use]
             pub const fn description(self) -> &'static core::ffi::CStr {
-                $(if self.0 == errno::$value {
-                    return const {
+                match self.0.get() {
+                    $(errno::$value => const {
                         match core::ffi::CStr::from_bytes_with_nul(concat!($text, "\0").as_bytes()) {
                             Ok(text) => text,
                             Err(_) => panic!("a NUL in the middle"),
                         }
-                    };
-                })*
-                c"a system call failed"
+                    },)*
+                    _ => c"a system call failed",
+                }
             }
 
             /// The field's name, such as `ESTALE`; `None` for an errno that becket itself never gives.
             #[must_use]
             pub const fn name(self) -> Option<&'static str> {
-                $(if self.0 == errno::$value { return Some(stringify!($value)); })*
+                $(if self.0.get() == errno::$value { return Some(stringify!($value)); })*
                 None
             }
         }
@@ -41,52 +42,55 @@ macro_rules! errors {
 
 errors! {
     /// The handle names nothing any more: its source was removed.
-    STALE = ESTALE, "the handle names a source that was removed";
+    STALE = ESTALE, "the source was removed";
     /// The table of sources is full.
     TABLE_FULL = ENOSPC, "the table of sources is full";
     /// No place for another post: back-pressure, the caller keeps the value.
-    NO_BUFFERS = ENOBUFS, "no room: posts are full, or the memory is too small";
+    NO_BUFFERS = ENOBUFS, "no room for it";
     /// There is one already: an I/O source for this fd, a source for this signal.
-    EXISTS = EEXIST, "this loop has a source for that already";
+    EXISTS = EEXIST, "there is a source for it";
     /// The fd is not open, or the loop is closed.
-    BAD_FD = EBADF, "not an open file descriptor, or a loop that is closed";
+    BAD_FD = EBADF, "not open, or closed";
     /// An argument is out of its range.
-    INVALID = EINVAL, "an argument is out of its range, or of the wrong kind";
+    INVALID = EINVAL, "invalid argument";
     /// It is in use: a running loop, a signal that another loop receives.
-    BUSY = EBUSY, "in use: the loop runs, or another loop has that signal";
+    BUSY = EBUSY, "in use";
     /// Not allowed: an fd that cannot be waited for, a wait from the wrong thread.
-    NOT_PERMITTED = EPERM, "the fd cannot be waited for, or this is the wrong thread";
+    NOT_PERMITTED = EPERM, "unpollable fd, or wrong thread";
     /// The loop belongs to the parent process, or the process is not a child of ours.
-    NOT_OURS = ECHILD, "the loop is the parent process's, or there is no such child";
+    NOT_OURS = ECHILD, "another process's";
     /// This backend or build cannot do it.
-    UNSUPPORTED = ENOTSUP, "this backend or build cannot do that";
+    UNSUPPORTED = ENOTSUP, "not supported here";
     /// A signal interrupted the wait.
-    INTERRUPTED = EINTR, "a signal interrupted the wait";
+    INTERRUPTED = EINTR, "interrupted by a signal";
     /// Try again: nothing was there.
-    AGAIN = EAGAIN, "try again later";
+    AGAIN = EAGAIN, "try again";
     /// Nothing has that name.
-    NOT_FOUND = ENOENT, "there is no such source";
+    NOT_FOUND = ENOENT, "no such source";
     /// The process is out of file descriptors.
-    PROCESS_FILES = EMFILE, "the process has no file descriptor left";
+    PROCESS_FILES = EMFILE, "too many open files";
     /// The system is out of file descriptors.
-    SYSTEM_FILES = ENFILE, "the system has no file descriptor left";
+    SYSTEM_FILES = ENFILE, "too many open files in the system";
     /// The kernel is out of memory.
-    NO_MEMORY = ENOMEM, "the kernel has no memory for it";
+    NO_MEMORY = ENOMEM, "the kernel is out of memory";
     /// The system has no such call.
-    NO_CALL = ENOSYS, "the system has no such call";
+    NO_CALL = ENOSYS, "no such system call";
 }
 
 impl Error {
-    /// An error from an errno value; the sign does not matter.
+    /// An error from an errno value; the sign does not matter. Zero is no error, and becomes [`Error::INVALID`].
     #[must_use]
     pub const fn from_errno(value: i32) -> Error {
-        Error(value.wrapping_abs())
+        match NonZeroI32::new(value.wrapping_abs()) {
+            Some(value) => Error(value),
+            None => Error::INVALID,
+        }
     }
 
     /// The errno value, positive.
     #[must_use]
     pub const fn errno(self) -> i32 {
-        self.0
+        self.0.get()
     }
 }
 
@@ -94,7 +98,7 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
             Some(name) => write!(f, "Error({name})"),
-            None => write!(f, "Error(errno {})", self.0),
+            None => write!(f, "Error(errno {})", self.errno()),
         }
     }
 }

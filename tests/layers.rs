@@ -10,17 +10,18 @@ use std::path::{Path, PathBuf};
 /// What each top module of the crate may name, itself aside.
 const ARROWS: &[(&str, &[&str])] = &[
     ("time", &[]),
+    ("ready", &[]),
     ("handle", &["error", "time"]),
     ("error", &["time"]),
-    ("storage", &["error", "time", "handle"]),
-    ("sys", &["error", "time"]),
-    ("backend", &["sys", "storage", "error", "time", "handle"]),
-    ("ops", &["sys", "storage", "error", "time", "handle"]),
-    ("process", &["sys", "storage", "error", "time", "handle"]),
-    ("engine", &["backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
-    ("front", &["engine", "backend", "ops", "process", "storage", "error", "time", "handle"]),
-    ("task", &["front", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"]),
-    ("ffi", &["front", "engine", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
+    ("storage", &["ready", "error", "time", "handle"]),
+    ("sys", &["ready", "error", "time"]),
+    ("backend", &["ready", "sys", "storage", "error", "time", "handle"]),
+    ("ops", &["ready", "sys", "storage", "error", "time", "handle"]),
+    ("process", &["ready", "sys", "storage", "error", "time", "handle"]),
+    ("engine", &["ready", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
+    ("front", &["ready", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"]),
+    ("task", &["ready", "front", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"]),
+    ("ffi", &["ready", "front", "engine", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
 ];
 
 /// Single exceptions, each with its reason.

@@ -192,6 +192,12 @@ impl Core {
     #[inline]
     pub(crate) fn with<R>(&self, call: impl FnOnce(&mut Engine) -> Result<R>) -> Result<R> {
         self.check_process()?;
+        self.enter(call)
+    }
+
+    /// The same after [`Core::check_process`].
+    #[inline]
+    pub(crate) fn enter<R>(&self, call: impl FnOnce(&mut Engine) -> Result<R>) -> Result<R> {
         // SAFETY: nothing that the engine does calls back into here, and threads are kept apart by the program (C) or
         // by `Loop` not being `Sync` (Rust); so this is the only borrow.
         let answer = call(unsafe { &mut *self.engine.get() });
@@ -210,7 +216,7 @@ impl Core {
     }
 
     #[inline]
-    fn check_process(&self) -> Result<()> {
+    pub(crate) fn check_process(&self) -> Result<()> {
         if self.shared.is_ours() { Ok(()) } else { Err(Error::NOT_OURS) }
     }
 

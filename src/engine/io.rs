@@ -35,8 +35,7 @@ impl Engine {
         self.occupy(index, Kind::Io, target);
         self.lists.links[index].set(bits::ONESHOT, options.oneshot);
         self.register(index, fd, interest);
-        let registrations = &self.registrations;
-        self.fd_index.insert(fd, index, |index| registrations[index + 1].fd());
+        self.fd_index.insert(fd, index, &self.registrations);
         Ok(self.added(index))
     }
 
@@ -134,13 +133,12 @@ impl Engine {
 
     /// Takes the fd out of the index, before the source goes.
     pub(super) fn forget_fd(&mut self, index: u32) {
-        let registrations = &self.registrations;
-        self.fd_index.remove(self.fd_of(index), |index| registrations[index + 1].fd());
+        self.fd_index.remove(self.fd_of(index), &self.registrations);
         self.deregister(index);
     }
 
     fn find_index(&self, fd: i32) -> Option<u32> {
-        self.fd_index.find(fd, |index| self.fd_of(index))
+        self.fd_index.find(fd, &self.registrations)
     }
 }
 

@@ -35,10 +35,28 @@ impl Engine {
         if self.lists.links[index].is(kind) { Ok(index) } else { Err(Error::INVALID) }
     }
 
-    /// Slots that some source is, or was, in.
-    pub(super) fn used(&self) -> impl Iterator<Item = u32> + use<> {
-        let unused = self.shared.names.unnamed();
-        (0..unused.start).chain(unused.end..self.lists.slots.len() as u32)
+    /// The first source from a slot on; with the slots behind it, all sources. O(slots between).
+    pub(super) fn next_source(&self, mut index: u32) -> Option<u32> {
+        while let Some(named) = self.shared.names.named_from(index) {
+            if self.lists.links[named].kind().is_some() {
+                return Some(named);
+            }
+            index = named + 1;
+        }
+        None
+    }
+
+    /// The first child that still runs, from a slot on.
+    pub(super) fn next_child(&self, mut index: u32) -> Option<u32> {
+        while cfg!(feature = "children")
+            && let Some(found) = self.next_source(index)
+        {
+            if children::is_running(&self.lists.links[found]) {
+                return Some(found);
+            }
+            index = found + 1;
+        }
+        None
     }
 
     /// The slot that the next source gets: one that was used before, else the next that never was. Sources with an fd
@@ -103,8 +121,8 @@ impl Engine {
                 !self.interest_of(index).is_empty() || self.lists.slots[index].fixed_deadline() != Instant::NEVER
             }
             Some(Kind::Signal | Kind::Wake) => true,
-            Some(Kind::Timer | Kind::Child | Kind::Deferred | Kind::Idle) => link.has(bits::ACTIVE),
-            Some(Kind::Before | Kind::After | Kind::Post) | None => false,
+            Some(Kind::Before | Kind::After) => false,
+            _ => link.has(bits::ACTIVE),
         };
         let counts = active && !link.has(bits::UNCOUNTED);
         if counts != link.has(bits::COUNTED) {
@@ -143,19 +161,19 @@ impl Engine {
 
     /// Removes everything. O(sources that there ever were).
     pub(crate) fn remove_all(&mut self) {
-        for index in self.used() {
-            if self.lists.links[index].kind().is_some() {
-                self.remove_index(index);
-            }
+        let mut from = 0;
+        while let Some(index) = self.next_source(from) {
+            self.remove_index(index);
+            from = index + 1;
         }
     }
 
     /// Closes the pidfds of the children. In a forked child these are copies.
     pub(crate) fn close_child_fds(&mut self) {
-        for index in self.used() {
-            if children::is_running(&self.lists.links[index]) {
-                self.close_child_fd(index);
-            }
+        let mut from = 0;
+        while let Some(index) = self.next_child(from) {
+            self.close_child_fd(index);
+            from = index + 1;
         }
     }
 

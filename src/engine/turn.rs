@@ -5,9 +5,9 @@ use super::{BUDGET, Engine, Event, LOWER_LEVELS_EVERY, Taken};
 use crate::backend::{Backend, Ready};
 use crate::error::Error;
 use crate::handle::{Handle, Kind, Kinds};
-use crate::process::{children, signals};
-use crate::storage::lists::{LEVELS, List, Lists};
-use crate::storage::slot::bits;
+use crate::process::signals;
+use crate::storage::lists::{LEVELS, List};
+use crate::storage::slot::{Link, bits};
 use crate::sys;
 use crate::time::{Duration, Instant};
 
@@ -207,17 +207,31 @@ impl Engine {
     #[inline(never)]
     fn pop_among(&mut self, kinds: Kinds, queue: List, lower_too: bool) -> Option<u32> {
         let levels = LEVELS as u8;
-        let head = |lists: &Lists, level: u8| {
-            lists.first_of(queue.at(level), |link| link.kind().is_some_and(|kind| kinds.contains(kind.mask())))
-        };
-        let (level, mut node) = (0..levels).find_map(|level| Some((level, head(&self.lists, level)?)))?;
-        let mut lower = (1..=levels).map(|step| (self.rotation + step) % levels).filter(|lower| *lower > level);
-        if lower_too && let Some((lower, first)) = lower.find_map(|lower| Some((lower, head(&self.lists, lower)?))) {
-            self.rotation = lower;
-            node = first;
+        let mut chosen = None;
+        let mut level = 0;
+        // All levels in order; then, when it is a lower one's turn, those below the first that has something, from the
+        // one behind the last that had such a turn.
+        for step in 0..2 * levels {
+            let next = if step < levels { step } else { (self.rotation + 1 + step) % levels };
+            if step >= levels && next <= level {
+                continue;
+            }
+            let wanted = |link: &Link| link.kind().is_some_and(|kind| kinds.contains(kind.mask()));
+            let Some(node) = self.lists.first_of(queue.at(next), wanted) else { continue };
+            if step >= levels {
+                self.rotation = next;
+                chosen = Some(node);
+                break;
+            }
+            if chosen.is_none() {
+                (chosen, level) = (Some(node), next);
+            }
+            if !lower_too {
+                break;
+            }
         }
-        self.lists.unlink(node);
-        Some(node)
+        self.lists.unlink(chosen?);
+        chosen
     }
 
     /// An event with what its source says.
@@ -336,11 +350,11 @@ impl Engine {
     }
 
     fn look_for_children(&mut self) {
-        for index in self.used() {
-            if children::is_running(&self.lists.links[index]) {
-                self.lists.slots[index].set_ready(Ready::READABLE.bits() as u8);
-                self.lists.queue(index);
-            }
+        let mut from = 0;
+        while let Some(index) = self.next_child(from) {
+            self.lists.slots[index].set_ready(Ready::READABLE.bits() as u8);
+            self.lists.queue(index);
+            from = index + 1;
         }
     }
 }

@@ -14,8 +14,10 @@ use core::ffi::{c_int, c_void};
 
 /// An interest as C gives it.
 fn interest(flags: u32) -> Result<Ready> {
-    let flags = u16::try_from(flags).ok().and_then(Ready::from_bits);
-    flags.filter(|flags| Ready::INTEREST.contains(*flags)).ok_or(Error::INVALID)
+    if flags & !u32::from(Ready::INTEREST.bits()) != 0 {
+        return Err(Error::INVALID);
+    }
+    Ok(Ready::from_bits_truncate(flags as u16))
 }
 
 /// Watches an fd. flags: an interest (0: paused), and BECKET_ONESHOT, BECKET_TRUSTED. The fd stays the caller's.

@@ -5,7 +5,7 @@ use super::constants::{
     BECKET_VIRTUAL_CLOCK,
 };
 use super::types::{becket_config, becket_loop};
-use super::{core, done, store};
+use super::{done, store};
 use crate::backend::BackendChoice;
 use crate::engine::Config;
 use crate::engine::core::Core;
@@ -142,5 +142,5 @@ fn convert(config: &becket_config) -> Result<Config> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_loop_close(event_loop: *mut becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
-    done(unsafe { core(event_loop) }.and_then(crate::engine::core::Core::close))
+    done(unsafe { Core::from_ptr(event_loop.cast()) }.and_then(Core::close))
 }

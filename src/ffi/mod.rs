@@ -28,31 +28,48 @@ use crate::time::Duration;
 use core::ffi::{c_int, c_void};
 use types::{becket_event, becket_handle, becket_handler, becket_loop};
 
-/// The loop at an address, or EINVAL, or EBADF.
+/// The loop at an address, if it is this process's; or EINVAL, EBADF, ECHILD.
 ///
 /// # Safety
 /// Null, or an address where a loop is or was, in memory that is still readable.
-unsafe fn core<'a>(at: *const becket_loop) -> Result<&'a Core> {
+#[inline(always)]
+unsafe fn ours<'a>(at: *const becket_loop) -> Result<&'a Core> {
+    // SAFETY: by this function's contract.
+    match unsafe { find(at) } {
+        (Some(core), _) => Ok(core),
+        (None, error) => Err(error),
+    }
+}
+
+/// The same as a pair, which comes back in registers. (The error is of no meaning beside a loop.)
+///
+/// # Safety
+/// As for [`ours`].
+#[inline(never)]
+unsafe fn find<'a>(at: *const becket_loop) -> (Option<&'a Core>, Error) {
     // SAFETY: by this function's contract; a `becket_loop` is a `Core`.
-    unsafe { Core::from_ptr(at.cast()) }
+    match unsafe { Core::from_ptr(at.cast()) }.and_then(|core| core.check_process().map(|()| core)) {
+        Ok(core) => (Some(core), Error::INVALID),
+        Err(error) => (None, error),
+    }
 }
 
 /// One call of the engine.
 ///
 /// # Safety
-/// As for [`core`].
+/// As for [`ours`].
 unsafe fn with<R>(at: *const becket_loop, call: impl FnOnce(&mut Engine) -> Result<R>) -> Result<R> {
     // SAFETY: by this function's contract.
-    unsafe { core(at) }?.with(call)
+    unsafe { ours(at) }?.enter(call)
 }
 
 /// A look at the engine.
 ///
 /// # Safety
-/// As for [`core`].
+/// As for [`ours`].
 unsafe fn look<R>(at: *const becket_loop, call: impl FnOnce(&Engine) -> Result<R>) -> Result<R> {
     // SAFETY: by this function's contract.
-    unsafe { core(at) }?.look(call)
+    unsafe { ours(at) }?.look(call)
 }
 
 /// 0, a count, or a negative errno value.
@@ -86,7 +103,7 @@ unsafe fn store<T>(at: *mut T, result: impl FnOnce() -> Result<T>) -> c_int {
 /// Adds a source, by `add`, and stores its handle.
 ///
 /// # Safety
-/// As for [`core`], and `handle` is null or valid to write to.
+/// As for [`ours`], and `handle` is null or valid to write to.
 unsafe fn add(
     at: *const becket_loop,
     handler: becket_handler,

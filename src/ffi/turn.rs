@@ -2,7 +2,7 @@
 
 use super::memory::sized;
 use super::types::{becket_event, becket_loop, becket_statistics, becket_watch};
-use super::{answer, call, call_target, core, done, event_for_c, kinds, look, timeout, with};
+use super::{answer, call, call_target, done, event_for_c, kinds, look, ours, timeout, with};
 use crate::engine::Taken;
 use crate::error::Error;
 use crate::handle::Handle;
@@ -22,7 +22,7 @@ use core::ptr;
 pub unsafe extern "C" fn becket_run(event_loop: *mut becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked; its handlers came in through this ABI.
     let stopped =
-        unsafe { core(event_loop) }.and_then(|core| core.run(&mut |taken: &Taken| unsafe { call(event_loop, taken) }));
+        unsafe { ours(event_loop) }.and_then(|core| core.run(&mut |taken: &Taken| unsafe { call(event_loop, taken) }));
     answer(stopped)
 }
 
@@ -32,7 +32,7 @@ pub unsafe extern "C" fn becket_run(event_loop: *mut becket_loop) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_stop(event_loop: *mut becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
-    done(unsafe { core(event_loop) }.and_then(|core| core.shared.stop()))
+    done(unsafe { ours(event_loop) }.and_then(|core| core.shared.stop()))
 }
 
 /// One turn: waits for at most timeout_ns (BECKET_FOREVER: without end) and calls the handlers of what happened; how
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn becket_stop(event_loop: *mut becket_loop) -> c_int {
 pub unsafe extern "C" fn becket_turn(event_loop: *mut becket_loop, timeout_ns: i64) -> c_int {
     answer(timeout(timeout_ns).and_then(|timeout| {
         // SAFETY: the caller gives a loop, or NULL, which is checked; its handlers came in through this ABI.
-        unsafe { core(event_loop) }?.turn(timeout, &mut |taken: &Taken| unsafe { call(event_loop, taken) })
+        unsafe { ours(event_loop) }?.turn(timeout, &mut |taken: &Taken| unsafe { call(event_loop, taken) })
     }))
 }
 
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn becket_turn(event_loop: *mut becket_loop, timeout_ns: i
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_poll(event_loop: *mut becket_loop, timeout_ns: i64) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
-    answer(timeout(timeout_ns).and_then(|timeout| unsafe { core(event_loop) }?.poll(timeout)))
+    answer(timeout(timeout_ns).and_then(|timeout| unsafe { ours(event_loop) }?.poll(timeout)))
 }
 
 /// Takes out the next event of the kinds in a mask: 1, and the event; 0 when there is none, or when this turn's budget
@@ -82,7 +82,7 @@ pub unsafe extern "C" fn becket_next(event_loop: *mut becket_loop, kind_mask: u3
         return -Error::INVALID.errno();
     }
     // SAFETY: the caller gives a loop, or NULL, which is checked.
-    let next = kinds(kind_mask).and_then(|kinds| unsafe { core(event_loop) }?.next(kinds));
+    let next = kinds(kind_mask).and_then(|kinds| unsafe { ours(event_loop) }?.next(kinds));
     answer(next.map(|taken| match taken {
         Some(taken) => {
             // SAFETY: valid to write to, and not NULL.
@@ -102,7 +102,7 @@ pub unsafe extern "C" fn becket_dispatch(event_loop: *mut becket_loop, event: *c
     let target = unsafe { with(event_loop, |engine| engine.target(Handle::from_raw(event.handle))) };
     done(target.and_then(|target| {
         // SAFETY: as above.
-        unsafe { core(event_loop)?.handling(|| call_target(event_loop, event, target)) }
+        unsafe { ours(event_loop)?.handling(|| call_target(event_loop, event, target)) }
     }))
 }
 
@@ -111,14 +111,14 @@ pub unsafe extern "C" fn becket_dispatch(event_loop: *mut becket_loop, event: *c
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_prepare(event_loop: *mut becket_loop, timeout_ns: i64) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
-    answer(timeout(timeout_ns).and_then(|timeout| unsafe { core(event_loop) }?.prepare(timeout, true)))
+    answer(timeout(timeout_ns).and_then(|timeout| unsafe { ours(event_loop) }?.prepare(timeout, true)))
 }
 
 /// How long the wait that was prepared will be at most, in ns; BECKET_FOREVER: without end. O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_timeout(event_loop: *const becket_loop) -> i64 {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
-    match unsafe { core(event_loop) }.and_then(crate::engine::core::Core::timeout) {
+    match unsafe { ours(event_loop) }.and_then(crate::engine::core::Core::timeout) {
         Ok(Duration::FOREVER) => super::constants::BECKET_FOREVER,
         Ok(timeout) => i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX),
         Err(error) => -i64::from(error.errno()),
@@ -131,14 +131,14 @@ pub unsafe extern "C" fn becket_timeout(event_loop: *const becket_loop) -> i64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_wait(event_loop: *mut becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
-    done(unsafe { core(event_loop) }.and_then(crate::engine::core::Core::wait))
+    done(unsafe { ours(event_loop) }.and_then(crate::engine::core::Core::wait))
 }
 
 /// Phase 3: queues what happened; how many events are queued. O(what happened), and O(sources) on select and poll.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_collect(event_loop: *mut becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
-    answer(unsafe { core(event_loop) }.and_then(crate::engine::core::Core::collect))
+    answer(unsafe { ours(event_loop) }.and_then(crate::engine::core::Core::collect))
 }
 
 /// An fd that is readable when the backend has something to tell. -ENOTSUP: select and poll have none; see

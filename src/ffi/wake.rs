@@ -1,7 +1,7 @@
 //! Wakes.
 
 use super::types::{becket_handle, becket_handler, becket_loop};
-use super::{add, core, done};
+use super::{add, done, ours};
 use crate::handle::Handle;
 use core::ffi::{c_int, c_void};
 
@@ -25,5 +25,5 @@ pub unsafe extern "C" fn becket_wake_add(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_wake(event_loop: *mut becket_loop, handle: becket_handle) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
-    done(unsafe { core(event_loop) }.and_then(|core| core.shared.wake(Handle::from_raw(handle))))
+    done(unsafe { ours(event_loop) }.and_then(|core| core.shared.wake(Handle::from_raw(handle))))
 }

@@ -41,5 +41,5 @@ pub(crate) fn reap(pid: i32) -> Option<i32> {
 
 /// Whether this is a child whose end has not been told.
 pub(crate) fn is_running(link: &Link) -> bool {
-    link.is(Kind::Child) && link.has(bits::ACTIVE)
+    cfg!(feature = "children") && link.is(Kind::Child) && link.has(bits::ACTIVE)
 }

@@ -48,13 +48,18 @@ impl Shared {
     /// Whether this is the process that made the loop: one load, no system call. Async-signal-safe.
     #[inline]
     pub(crate) fn is_ours(&self) -> bool {
-        self.process.load(Ordering::Relaxed) == sys::process::current()
+        sys::process::is(self.process.load(Ordering::Relaxed))
+    }
+
+    /// The process that made the loop.
+    pub(crate) fn process(&self) -> i32 {
+        self.process.load(Ordering::Relaxed)
     }
 
     /// The same without any system call: true where the system cannot tell but by one.
     #[inline]
     pub(crate) fn seems_ours(&self) -> bool {
-        sys::process::marked().is_none_or(|process| process == self.process.load(Ordering::Relaxed))
+        sys::process::is_marked(self.process.load(Ordering::Relaxed)) || !sys::process::marks()
     }
 
     /// Wakes the loop if it sleeps. Any thread, async-signal-safe, lock-free.

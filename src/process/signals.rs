@@ -45,7 +45,7 @@ static TABLE: [Entry; LIMIT] = [const {
 extern "C" fn on_signal(signal: i32) {
     HANDLERS.fetch_add(1, Ordering::SeqCst);
     if let Some(entry) = TABLE.get(signal as usize)
-        && entry.process.load(Ordering::Relaxed) == sys::process::current()
+        && sys::process::is(entry.process.load(Ordering::Relaxed))
     {
         let owner = entry.owner.load(Ordering::SeqCst);
         // SAFETY: an owner's memory stays valid until `release`, which takes it out of the table first and then waits
@@ -77,7 +77,7 @@ pub(crate) fn acquire(signal: i32, shared: &Shared, source: u32) -> Result<()> {
             return Err(Error::EXISTS);
         }
     } else {
-        let inherited = !owner.is_null() && entry.process.load(Ordering::Relaxed) != sys::process::current();
+        let inherited = !owner.is_null() && !sys::process::is(entry.process.load(Ordering::Relaxed));
         if !owner.is_null() && !inherited {
             return Err(Error::BUSY);
         }
@@ -85,7 +85,7 @@ pub(crate) fn acquire(signal: i32, shared: &Shared, source: u32) -> Result<()> {
         entry.owner.compare_exchange(owner, this, Ordering::SeqCst, Ordering::SeqCst).map_err(|_| Error::BUSY)?;
         entry.uses.store(0, Ordering::Relaxed);
         entry.source.store(0, Ordering::Relaxed);
-        entry.process.store(sys::process::current(), Ordering::Relaxed);
+        entry.process.store(shared.process(), Ordering::Relaxed);
     }
     // Everything is in place before the first signal can come.
     if source != 0 {
@@ -135,7 +135,7 @@ fn give_up(signal: i32, entry: &Entry) {
     entry.owner.store(ptr::null_mut(), Ordering::SeqCst);
     // A handler of this thread has ended before this code went on; those of other threads end by themselves. In a
     // forked child there are none, and the counter may be what it was in the parent's other threads.
-    let ours = entry.process.load(Ordering::Relaxed) == sys::process::current();
+    let ours = sys::process::is(entry.process.load(Ordering::Relaxed));
     while ours && HANDLERS.load(Ordering::SeqCst) != 0 {
         sys::pause();
     }

@@ -13,8 +13,8 @@ use crate::time::Instant;
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Entry {
-    high: u32,
     low: u32,
+    high: u32,
     index: u32,
 }
 

@@ -5,9 +5,17 @@
 //! shifts back what follows, so there are no tombstones. Source: Knuth, TAOCP 3, 6.4, algorithm R.
 
 use super::region::Region;
+use crate::ready::Registration;
 
 /// A slot number plus one, little-endian; zero is an empty place.
 pub(crate) type Entry = [u8; 3];
+
+/// Where the fd of each source in the table stands: its registration.
+type Fds = Region<Registration>;
+
+fn fd_of(fds: &Fds, index: u32) -> i32 {
+    fds[index + 1].fd()
+}
 
 pub(crate) struct FdIndex {
     entries: Region<Entry>,
@@ -42,34 +50,40 @@ impl FdIndex {
         if place + 1 == self.places() { 0 } else { place + 1 }
     }
 
+    /// How far behind `from` a place is, around the end.
+    fn distance(&self, from: u32, place: u32) -> u32 {
+        if place >= from { place - from } else { place + self.places() - from }
+    }
+
     fn at(&self, place: u32) -> Option<u32> {
         let [a, b, c] = self.entries[place];
         u32::from_le_bytes([a, b, c, 0]).checked_sub(1)
     }
 
     /// The place of the fd, or else the empty one where it would go; `None` when there is neither.
-    fn probe(&self, fd: i32, fd_of: impl Fn(u32) -> i32) -> Option<(u32, Option<u32>)> {
+    #[inline(never)]
+    fn probe(&self, fd: i32, fds: &Fds) -> Option<(u32, Option<u32>)> {
         if self.entries.is_empty() {
             return None;
         }
         let mut place = self.home(fd);
         for _ in 0..self.places() {
             match self.at(place) {
-                Some(index) if fd_of(index) != fd => place = self.after(place),
+                Some(index) if fd_of(fds, index) != fd => place = self.after(place),
                 found => return Some((place, found)),
             }
         }
         None
     }
 
-    /// The source of an fd. `fd_of` tells the fd of a source in the table.
-    pub(crate) fn find(&self, fd: i32, fd_of: impl Fn(u32) -> i32) -> Option<u32> {
-        self.probe(fd, fd_of)?.1
+    /// The source of an fd.
+    pub(crate) fn find(&self, fd: i32, fds: &Fds) -> Option<u32> {
+        self.probe(fd, fds)?.1
     }
 
     /// Enters an fd that is not there. There is room for one of every source.
-    pub(crate) fn insert(&mut self, fd: i32, index: u32, fd_of: impl Fn(u32) -> i32) {
-        if let Some((place, None)) = self.probe(fd, fd_of) {
+    pub(crate) fn insert(&mut self, fd: i32, index: u32, fds: &Fds) {
+        if let Some((place, None)) = self.probe(fd, fds) {
             let [a, b, c, _] = (index + 1).to_le_bytes();
             self.entries[place] = [a, b, c];
         } else {
@@ -78,15 +92,14 @@ impl FdIndex {
     }
 
     /// Forgets an fd.
-    pub(crate) fn remove(&mut self, fd: i32, fd_of: impl Fn(u32) -> i32) {
-        let Some((mut hole, Some(_))) = self.probe(fd, &fd_of) else { return };
+    pub(crate) fn remove(&mut self, fd: i32, fds: &Fds) {
+        let Some((mut hole, Some(_))) = self.probe(fd, fds) else { return };
         self.entries[hole] = [0; 3];
         let mut place = self.after(hole);
         while let Some(index) = self.at(place) {
             // What stands behind the hole moves into it, unless its home lies between the two.
-            let home = self.home(fd_of(index));
-            let count = self.places();
-            if (place + count - home) % count >= (place + count - hole) % count {
+            let home = self.home(fd_of(fds, index));
+            if self.distance(home, place) >= self.distance(hole, place) {
                 self.entries[hole] = self.entries[place];
                 self.entries[place] = [0; 3];
                 hole = place;

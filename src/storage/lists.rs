@@ -164,22 +164,11 @@ impl Lists {
     /// Takes out the first node of a list. O(1).
     #[inline]
     pub(crate) fn pop(&mut self, list: List) -> Option<u32> {
-        let ends = &mut self.ends[list.0 as usize];
-        let node = ends.head;
+        let node = self.ends[list.0 as usize].head;
         if node == NIL {
             return None;
         }
-        let link = &mut self.links[node];
-        let next = link.next();
-        link.set_list(List::NONE.0);
-        ends.head = next;
-        if next == NIL {
-            ends.tail = NIL;
-            self.filled &= !list.set();
-        } else {
-            self.links[next].set_prev(NIL);
-        }
-        self.queued -= u32::from(list.is_queue());
+        self.unlink(node);
         Some(node)
     }
 

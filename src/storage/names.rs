@@ -49,6 +49,8 @@ pub(crate) struct Names {
     /// Slots below this one have a name, and so do those from the next on; the words between hold anything.
     low: AtomicU32,
     high: AtomicU32,
+    /// The highest generation of any slot.
+    highest: AtomicU64,
 }
 
 // SAFETY: the region holds atomics, and a `Names` gives out no other access to it.
@@ -63,18 +65,26 @@ impl Names {
 
     pub(crate) fn new(words: Region<AtomicU64>) -> Names {
         let high = AtomicU32::new(words.len() as u32);
-        Names { words, woken: AtomicU32::new(0), low: AtomicU32::new(0), high }
+        Names { words, woken: AtomicU32::new(0), low: AtomicU32::new(0), high, highest: AtomicU64::new(0) }
     }
 
     /// Names the first or the last slot that has no name; memory may hold anything before that.
     pub(crate) fn first(&self, index: u32, generation: u64) {
         self.words[index].store((generation & GENERATION_MASK) << GENERATION_SHIFT, Ordering::Relaxed);
+        self.raise(generation & GENERATION_MASK);
         if index == self.unnamed().start {
             self.low.store(index + 1, Ordering::Release);
         } else {
             debug_assert!(index + 1 == self.unnamed().end);
             self.high.store(index, Ordering::Release);
         }
+    }
+
+    /// The first slot from `index` on that has a name. Together with the slots behind it: all that ever were used.
+    pub(crate) fn named_from(&self, index: u32) -> Option<u32> {
+        let unnamed = self.unnamed();
+        let index = if unnamed.contains(&index) { unnamed.end } else { index };
+        ((index as usize) < self.words.len()).then_some(index)
     }
 
     /// The slots that have no name yet.
@@ -90,11 +100,15 @@ impl Names {
         (!self.unnamed().contains(&index) && (index as usize) < self.words.len()).then_some(index)
     }
 
-    /// A generation that no handle of a slot has had. O(slots).
+    fn raise(&self, generation: u64) {
+        if generation > self.highest.load(Ordering::Relaxed) {
+            self.highest.store(generation, Ordering::Relaxed);
+        }
+    }
+
+    /// A generation that no handle has had. O(1).
     pub(crate) fn next_generation(&self) -> u64 {
-        let unnamed = self.unnamed();
-        let named = (0..unnamed.start).chain(unnamed.end..self.words.len() as u32);
-        named.map(|index| (self.words[index].load(Ordering::Relaxed) >> GENERATION_SHIFT) + 1).max().unwrap_or(0)
+        self.highest.load(Ordering::Relaxed) + 1
     }
 
     /// The handle of the source in a slot.
@@ -112,11 +126,12 @@ impl Names {
 
     /// Makes all handles of this slot stale, from here on, and drops a wake that was pending.
     pub(crate) fn retire(&self, index: u32) {
-        let next = |word: u64| {
-            let generation = (word >> GENERATION_SHIFT).wrapping_add(1) & GENERATION_MASK;
-            Some(generation << GENERATION_SHIFT | link(word) << LINK_SHIFT)
-        };
-        let _ = self.words[index].fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
+        let word = &self.words[index];
+        // Others change the low bits of the word alone.
+        let generation = (word.load(Ordering::Relaxed) >> GENERATION_SHIFT).wrapping_add(1) & GENERATION_MASK;
+        let next = |word: u64| Some(generation << GENERATION_SHIFT | link(word) << LINK_SHIFT);
+        let _ = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
+        self.raise(generation);
     }
 
     /// Whether somebody was woken since the last [`Names::take_woken`].

@@ -10,6 +10,7 @@ use super::names::{Names, Woken};
 use super::region::Region;
 use super::slot::{Link, NIL, Post, Slot, Target, bits};
 use crate::handle::{Handle, Kind};
+use crate::ready::{Ready, Registration};
 use crate::time::{Duration, Instant, PackedDuration};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -130,25 +131,26 @@ fn fd_index_finds_what_was_inserted_and_nothing_else() {
         let sources = 1 + random.below(24) as usize;
         let mut index = FdIndex::new(region::<fd_index::Entry>(FdIndex::entries(sources)));
         let mut fds: Vec<i32> = vec![-1; sources];
-        // Dense fds as the kernel gives them, or ones that collide.
-        let stride = if random.below(2) == 0 { 1 } else { FdIndex::entries(sources) as i32 };
+        let mut registrations: Region<Registration> = region(sources + 1);
+        // Dense fds as the kernel gives them, or ones far apart.
+        let stride = if random.below(2) == 0 { 1 } else { 1 + random.below(1_000_000) as i32 };
         for _ in 0..300 {
             let slot = random.below(sources as u64) as usize;
             if fds[slot] >= 0 {
-                let fd = fds[slot];
-                index.remove(fd, |it| fds[it as usize]);
+                index.remove(fds[slot], &registrations);
                 fds[slot] = -1;
             } else {
                 let fd = random.below(3 * sources as u64) as i32 * stride;
                 if !fds.contains(&fd) {
                     fds[slot] = fd;
-                    index.insert(fd, slot as u32, |it| fds[it as usize]);
+                    registrations[slot as u32 + 1] = Registration::new(fd, Ready::READABLE);
+                    index.insert(fd, slot as u32, &registrations);
                 }
             }
             for fd in 0..3 * sources as i32 {
                 let fd = fd * stride;
                 let expected = fds.iter().position(|it| *it == fd).map(|it| it as u32);
-                assert_eq!(index.find(fd, |it| fds[it as usize]), expected, "fd {fd} among {fds:?}");
+                assert_eq!(index.find(fd, &registrations), expected, "fd {fd} among {fds:?}");
             }
         }
     });

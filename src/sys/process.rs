@@ -20,7 +20,6 @@ static ASK_SYSTEM: AtomicBool = AtomicBool::new(false);
 /// The process that last made a loop here, which a fork inherits.
 static PROCESS: AtomicI32 = AtomicI32::new(0);
 
-#[cold]
 fn getpid() -> i32 {
     // SAFETY: no precondition.
     unsafe { libc::getpid() }
@@ -58,20 +57,30 @@ fn wipe_on_fork() -> bool {
     false
 }
 
-/// The number that [`mark`] gave, or another one in a forked child; `None` where only a system call can tell.
+/// Whether this is still the process that got this number from [`mark`]: one load. False as well where only a system
+/// call can tell.
 #[inline]
-pub(crate) fn marked() -> Option<i32> {
-    debug_assert!(PAGE.rest[0] == 0);
-    match PAGE.process.load(Ordering::Relaxed) {
-        0 if ASK_SYSTEM.load(Ordering::Relaxed) => None,
-        process => Some(process),
-    }
+pub(crate) fn is_marked(process: i32) -> bool {
+    PAGE.process.load(Ordering::Relaxed) == process
 }
 
-/// The same, with the system call where it takes one. Async-signal-safe.
+/// Whether this is still that process, by the system call where it takes one. Async-signal-safe.
 #[inline]
-pub(crate) fn current() -> i32 {
-    marked().unwrap_or_else(getpid)
+pub(crate) fn is(process: i32) -> bool {
+    is_marked(process) || is_by_system(process)
+}
+
+#[cold]
+#[inline(never)]
+fn is_by_system(process: i32) -> bool {
+    debug_assert!(PAGE.rest[0] == 0);
+    ASK_SYSTEM.load(Ordering::Relaxed) && getpid() == process
+}
+
+/// Whether [`is_marked`] can tell.
+#[inline]
+pub(crate) fn marks() -> bool {
+    !ASK_SYSTEM.load(Ordering::Relaxed)
 }
 
 /// An fd that becomes readable when the child ends, pidfd_open(2). ENOSYS where the system has none.

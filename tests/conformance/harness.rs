@@ -104,6 +104,16 @@ impl App {
         handle
     }
 
+    /// Forgets the latest source; its handle.
+    pub fn pop(&mut self) -> Handle {
+        self.sources.pop().expect("a source").1
+    }
+
+    /// A token for a handler that removes its source.
+    pub fn token_of_removal(&mut self) -> usize {
+        self.token("removal", |_, event_loop, event| event_loop.remove(event.source).expect("it is alive"))
+    }
+
     pub fn note(&mut self, what: impl Into<String>) {
         self.trace.push(what.into());
     }
@@ -369,15 +379,9 @@ impl AsRawFd for Fd {
     }
 }
 
-/// Closes an fd by its number, whoever it belongs to.
-pub fn close(fd: RawFd) {
-    // SAFETY: the tests that call this know whose it is, and that it is not used as what it was afterwards.
-    assert_eq!(unsafe { libc::close(fd) }, 0);
-}
-
 /// `target` becomes another name of what `fd` is; whatever it was before is closed.
 pub fn dup2(fd: &impl AsRawFd, target: RawFd) {
-    // SAFETY: as `close`.
+    // SAFETY: the tests that call this know whose the number was, and that it is not used as what it was afterwards.
     assert_eq!(unsafe { libc::dup2(fd.as_raw_fd(), target) }, target);
 }
 

@@ -196,11 +196,17 @@ fn a_handler_removes_hooks(backend: BackendChoice) {
             event_loop.remove(app.handle(&format!("{number}"))).unwrap();
         }
     };
-    (0..3).for_each(|number| drop(rig.before(&format!("{number}"), all)));
+    for number in 0..3 {
+        rig.before(&number.to_string(), all);
+    }
     assert_eq!(rig.turn(), ["0"]);
-    (0..3).for_each(|number| drop(rig.after(&format!("{number}"), all)));
+    for number in 0..3 {
+        rig.after(&number.to_string(), all);
+    }
     assert_eq!(rig.turn(), ["0"]);
-    (0..3).for_each(|number| drop(rig.idle(&format!("{number}"), all)));
+    for number in 0..3 {
+        rig.idle(&number.to_string(), all);
+    }
     assert_eq!(rig.turn(), ["0"]);
     assert_eq!(rig.event_loop.statistics().sources, 0);
     rig.assert_silent();
@@ -421,7 +427,9 @@ fn removed_late_sources_are_silent(backend: BackendChoice) {
 fn a_before_wait_handler_removes_the_last_source(backend: BackendChoice) {
     let mut rig = Rig::new(backend);
     let timer = rig.timer("timer", 3_600_000 * MS, 0, nothing);
-    rig.before("before", move |_, event_loop, _| drop(event_loop.remove(timer)));
+    rig.before("before", move |_, event_loop, _| {
+        let _ = event_loop.remove(timer);
+    });
     let now = rig.now();
     let (trace, outcome) = rig.run();
     assert_eq!((trace[0].as_str(), outcome), ("before", Outcome::NothingLeft));
