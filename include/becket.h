@@ -504,8 +504,8 @@ int becket_io_add(becket_loop *event_loop,
 /**
  * The interest from now on, with BECKET_ONESHOT or without. 0 pauses: the source is silent, ERROR and HANGUP
  * included, and costs nothing; they are told when it is resumed. The idle timeout rests meanwhile; the deadline does
- * not. The same interest again changes nothing. Cannot fail for space. O(1), O(log n) to resume one with an idle
- * timeout.
+ * not. The same interest again changes nothing. Cannot fail for space. O(1), O(log n) to pause or resume one with an
+ * idle timeout.
  */
 int becket_io_modify(becket_loop *event_loop, becket_handle handle, uint32_t flags);
 

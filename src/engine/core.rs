@@ -85,8 +85,11 @@ impl Core {
         // SAFETY: aligned (`Layout::new`), and large enough; any bits are a valid integer.
         let mark = unsafe { &(*core.as_ptr()).mark };
         let found = mark.load(Ordering::Acquire) ^ core.as_ptr() as usize as u64;
-        // SAFETY: only `init` and `close` write these marks, after everything else: there is, or was, a loop.
-        let old = (found == LIVE || found == CLOSED).then(|| unsafe { core.as_ref() });
+        let old = match found {
+            // SAFETY: only `init` and `close` write these marks, after everything else: there is, or was, a loop.
+            LIVE | CLOSED => Some(unsafe { core.as_ref() }),
+            _ => None,
+        };
         let live = old.filter(|_| found == LIVE);
         if let Some(old) = live.filter(|_| !abandoned) {
             // In a forked child too: the handler's caller would come back into the new loop.

@@ -40,7 +40,7 @@ impl Engine {
     }
 
     /// The interest from now on; an empty one pauses the source. The same again changes nothing. O(1); O(log n) when
-    /// a source with an idle timeout is resumed.
+    /// a source with an idle timeout is paused or resumed.
     pub(crate) fn modify_io(&mut self, handle: Handle, interest: Ready, oneshot: Option<bool>) -> Result<()> {
         let index = self.resolve_kind(handle, Kind::Io)?;
         check_interest(interest)?;
@@ -127,6 +127,9 @@ impl Engine {
         self.register(index, self.fd_of(index), interest);
         if before.is_empty() {
             self.restart_idle(index);
+        } else if interest.is_empty() && self.lists.links[index].has(bits::IDLE) {
+            // A paused source has no idle timeout: it wakes nobody, and keeps nothing alive.
+            self.settle_io(index);
         }
         self.recount(index);
     }

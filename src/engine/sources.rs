@@ -232,7 +232,7 @@ impl Engine {
         let slot = &mut self.lists.slots[index];
         slot.set_ready(slot.ready() | flags.bits() as u8);
         let list = self.lists.list_of(index);
-        if !list.is_queue() && list != List::DEFERRED {
+        if !list.is_queue() && list != List::DEFERRED && list != List::TRIGGERED {
             self.lists.unlink(index);
             self.lists.push(List::TRIGGERED, index);
         }

@@ -195,10 +195,8 @@ impl Engine {
         }
         if idle_over {
             slot.time = self.now.as_nanos();
-            // Readiness wins, and its delivery will count as activity.
-            if !ready.intersects(Ready::OF_FD) {
-                ready |= Ready::TIMEOUT;
-            }
+            // Readiness that is delivered wins over it: that is known when the event is taken out.
+            ready |= Ready::TIMEOUT;
         }
         slot.set_ready(ready.bits() as u8);
         if ready.intersects(Ready::DEADLINE.union(Ready::TIMEOUT)) {

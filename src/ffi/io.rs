@@ -43,8 +43,8 @@ pub unsafe extern "C" fn becket_io_add(
 
 /// The interest from now on, with BECKET_ONESHOT or without. 0 pauses: the source is silent, ERROR and HANGUP
 /// included, and costs nothing; they are told when it is resumed. The idle timeout rests meanwhile; the deadline does
-/// not. The same interest again changes nothing. Cannot fail for space. O(1), O(log n) to resume one with an idle
-/// timeout.
+/// not. The same interest again changes nothing. Cannot fail for space. O(1), O(log n) to pause or resume one with an
+/// idle timeout.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_io_modify(event_loop: *mut becket_loop, handle: becket_handle, flags: u32) -> c_int {
     let modify = |interest| {

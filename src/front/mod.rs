@@ -81,12 +81,15 @@ pub struct Loop<'s, App> {
     core: NonNull<Core>,
     _storage: PhantomData<&'s mut ()>,
     /// Handlers of this very type lie in the slots, so neither it nor `'s` may vary.
-    _handlers: PhantomData<(fn(&mut App), fn(&'s ()) -> &'s ())>,
+    _handlers: PhantomData<Invariant<'s, App>>,
 }
 
 // SAFETY: nothing of a loop is bound to a thread before its first wait, and that is checked; the handlers are plain
 // functions, and the App is never kept.
 unsafe impl<App> Send for Loop<'_, App> {}
+
+/// What lets neither `App` nor `'s` be exchanged for a similar one.
+type Invariant<'s, App> = (fn(&mut App), fn(&'s ()) -> &'s ());
 
 /// Making, running.
 impl<'s, App> Loop<'s, App> {

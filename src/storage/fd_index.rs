@@ -43,7 +43,7 @@ impl FdIndex {
     fn home(&self, fd: i32) -> u32 {
         // Fibonacci hashing, Knuth 6.4: dense fds come to lie far apart, and a product takes the place of a division.
         let spread = fd.cast_unsigned().wrapping_mul(2_654_435_769);
-        (u64::from(spread) * u64::from(self.places()) >> 32) as u32
+        ((u64::from(spread) * u64::from(self.places())) >> 32) as u32
     }
 
     fn after(&self, place: u32) -> u32 {

@@ -241,6 +241,7 @@ impl<const S: usize, const P: usize, const O: usize> StaticStorage<S, P, O> {
     }
 
     /// The storage, to whoever asks first; then `None`, for ever. Any thread. O(1).
+    #[allow(clippy::mut_from_ref)] // one caller alone gets it
     pub fn take(&'static self) -> Option<&'static mut Storage<S, P, O>> {
         // SAFETY: only the one who changes the flag comes here.
         (!self.taken.swap(true, Ordering::AcqRel)).then(|| unsafe { &mut *self.storage.get() })

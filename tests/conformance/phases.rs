@@ -10,7 +10,6 @@ each_backend! {
     a_nested_turn
     a_nested_run_is_refused
     dispatch_calls_the_handler_of_a_live_source
-    the_phases_one_by_one
     run_ends_when_nothing_keeps_it_alive
     what_does_not_keep_a_run_alive
     run_delivers_what_is_on_its_way_before_it_ends
@@ -24,6 +23,11 @@ each_backend! {
     a_loop_in_borrowed_memory
     a_panicking_handler_leaves_the_loop_usable
     the_backend_has_a_name
+}
+
+// What would hang if it went wrong.
+each_backend! { alone:
+    the_phases_one_by_one
 }
 
 fn nothing_is_delivered_before_the_first_collection(backend: BackendChoice) {
