@@ -684,7 +684,7 @@ fn a_client_that_does_not_close_is_not_waited_for() {
 #[test]
 fn a_signal_lets_requests_in_flight_finish() {
     for (backend, signal) in [("select", libc::SIGTERM), ("poll", libc::SIGTERM), ("poll", libc::SIGINT)] {
-        let mut server = Server::start(backend, &["--request-timeout-ms", "60000"]);
+        let mut server = Server::start(backend, &["--request-timeout-ms", "60000", "--idle-timeout-ms", "600000"]);
         let mut idle = server.connect();
         idle.hello();
         let mut half = server.connect();
@@ -706,7 +706,7 @@ fn a_signal_lets_requests_in_flight_finish() {
 #[test]
 fn a_signal_loses_nothing_that_has_arrived() {
     for backend in BACKENDS {
-        let mut server = Server::start(backend, &[]);
+        let mut server = Server::start(backend, &["--idle-timeout-ms", "600000"]);
         let mut known = server.connect();
         known.hello();
         // While it is stopped: a request that nobody has read, a client that nobody has accepted, and the signal.
@@ -728,7 +728,7 @@ fn a_signal_loses_nothing_that_has_arrived() {
 #[test]
 fn a_signal_waits_for_an_answer_that_is_on_its_way() {
     for backend in BACKENDS {
-        let mut server = Server::start(backend, &["--request-timeout-ms", "60000"]);
+        let mut server = Server::start(backend, &["--request-timeout-ms", "60000", "--idle-timeout-ms", "600000"]);
         let mut client = server.connect();
         let mut count = 0;
         loop {

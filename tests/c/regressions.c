@@ -1,0 +1,255 @@
+/* regressions: what was wrong once. Each case is a small program; most are about forks and threads, where a test in Rust
+ * would drag a whole test harness along. */
+#define _DEFAULT_SOURCE
+#include "check.h"
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static BECKET_MEMORY(memory, 4, 0, 0);
+static BECKET_MEMORY(other_memory, 4, 0, 0);
+static int calls;
+
+static void count(becket_loop *loop, const becket_event *event, void *user) {
+  (void)loop, (void)event, (void)user;
+  calls += 1;
+}
+
+static becket_loop *new_loop(const becket_memory *block) {
+  becket_loop *loop = NULL;
+  EQUAL(becket_loop_init(&loop, block, NULL), 0);
+  return loop;
+}
+
+/* Runs `body` in a forked child, and expects it to end well. */
+static void in_child(void (*body)(becket_loop *), becket_loop *loop) {
+  int pid = fork(), status = -1;
+  CHECK(pid >= 0);
+  if (pid == 0) {
+    body(loop);
+    _exit(0);
+  }
+  EQUAL(waitpid(pid, &status, 0), pid);
+  EQUAL(status, 0);
+}
+
+/* A handle of the parent's loop must not wake anything in the loop that the child makes in the same memory. */
+static becket_handle handles[3];
+
+static void wakes_its_parents_source(becket_loop *loop) {
+  loop = new_loop(&memory);
+  for (int i = 0; i < 3; i++) EQUAL(becket_wake(loop, handles[i]), -ESTALE);
+  EQUAL(becket_turn(loop, 0), 0);
+  becket_handle own;
+  EQUAL(becket_wake_add(loop, count, NULL, &own), 0);
+  for (int i = 0; i < 3; i++) EQUAL(becket_wake(loop, handles[i]), -ESTALE);
+  EQUAL(becket_wake(loop, own), 0);
+  EQUAL(becket_turn(loop, 0), 1);
+}
+
+static void wake_after_reinit(void) {
+  becket_loop *loop = new_loop(&memory);
+  for (int i = 0; i < 3; i++) EQUAL(becket_wake_add(loop, count, NULL, &handles[i]), 0);
+  in_child(wakes_its_parents_source, loop);
+  EQUAL(becket_loop_close(loop), 0);
+}
+
+/* The loop was made anew under a handler's caller, which then counted in it. */
+static void fork_in_handler(becket_loop *loop, const becket_event *event, void *user) {
+  (void)event, (void)user;
+  int pid = fork(), status = -1;
+  CHECK(pid >= 0);
+  if (pid == 0) {
+    becket_loop *again = NULL;
+    EQUAL(becket_loop_init(&again, &memory, NULL), -EBUSY);
+    EQUAL(becket_loop_close(loop), -EBUSY);
+    loop = new_loop(&other_memory);
+    EQUAL(becket_run(loop), 0);
+    EQUAL(becket_loop_close(loop), 0);
+    return; /* into becket_run() of the parent's loop: that one says so */
+  }
+  EQUAL(waitpid(pid, &status, 0), pid);
+  EQUAL(status, 0);
+}
+
+static void reinit_in_handler(void) {
+  becket_loop *loop = new_loop(&memory);
+  becket_handle timer;
+  int here = getpid();
+  EQUAL(becket_timer_add(loop, 0, 0, fork_in_handler, NULL, &timer), 0);
+  int rc = becket_run(loop);
+  if (getpid() != here) {
+    EQUAL(rc, -ECHILD);
+    EQUAL(becket_loop_close(loop), 0); /* outside of the handler it may go */
+    loop = new_loop(&memory);
+    EQUAL(becket_run(loop), 0);
+    _exit(0);
+  }
+  EQUAL(rc, 0);
+  EQUAL(becket_loop_close(loop), 0);
+}
+
+/* After an init that failed, the next one closed the same numbers again, which were others' by then. */
+static void fails_once(becket_loop *loop) {
+  struct rlimit limit, none;
+  EQUAL(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  none = limit;
+  none.rlim_cur = 0;
+  EQUAL(setrlimit(RLIMIT_NOFILE, &none), 0);
+  EQUAL(becket_loop_init(&loop, &memory, NULL), -EMFILE);
+  EQUAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  int before = open("/dev/null", O_RDONLY);
+  loop = new_loop(&memory);
+  struct stat stat;
+  EQUAL(fstat(before, &stat), 0);
+  CHECK(S_ISCHR(stat.st_mode));
+  int after = open("/dev/null", O_RDONLY);
+  CHECK(after >= 0);
+  EQUAL(becket_loop_close(loop), 0);
+  EQUAL(fstat(before, &stat), 0);
+  EQUAL(fstat(after, &stat), 0);
+}
+
+static void failed_reinit(void) {
+  becket_loop *loop = new_loop(&memory);
+  in_child(fails_once, loop);
+  EQUAL(becket_loop_close(loop), 0);
+}
+
+/* A signal that the parent's loop has is free in a child. */
+static void takes_the_signal(becket_loop *loop) {
+  becket_handle handle;
+  loop = new_loop(&other_memory);
+  EQUAL(becket_signal_add(loop, SIGUSR1, count, NULL, &handle), 0);
+  EQUAL(raise(SIGUSR1), 0);
+  EQUAL(becket_turn(loop, 0), 1);
+  EQUAL(becket_loop_close(loop), 0);
+  struct sigaction now;
+  EQUAL(sigaction(SIGUSR1, NULL, &now), 0);
+  CHECK(now.sa_handler == SIG_DFL); /* what it was before the parent's loop */
+}
+
+static void signal_in_child(void) {
+  becket_loop *loop = new_loop(&memory);
+  becket_handle handle;
+  EQUAL(becket_signal_add(loop, SIGUSR1, count, NULL, &handle), 0);
+  in_child(takes_the_signal, loop);
+  calls = 0;
+  EQUAL(raise(SIGUSR1), 0);
+  EQUAL(becket_turn(loop, 0), 1);
+  EQUAL(becket_loop_close(loop), 0);
+}
+
+/* Signals came between the installation and the reset of the count. */
+static atomic_int sent;
+#define SIGNALS 5000
+
+static void *send_signals(void *target) {
+  while (atomic_fetch_add(&sent, 1) < SIGNALS) {
+    pthread_kill(*(pthread_t *)target, SIGUSR2);
+    struct timespec pause = {0, 1000};
+    nanosleep(&pause, NULL); /* or the other thread would do nothing else */
+  }
+  return NULL;
+}
+
+static void signal_during_add(void) {
+  pthread_t sender, self = pthread_self();
+  becket_loop *loop = new_loop(&memory);
+  CHECK(signal(SIGUSR2, SIG_IGN) != SIG_ERR);
+  EQUAL(pthread_create(&sender, NULL, send_signals, &self), 0);
+  while (atomic_load(&sent) < SIGNALS) {
+    becket_handle handle;
+    EQUAL(becket_signal_add(loop, SIGUSR2, count, NULL, &handle), 0);
+    CHECK(signal(SIGUSR2, SIG_IGN) != SIG_ERR); /* no more of them: what came has been counted */
+    CHECK(becket_turn(loop, 0) >= 0);
+    EQUAL(becket_remove(loop, handle), 0);
+  }
+  EQUAL(pthread_join(sender, NULL), 0);
+  EQUAL(statistics_of(loop).stale_dropped, 0);
+  EQUAL(becket_loop_close(loop), 0);
+}
+
+/* A stop outside of becket_run() made every later wait of the phases end at once. */
+static void stop_of_the_phases(void) {
+  becket_loop *loop = new_loop(&memory);
+  for (int turn = 0; turn < 3; turn++) {
+    if (turn == 0) EQUAL(becket_stop(loop), 0);
+    EQUAL(becket_prepare(loop, 1000), 0);
+    EQUAL(becket_timeout(loop), turn == 0 ? 0 : 1000);
+    EQUAL(becket_wait(loop), 0);
+    EQUAL(becket_collect(loop), 0);
+  }
+  EQUAL(becket_loop_close(loop), 0);
+}
+
+/* A second loop in the same memory gave out handles of the first one again. */
+static void handles_of_an_earlier_loop(void) {
+  becket_config config = {.size = sizeof config, .flags = BECKET_VIRTUAL_CLOCK}; /* no help from the clock */
+  becket_loop *loop;
+  becket_handle handle, old = 0;
+  EQUAL(becket_loop_init(&loop, &memory, &config), 0);
+  for (int i = 0; i < 1000; i++) {
+    EQUAL(becket_wake_add(loop, count, NULL, &old), 0);
+    EQUAL(becket_remove(loop, old), 0);
+  }
+  EQUAL(becket_loop_close(loop), 0);
+  EQUAL(becket_loop_init(&loop, &memory, &config), 0);
+  for (int i = 0; i < 4000; i++) {
+    EQUAL(becket_wake_add(loop, count, NULL, &handle), 0);
+    EQUAL(becket_kind(loop, old), -ESTALE);
+    EQUAL(becket_remove(loop, handle), 0);
+  }
+  EQUAL(becket_loop_close(loop), 0);
+}
+
+/* Closing it gave back memory that the waiting thread still used. */
+static void *wait_for_a_wake(void *loop) {
+  EQUAL(becket_turn(loop, GUARD), 1);
+  return NULL;
+}
+
+static void close_while_another_waits(void) {
+  pthread_t owner;
+  becket_loop *loop = new_loop(&memory);
+  becket_handle handle;
+  EQUAL(becket_wake_add(loop, count, NULL, &handle), 0);
+  EQUAL(pthread_create(&owner, NULL, wait_for_a_wake, loop), 0);
+  while (becket_timeout(loop) == 0) { /* until it has prepared its wait */
+    struct timespec pause = {0, 1000000};
+    nanosleep(&pause, NULL);
+  }
+  EQUAL(becket_loop_close(loop), -EBUSY);
+  EQUAL(becket_wake(loop, handle), 0);
+  EQUAL(pthread_join(owner, NULL), 0);
+  EQUAL(becket_loop_close(loop), 0);
+}
+
+int main(void) {
+  static const struct {
+    const char *name;
+    void (*run)(void);
+  } cases[] = {
+      {"wake_after_reinit", wake_after_reinit},
+      {"reinit_in_handler", reinit_in_handler},
+      {"failed_reinit", failed_reinit},
+      {"signal_in_child", signal_in_child},
+      {"signal_during_add", signal_during_add},
+      {"stop_of_the_phases", stop_of_the_phases},
+      {"handles_of_an_earlier_loop", handles_of_an_earlier_loop},
+      {"close_while_another_waits", close_while_another_waits},
+  };
+  alarm(120); /* a hang is a failure */
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    check_context = cases[i].name;
+    cases[i].run();
+  }
+  return 0;
+}

@@ -1,0 +1,92 @@
+//! What was wrong once, in the Rust API. (Forks, threads and signals: `tests/c/regressions.c`.)
+#![forbid(unsafe_code)]
+
+use becket::{Config, Duration, Event, Handle, Loop, StaticStorage, Storage};
+
+fn count(calls: &mut u32, _: &Loop<u32>, _: Event) {
+    *calls += 1;
+}
+
+/// A wake by a handle of a loop that was leaked in the same memory reached that loop's slot, and called a handler that
+/// was made for another type.
+#[test]
+fn a_wake_does_not_reach_a_leaked_loops_slot() {
+    fn other(text: &mut String, _: &Loop<String>, _: Event) {
+        text.push('x');
+    }
+    let storage = Box::leak(Box::new(Storage::<8, 0>::new()));
+    let leaked = Loop::<String>::new(&mut *storage, &Config::default()).unwrap();
+    let handles: Vec<Handle> = (0..8).map(|_| leaked.add_wake(other, 0).unwrap()).collect();
+    std::mem::forget(leaked);
+
+    let event_loop = Loop::<u32>::new(storage, &Config::default()).unwrap();
+    let own = event_loop.add_wake(count, 0).unwrap();
+    for handle in handles {
+        assert_ne!(handle, own);
+        assert_eq!(event_loop.waker(handle).wake(), Err(becket::Error::STALE));
+    }
+    let mut calls = 0;
+    assert_eq!(event_loop.turn(&mut calls, Duration::ZERO), Ok(0));
+    event_loop.waker(own).wake().unwrap();
+    event_loop.turn(&mut calls, Duration::ZERO).unwrap();
+    assert_eq!(calls, 1);
+}
+
+/// A wake by a guessed handle of a slot that was never used cut off the wakes below it.
+#[test]
+fn a_guessed_handle_loses_no_wake() {
+    static STORAGE: StaticStorage<8, 0> = StaticStorage::new();
+    let event_loop = Loop::<u32>::new(STORAGE.take().unwrap(), &Config::default()).unwrap();
+    let first = event_loop.add_wake(count, 0).unwrap();
+    event_loop.waker(first).wake().unwrap();
+    for guess in 0..100 {
+        assert_eq!(event_loop.waker(Handle::from_raw(guess)).wake(), Err(becket::Error::STALE));
+    }
+    event_loop.add_wake(count, 0).unwrap();
+    let mut calls = 0;
+    event_loop.turn(&mut calls, Duration::ZERO).unwrap();
+    event_loop.waker(first).wake().unwrap();
+    event_loop.turn(&mut calls, Duration::ZERO).unwrap();
+    assert_eq!(calls, 2);
+}
+
+/// Memory of a loop whose head is dirty: nothing of it is believed.
+#[test]
+fn a_loop_in_the_memory_of_a_dropped_one() {
+    let mut storage = Storage::<4, 2>::new();
+    let mut old = Vec::new();
+    for _ in 0..3 {
+        let event_loop = Loop::<u32>::new(&mut storage, &Config::default()).unwrap();
+        for handle in &old {
+            assert_eq!(event_loop.kind(*handle), Err(becket::Error::STALE));
+        }
+        for _ in 0..4 {
+            old.push(event_loop.add_wake(count, 0).unwrap());
+        }
+        for handle in &old[..old.len() - 4] {
+            assert_eq!(event_loop.kind(*handle), Err(becket::Error::STALE));
+        }
+        assert_eq!(event_loop.add_wake(count, 0), Err(becket::Error::TABLE_FULL));
+        event_loop.post(old[old.len() - 1], 1).unwrap();
+    }
+}
+
+/// The state of a program with signals, children or wakers had to be `'static`.
+#[test]
+fn a_state_that_borrows() {
+    struct App<'a> {
+        calls: &'a mut u32,
+    }
+    fn on_wake<'a>(app: &mut App<'a>, event_loop: &Loop<'static, App<'a>>, _: Event) {
+        *app.calls += 1;
+        event_loop.stop().unwrap();
+    }
+    static STORAGE: StaticStorage<2, 0> = StaticStorage::new();
+    let mut calls = 0;
+    let event_loop = Loop::new(STORAGE.take().unwrap(), &Config::default()).unwrap();
+    let waker = event_loop.waker(event_loop.add_wake(on_wake, 0).unwrap());
+    waker.wake().unwrap();
+    event_loop.run(&mut App { calls: &mut calls }).unwrap();
+    drop(event_loop);
+    assert_eq!(calls, 1);
+}
