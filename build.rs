@@ -241,12 +241,17 @@ mod header {
         text
     }
 
-    /// A negative number gets parentheses; a type goes by its typedef, without the tag.
+    /// A negative number gets parentheses; a type goes by its typedef, without the tag; and a loop is called one, which is
+    /// a keyword in Rust.
     fn declared(line: &str) -> String {
         if let Some((name, value)) = line.strip_prefix("#define ").and_then(|define| define.split_once(' ')) {
             return if value.starts_with('-') { format!("#define {name} ({value})") } else { line.into() };
         }
-        if line.starts_with("typedef struct ") { line.into() } else { line.replace("struct becket_", "becket_") }
+        if line.starts_with("typedef struct ") {
+            line.into()
+        } else {
+            line.replace("struct becket_", "becket_").replace("event_loop", "loop")
+        }
     }
 
     /// `[`name`]` and `name` in backquotes become the bare name; a `# Errors` heading becomes `Errors:`.

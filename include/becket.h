@@ -164,7 +164,7 @@ typedef struct becket_event {
  * source, its own too, and free its memory; add others; stop the loop; poll or turn the loop again. Only
  * becket_run() and becket_loop_close() are -EBUSY in it. The event is valid until it returns.
  */
-typedef void (*becket_handler)(becket_loop *event_loop, const becket_event *event, void *user);
+typedef void (*becket_handler)(becket_loop *loop, const becket_event *event, void *user);
 
 /** How a loop is to be. Zeros mean the default. */
 typedef struct becket_config {
@@ -307,7 +307,7 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
  * in it, or an inherited one that is calling a handler; -ENOTSUP: the backend, or operations, are not built in; -EMFILE, -ENFILE, -ENOMEM: the system has no
  * descriptor for waking. Reads the fd index, else O(1).
  */
-int becket_loop_init(becket_loop **event_loop, const becket_memory *memory, const becket_config *config);
+int becket_loop_init(becket_loop **loop, const becket_memory *memory, const becket_config *config);
 
 /**
  * Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, and none of
@@ -315,7 +315,7 @@ int becket_loop_init(becket_loop **event_loop, const becket_memory *memory, cons
  * more. In a forked child it gives up the child's copies alone. -EBUSY: called in a handler, or another thread waits.
  * O(sources).
  */
-int becket_loop_close(becket_loop *event_loop);
+int becket_loop_close(becket_loop *loop);
 
 /* ---- Version and errors ---- */
 
@@ -335,21 +335,21 @@ const char *becket_strerror(int code);
  * -EBUSY: called in a handler; -EPERM: the loop is another thread's; -EINTR: with BECKET_RETURN_EINTR; and what
  * select(2) or poll(2) says of the whole wait, such as -ENOMEM.
  */
-int becket_run(becket_loop *event_loop);
+int becket_run(becket_loop *loop);
 
 /**
  * Makes becket_run() return after the handler that runs now; what is queued stays queued. Without a run it is kept
  * for the next one, unless becket_turn() or becket_poll() comes first, whose wait it ends. Any thread, signal handlers. O(1), a system call only while the loop
  * sleeps.
  */
-int becket_stop(becket_loop *event_loop);
+int becket_stop(becket_loop *loop);
 
 /**
  * One turn: waits for at most timeout_ns (BECKET_FOREVER: without end) and calls the handlers of what happened; how
  * many events it had, 0 also when it merely moved an idle timeout on. Legal in a handler. -EPERM, -EINTR, …: as
  * becket_run().
  */
-int becket_turn(becket_loop *event_loop, int64_t timeout_ns);
+int becket_turn(becket_loop *loop, int64_t timeout_ns);
 
 /* ---- The pull form ----
  *
@@ -375,66 +375,66 @@ int becket_turn(becket_loop *event_loop, int64_t timeout_ns);
  * early, before the wait. It does not sleep while events are queued, of whatever kind. -EPERM, -EINTR, …: as
  * becket_run().
  */
-int becket_poll(becket_loop *event_loop, int64_t timeout_ns);
+int becket_poll(becket_loop *loop, int64_t timeout_ns);
 
 /**
  * Takes out the next event of the kinds in a mask: 1, and the event; 0 when there is none, or when this turn's budget
  * is used up. Deferred events come when no other that was asked for is left; idle ones when this turn had nothing
  * else. O(1) for BECKET_KIND_ALL; O(events before it) when a mask selects.
  */
-int becket_next(becket_loop *event_loop, uint32_t kind_mask, becket_event *event);
+int becket_next(becket_loop *loop, uint32_t kind_mask, becket_event *event);
 
 /** Calls the handler that an event's source has now. -ESTALE: the source was removed since; nothing is called. */
-int becket_dispatch(becket_loop *event_loop, const becket_event *event);
+int becket_dispatch(becket_loop *loop, const becket_event *event);
 
 /**
  * Phase 1. How many before-wait events were queued: take them, and call this again; 0: the wait is prepared.
  * -EPERM: the loop is another thread's. O(sources) on select and poll.
  */
-int becket_prepare(becket_loop *event_loop, int64_t timeout_ns);
+int becket_prepare(becket_loop *loop, int64_t timeout_ns);
 
 /** How long the wait that was prepared will be at most, in ns; BECKET_FOREVER: without end. O(1). */
-int64_t becket_timeout(const becket_loop *event_loop);
+int64_t becket_timeout(const becket_loop *loop);
 
 /**
  * Phase 2, the only call that blocks. Other threads may change the loop meanwhile, one at a time, under the program's
  * own lock. -EPERM: the loop is another thread's; -EINTR and the like, as becket_run(): becket_collect() is due all the
  * same.
  */
-int becket_wait(becket_loop *event_loop);
+int becket_wait(becket_loop *loop);
 
 /** Phase 3: queues what happened; how many events are queued. O(what happened), and O(sources) on select and poll. */
-int becket_collect(becket_loop *event_loop);
+int becket_collect(becket_loop *loop);
 
 /**
  * An fd that is readable when the backend has something to tell. -ENOTSUP: select and poll have none; see
  * becket_watches().
  */
-int becket_fd(const becket_loop *event_loop);
+int becket_fd(const becket_loop *loop);
 
 /**
  * What a foreign loop has to watch while it sleeps, at most one fd more than there are I/O sources and children: how many
  * that are, the first count of them written.
  * watches may be NULL when count is 0. O(sources).
  */
-int becket_watches(const becket_loop *event_loop, becket_watch *watches, size_t count);
+int becket_watches(const becket_loop *loop, becket_watch *watches, size_t count);
 
 /* ---- Asking the loop ---- */
 
 /** The time of this turn in ns, of CLOCK_MONOTONIC; 0 after an error. O(1), no clock reading. */
-uint64_t becket_now(const becket_loop *event_loop);
+uint64_t becket_now(const becket_loop *loop);
 
 /** Moves virtual time on. -ENOTSUP: the loop's time is real. O(1). */
-int becket_clock_advance(becket_loop *event_loop, uint64_t span_ns);
+int becket_clock_advance(becket_loop *loop, uint64_t span_ns);
 
 /** The name of the backend, such as "poll"; NULL after an error. Static. */
-const char *becket_backend_name(const becket_loop *event_loop);
+const char *becket_backend_name(const becket_loop *loop);
 
 /** Why it is this backend, "" where it was asked for by name; NULL after an error. Static. */
-const char *becket_backend_note(const becket_loop *event_loop);
+const char *becket_backend_note(const becket_loop *loop);
 
 /** What the loop has counted. statistics->size is set by the caller. O(1), one clock reading. */
-int becket_loop_statistics(const becket_loop *event_loop, becket_statistics *statistics);
+int becket_loop_statistics(const becket_loop *loop, becket_statistics *statistics);
 
 /* ---- Any source ----
  *
@@ -446,43 +446,43 @@ int becket_loop_statistics(const becket_loop *event_loop, becket_statistics *sta
  * in any handler. Remove before you close: closed first, the source may until then see readiness of whoever has the
  * number next. O(log n).
  */
-int becket_remove(becket_loop *event_loop, becket_handle handle);
+int becket_remove(becket_loop *loop, becket_handle handle);
 
 /**
  * Merges flags into a source of any kind: delivered in the next turn, or with what is queued of it already, with
  * BECKET_TRIGGERED. flags are readiness, for an I/O source, or 0. Cannot fail for space. O(1).
  */
-int becket_trigger(becket_loop *event_loop, becket_handle handle, uint32_t flags);
+int becket_trigger(becket_loop *loop, becket_handle handle, uint32_t flags);
 
 /**
  * Sends a value to a source of any kind: an event BECKET_KIND_POST, behind what is queued at its level. From the
  * loop's own thread. -ENOBUFS: all posts are on their way; the value is still the caller's. O(1).
  */
-int becket_post(becket_loop *event_loop, becket_handle handle, int64_t value);
+int becket_post(becket_loop *loop, becket_handle handle, int64_t value);
 
 /**
  * The level of a source, 0 (first) to 3, from its next queueing on. Every eighth event comes from a lower level that
  * waits. O(1).
  */
-int becket_set_level(becket_loop *event_loop, becket_handle handle, uint32_t level);
+int becket_set_level(becket_loop *loop, becket_handle handle, uint32_t level);
 
 /** The level of a source. O(1). */
-int becket_level(const becket_loop *event_loop, becket_handle handle);
+int becket_level(const becket_loop *loop, becket_handle handle);
 
 /** Whether becket_run() goes on for this source's sake: not 0 (at first), or 0. O(1). */
-int becket_set_keepalive(becket_loop *event_loop, becket_handle handle, int on);
+int becket_set_keepalive(becket_loop *loop, becket_handle handle, int on);
 
 /** Whether becket_run() goes on for this source's sake: 1 or 0. O(1). */
-int becket_keepalive(const becket_loop *event_loop, becket_handle handle);
+int becket_keepalive(const becket_loop *loop, becket_handle handle);
 
 /** Another handler and user pointer, from the next event on. O(1). */
-int becket_set_handler(becket_loop *event_loop, becket_handle handle, becket_handler handler, void *user);
+int becket_set_handler(becket_loop *loop, becket_handle handle, becket_handler handler, void *user);
 
 /** The user pointer of a source. O(1). */
-int becket_user(const becket_loop *event_loop, becket_handle handle, void **user);
+int becket_user(const becket_loop *loop, becket_handle handle, void **user);
 
 /** BECKET_KIND_… of a source. O(1). */
-int becket_kind(const becket_loop *event_loop, becket_handle handle);
+int becket_kind(const becket_loop *loop, becket_handle handle);
 
 /* ---- I/O ---- */
 
@@ -494,12 +494,7 @@ int becket_kind(const becket_loop *event_loop, becket_handle handle);
  * select, an fd at or above FD_SETSIZE. Other fds that
  * the kernel cannot wait for (/dev/null) are always ready. O(1) expected, one fstat(2) unless BECKET_TRUSTED.
  */
-int becket_io_add(becket_loop *event_loop,
-                  int fd,
-                  uint32_t flags,
-                  becket_handler handler,
-                  void *user,
-                  becket_handle *handle);
+int becket_io_add(becket_loop *loop, int fd, uint32_t flags, becket_handler handler, void *user, becket_handle *handle);
 
 /**
  * The interest from now on, with BECKET_ONESHOT or without. 0 pauses: the source is silent, ERROR and HANGUP
@@ -507,10 +502,10 @@ int becket_io_add(becket_loop *event_loop,
  * not. The same interest again changes nothing. Cannot fail for space. O(1), O(log n) to pause or resume one with an
  * idle timeout.
  */
-int becket_io_modify(becket_loop *event_loop, becket_handle handle, uint32_t flags);
+int becket_io_modify(becket_loop *loop, becket_handle handle, uint32_t flags);
 
 /** Adds the directions in set to the interest, then takes those in clear away. O(1). */
-int becket_io_change(becket_loop *event_loop, becket_handle handle, uint32_t set, uint32_t clear);
+int becket_io_change(becket_loop *loop, becket_handle handle, uint32_t set, uint32_t clear);
 
 /**
  * BECKET_TIMEOUT whenever nothing was delivered to the source for idle_ns, counted from now, then from the turn of
@@ -518,34 +513,34 @@ int becket_io_change(becket_loop *event_loop, becket_handle handle, uint32_t set
  * up. O(log n);
  * a delivery extends it by one store.
  */
-int becket_io_timeout(becket_loop *event_loop, becket_handle handle, uint64_t idle_ns);
+int becket_io_timeout(becket_loop *loop, becket_handle handle, uint64_t idle_ns);
 
 /** BECKET_DEADLINE once, delay_ns from now, whatever is delivered until then; BECKET_NEVER: none. O(log n). */
-int becket_io_deadline(becket_loop *event_loop, becket_handle handle, uint64_t delay_ns);
+int becket_io_deadline(becket_loop *loop, becket_handle handle, uint64_t delay_ns);
 
 /** The same at a point in time, in the terms of becket_now(). O(log n), no clock reading. */
-int becket_io_deadline_at(becket_loop *event_loop, becket_handle handle, uint64_t at_ns);
+int becket_io_deadline_at(becket_loop *loop, becket_handle handle, uint64_t at_ns);
 
 /** The idle timeout of a source, as it is kept; BECKET_NEVER: none. O(1). */
-int becket_io_get_timeout(const becket_loop *event_loop, becket_handle handle, uint64_t *idle_ns);
+int becket_io_get_timeout(const becket_loop *loop, becket_handle handle, uint64_t *idle_ns);
 
 /** The fixed deadline of a source; BECKET_NEVER: none, or it has passed. O(1). */
-int becket_io_get_deadline(const becket_loop *event_loop, becket_handle handle, uint64_t *at_ns);
+int becket_io_get_deadline(const becket_loop *loop, becket_handle handle, uint64_t *at_ns);
 
 /**
  * Removes the source and closes its fd, with no other system call. The error of close(2), if any, after the removal.
  * O(log n).
  */
-int becket_io_close(becket_loop *event_loop, becket_handle handle);
+int becket_io_close(becket_loop *loop, becket_handle handle);
 
 /** The source of an fd. -ENOENT: it has none. O(1) expected. */
-int becket_io_find(const becket_loop *event_loop, int fd, becket_handle *handle);
+int becket_io_find(const becket_loop *loop, int fd, becket_handle *handle);
 
 /** The fd of a source. O(1). */
-int becket_io_fd(const becket_loop *event_loop, becket_handle handle);
+int becket_io_fd(const becket_loop *loop, becket_handle handle);
 
 /** The interest of a source, with BECKET_ONESHOT if it has that. O(1). */
-int becket_io_interest(const becket_loop *event_loop, becket_handle handle);
+int becket_io_interest(const becket_loop *loop, becket_handle handle);
 
 /* ---- Timers ----
  *
@@ -557,7 +552,7 @@ int becket_io_interest(const becket_loop *event_loop, becket_handle handle);
  * Adds a timer: first after delay_ns (0: next turn; BECKET_NEVER: disarmed), then every period_ns (0: never again).
  * Periods do not drift; missed ones come as one event whose value is their number. -ENOSPC. O(log n).
  */
-int becket_timer_add(becket_loop *event_loop,
+int becket_timer_add(becket_loop *loop,
                      uint64_t delay_ns,
                      uint64_t period_ns,
                      becket_handler handler,
@@ -565,22 +560,22 @@ int becket_timer_add(becket_loop *event_loop,
                      becket_handle *handle);
 
 /** Arms or re-arms a timer; an expiration that is queued is forgotten. Legal in its own handler. O(log n). */
-int becket_timer_arm(becket_loop *event_loop, becket_handle handle, uint64_t delay_ns, uint64_t period_ns);
+int becket_timer_arm(becket_loop *loop, becket_handle handle, uint64_t delay_ns, uint64_t period_ns);
 
 /**
  * The same at a point in time, in the terms of becket_now(); one that has passed expires in the next turn. O(log n),
  * no clock reading.
  */
-int becket_timer_arm_at(becket_loop *event_loop, becket_handle handle, uint64_t at_ns, uint64_t period_ns);
+int becket_timer_arm_at(becket_loop *loop, becket_handle handle, uint64_t at_ns, uint64_t period_ns);
 
 /** Disarms a timer; an expiration that is queued is forgotten. O(log n). */
-int becket_timer_disarm(becket_loop *event_loop, becket_handle handle);
+int becket_timer_disarm(becket_loop *loop, becket_handle handle);
 
 /** When a timer expires next; BECKET_NEVER: it is disarmed. O(1). */
-int becket_timer_deadline(const becket_loop *event_loop, becket_handle handle, uint64_t *at_ns);
+int becket_timer_deadline(const becket_loop *loop, becket_handle handle, uint64_t *at_ns);
 
 /** The period of a timer; 0: it is one-shot. O(1). */
-int becket_timer_period(const becket_loop *event_loop, becket_handle handle, uint64_t *period_ns);
+int becket_timer_period(const becket_loop *loop, becket_handle handle, uint64_t *period_ns);
 
 /* ---- Signals and children ---- */
 
@@ -591,7 +586,7 @@ int becket_timer_period(const becket_loop *event_loop, becket_handle handle, uin
  * -EINVAL: no such signal, or one that cannot be caught; -EBUSY: another loop has it; -EEXIST: this loop has a source
  * for it; -ENOSPC. O(1), one system call.
  */
-int becket_signal_add(becket_loop *event_loop, int signal, becket_handler handler, void *user, becket_handle *handle);
+int becket_signal_add(becket_loop *loop, int signal, becket_handler handler, void *user, becket_handle *handle);
 
 /**
  * Receives the end of one child process, which it reaps; the event's value is its status, for WIFEXITED() and the
@@ -600,51 +595,51 @@ int becket_signal_add(becket_loop *event_loop, int signal, becket_handler handle
  * -ECHILD: the process is not a child of this one, or was reaped; -EINVAL: pid is not positive; -ENOSPC; where there
  * are no pidfds, -EBUSY: SIGCHLD is another loop's. O(1), two system calls.
  */
-int becket_child_add(becket_loop *event_loop, int pid, becket_handler handler, void *user, becket_handle *handle);
+int becket_child_add(becket_loop *loop, int pid, becket_handler handler, void *user, becket_handle *handle);
 
 /** The signal of a source. O(1). */
-int becket_signal_number(const becket_loop *event_loop, becket_handle handle);
+int becket_signal_number(const becket_loop *loop, becket_handle handle);
 
 /** The process of a source. O(1). */
-int becket_child_pid(const becket_loop *event_loop, becket_handle handle);
+int becket_child_pid(const becket_loop *loop, becket_handle handle);
 
 /* ---- Wakes ---- */
 
 /** Adds a source of nothing: for becket_wake(), becket_trigger() and becket_post(). -ENOSPC. O(1). */
-int becket_wake_add(becket_loop *event_loop, becket_handler handler, void *user, becket_handle *handle);
+int becket_wake_add(becket_loop *loop, becket_handler handler, void *user, becket_handle *handle);
 
 /**
  * Wakes a source of any kind: an event with BECKET_TRIGGERED; several wakes before its delivery are one. Any thread,
  * signal handlers; lock-free; no system call while the loop is awake. -ESTALE also when it races with the removal of
  * the source and the reuse of its slot. O(1).
  */
-int becket_wake(becket_loop *event_loop, becket_handle handle);
+int becket_wake(becket_loop *loop, becket_handle handle);
 
 /* ---- Around the turn ---- */
 
 /** Adds a source that becket_defer() schedules. -ENOSPC. O(1). */
-int becket_deferred_add(becket_loop *event_loop, becket_handler handler, void *user, becket_handle *handle);
+int becket_deferred_add(becket_loop *loop, becket_handler handler, void *user, becket_handle *handle);
 
 /**
  * Schedules a deferred source: delivered once, after this turn's events; in a deferred handler, after the next
  * turn's. Again before that: no change. O(1).
  */
-int becket_defer(becket_loop *event_loop, becket_handle handle);
+int becket_defer(becket_loop *loop, becket_handle handle);
 
 /** Adds a source that is delivered when a turn had nothing else. As long as it is on, no turn sleeps. -ENOSPC. O(1). */
-int becket_idle_add(becket_loop *event_loop, becket_handler handler, void *user, becket_handle *handle);
+int becket_idle_add(becket_loop *loop, becket_handler handler, void *user, becket_handle *handle);
 
 /** Adds a source that is delivered before every wait. It does not keep the loop alive. -ENOSPC. O(1). */
-int becket_before_add(becket_loop *event_loop, becket_handler handler, void *user, becket_handle *handle);
+int becket_before_add(becket_loop *loop, becket_handler handler, void *user, becket_handle *handle);
 
 /** Adds a source that is delivered after every wait. It does not keep the loop alive. -ENOSPC. O(1). */
-int becket_after_add(becket_loop *event_loop, becket_handler handler, void *user, becket_handle *handle);
+int becket_after_add(becket_loop *loop, becket_handler handler, void *user, becket_handle *handle);
 
 /** Turns an idle, before-wait or after-wait source on (not 0; at first) or off. O(1). */
-int becket_hook_enable(becket_loop *event_loop, becket_handle handle, int on);
+int becket_hook_enable(becket_loop *loop, becket_handle handle, int on);
 
 /** Whether an idle, before-wait or after-wait source is on, or a deferred one scheduled: 1 or 0. O(1). */
-int becket_hook_enabled(const becket_loop *event_loop, becket_handle handle);
+int becket_hook_enabled(const becket_loop *loop, becket_handle handle);
 
 #ifdef __cplusplus
 }
