@@ -277,7 +277,7 @@ impl Model<'_, '_> {
             }
             if let Some((at, order)) = source.deadline.filter(|(at, _)| *at <= now) {
                 source.queued.get_or_insert((collections, at, order, source.level));
-                let gone = if source.period == 0 { 1 } else { (now - at) / source.period + 1 };
+                let gone = (now - at).checked_div(source.period).unwrap_or(0) + 1;
                 source.elapsed += gone as i64;
                 source.deadline = (source.period > 0).then_some((at + gone * source.period, order));
                 again.push((at, order, raw));

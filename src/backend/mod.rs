@@ -32,6 +32,7 @@ pub(crate) struct Plan {
     /// What the wait found.
     pub(crate) outcome: Result<usize>,
     /// The registrations to watch.
+    #[cfg(feature = "poll")]
     pub(crate) registrations: *mut Registration,
     pub(crate) count: u32,
     #[cfg(feature = "select")]
@@ -45,6 +46,7 @@ impl Plan {
         Plan {
             timeout: Duration::ZERO,
             outcome: Ok(0),
+            #[cfg(feature = "poll")]
             registrations: core::ptr::null_mut(),
             count: 0,
             #[cfg(feature = "select")]

@@ -31,6 +31,7 @@ impl<T> Region<T> {
     }
 
     /// Where the values are, for a system call: valid for as long as the region is, whatever borrows come and go.
+    #[cfg(feature = "poll")]
     pub(crate) fn as_ptr(&self) -> *mut T {
         self.start.as_ptr()
     }
