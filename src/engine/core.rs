@@ -290,7 +290,8 @@ impl Core {
 
     /// Phase 4: takes out one event.
     pub(crate) fn next(&self, kinds: Kinds) -> Result<Option<Taken>> {
-        self.with(|engine| Ok(engine.next(kinds)))
+        let mut taken = Taken::NONE;
+        Ok(self.with(|engine| Ok(engine.next(kinds, &mut taken)))?.then_some(taken))
     }
 
     /// A whole turn; `call` calls the handlers. How many events it had.
@@ -344,13 +345,16 @@ impl Core {
         unsafe { (*engine).depth += 1 };
         let _handling = Scope(self, |engine| engine.depth -= 1);
         let mut count = 0;
+        let mut taken = Taken::NONE;
         loop {
             // SAFETY: likewise.
             if self.shared.is_stopping() && unsafe { (*engine).running } {
                 return Ok(count);
             }
             // SAFETY: likewise.
-            let Some(taken) = (unsafe { (*engine).next(kinds) }) else { return Ok(count) };
+            if !unsafe { (*engine).next(kinds, &mut taken) } {
+                return Ok(count);
+            }
             call(&taken);
             count += 1;
             // The handler may have forked, and this may be the child.

@@ -2,7 +2,6 @@
 
 use crate::backend::Ready;
 use crate::handle::{Handle, Kind};
-use crate::storage::slot::Target;
 
 /// What happened to one source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,8 +23,45 @@ pub struct Event {
     pub token: usize,
 }
 
-/// An event with the handler that it is for.
+/// An event as it is taken out, with the handler that it is for. It begins as the C ABI's event does, so that it is
+/// written once and handed on; the Rust front end makes an [`Event`] of it.
+#[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct Taken {
-    pub(crate) event: Event,
-    pub(crate) target: Target,
+    pub(crate) source: Handle,
+    pub(crate) value: i64,
+    pub(crate) user: *mut (),
+    /// One bit: [`Kind::mask`].
+    pub(crate) kind: u32,
+    /// [`Ready`].
+    pub(crate) flags: u32,
+    pub(crate) fd: i32,
+    pub(crate) level: u32,
+    /// Of the front end; null: none.
+    pub(crate) handler: *const (),
+}
+
+impl Taken {
+    pub(crate) const NONE: Taken = Taken {
+        source: Handle::NONE,
+        value: 0,
+        user: core::ptr::null_mut(),
+        kind: 0,
+        flags: 0,
+        fd: -1,
+        level: 0,
+        handler: core::ptr::null(),
+    };
+
+    pub(crate) fn event(&self) -> Event {
+        Event {
+            source: self.source,
+            kind: Kind::from_number(self.kind.trailing_zeros() as u8 + 1).unwrap_or(Kind::Post),
+            ready: Ready::from_bits_truncate(self.flags as u16),
+            value: self.value,
+            fd: self.fd,
+            level: self.level as u8,
+            token: self.user.addr(),
+        }
+    }
 }

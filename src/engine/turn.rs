@@ -1,7 +1,7 @@
 //! The four phases of a turn. `wait` is in `core`: it does not touch the engine.
 
 use super::core::Waiting;
-use super::{BUDGET, Engine, Event, LOWER_LEVELS_EVERY, Taken};
+use super::{BUDGET, Engine, LOWER_LEVELS_EVERY, Taken};
 use crate::backend::{Backend, Ready};
 use crate::error::Error;
 use crate::handle::{Handle, Kind, Kinds};
@@ -15,7 +15,7 @@ use crate::time::{Duration, Instant};
 impl Engine {
     /// How many before-wait events were queued; 0: the wait is prepared. O(registrations) on select and poll.
     pub(super) fn prepare(&mut self, timeout: Duration, hooks: bool, waiting: &mut Waiting) -> u32 {
-        if hooks && !self.phase.before_done {
+        if hooks && !self.phase.before_done && self.lists.any(List::BEFORE.set() | List::TRIGGERED.set()) {
             self.phase.before_done = true;
             self.queue_triggered_before();
             let queued = self.lists.queue_all(List::BEFORE, List::LATE);
@@ -78,8 +78,10 @@ impl Engine {
         self.expire();
         self.collect_signals();
         self.collect_wakes();
-        self.lists.queue_all(List::TRIGGERED, List::QUEUE);
-        self.lists.queue_all(List::AFTER, List::QUEUE);
+        if self.lists.any(List::TRIGGERED.set() | List::AFTER.set()) {
+            self.lists.queue_all(List::TRIGGERED, List::QUEUE);
+            self.lists.queue_all(List::AFTER, List::QUEUE);
+        }
         self.lists.note_queued();
 
         self.budget_left = if self.config.budget == 0 { BUDGET } else { self.config.budget };
@@ -141,36 +143,34 @@ impl Engine {
 
 /// Phase 4: next. One event at a time.
 impl Engine {
-    /// Takes out the next event of one of these kinds. `None`: there is none, or this turn's budget is used up.
+    /// Takes out the next event of one of these kinds. False: there is none, or this turn's budget is used up.
     ///
     /// O(1) for all kinds; O(events before it) when a mask selects. Deferred events come when no other that was asked
     /// for is left in this turn; idle ones when this turn had nothing else.
     #[inline]
-    pub(crate) fn next(&mut self, kinds: Kinds) -> Option<Taken> {
+    pub(crate) fn next(&mut self, kinds: Kinds, taken: &mut Taken) -> bool {
         loop {
-            let first = if self.budget_left > 0 { self.pop(kinds, List::QUEUE) } else { None };
-            let node = match first {
-                Some(node) => node,
-                None => self.pop_late(kinds)?,
+            let budgeted = self.budget_left > 0 && self.lists.levels(List::QUEUE) != 0;
+            let popped = if budgeted { self.pop(kinds, List::QUEUE) } else { None };
+            let (node, counts) = match popped {
+                Some(node) => (node, 1),
+                None if !self.lists.any(List::LATE_COMERS) => return false,
+                None => match self.pop_late(kinds) {
+                    Some(node) => (node, 0),
+                    None => return false,
+                },
             };
-            let kind = self.lists.links[node].kind();
-            let taken = match kind {
-                Some(Kind::Io) => self.take_io(node),
-                Some(kind) => self.take_other(node, kind),
-                None => None,
-            };
-            let Some(kind) = kind.filter(|_| taken.is_some()) else {
-                // It concerns nobody any more.
-                self.statistics.stale_dropped += 1;
-                continue;
-            };
-            if first.is_some() {
-                self.budget_left -= 1;
-                self.dispatches = self.dispatches.wrapping_add(1);
+            let kind = self.lists.links[node].kind_number();
+            let due = if kind == Kind::Io as u8 { self.take_io(node, taken) } else { self.take_other(node, taken) };
+            if due {
+                self.budget_left -= counts;
+                self.dispatches = self.dispatches.wrapping_add(counts);
+                self.statistics.events[usize::from(kind) - 1] += 1;
+                self.phase.idle_done |= kind < Kind::Before as u8;
+                return true;
             }
-            self.statistics.events[kind as usize - 1] += 1;
-            self.phase.idle_done |= !matches!(kind, Kind::Before | Kind::After);
-            return taken;
+            // It concerns nobody any more.
+            self.statistics.stale_dropped += 1;
         }
     }
 
@@ -234,29 +234,23 @@ impl Engine {
         chosen
     }
 
-    /// An event with what its source says.
+    /// Fills in what a source says of itself.
     #[inline]
-    fn taken(&self, index: u32, mut event: Event) -> Taken {
+    fn describe(&self, index: u32, source: Handle, kind: Kind, fd: i32, taken: &mut Taken) {
         let target = self.lists.slots[index].target;
-        event.level = self.lists.links[index].level();
-        event.token = target.user.addr();
-        Taken { event, target }
-    }
-
-    #[inline]
-    fn take_io(&mut self, index: u32) -> Option<Taken> {
-        let ready = self.take_readiness(index);
-        if ready.is_empty() {
-            return None;
-        }
-        let (source, fd) = (self.shared.names.handle(index), self.fd_of(index));
-        Some(self.taken(index, Event { source, kind: Kind::Io, ready, value: 0, fd, level: 0, token: 0 }))
+        taken.source = source;
+        taken.user = target.user;
+        taken.handler = target.handler;
+        taken.kind = kind.mask().bits();
+        taken.fd = fd;
+        taken.level = self.lists.links[index].level().into();
     }
 
     /// What is left of an I/O source's pending readiness, judged by its interest of this moment.
     #[inline]
-    fn take_readiness(&mut self, index: u32) -> Ready {
-        let interest = self.interest_of(index);
+    fn take_io(&mut self, index: u32, taken: &mut Taken) -> bool {
+        let registration = self.registrations[index + 1];
+        let interest = registration.interest();
         let slot = &mut self.lists.slots[index];
         let pending = Ready::from_bits_retain(u16::from(slot.ready()));
         slot.set_ready(0);
@@ -271,24 +265,31 @@ impl Engine {
             link.set(bits::TRIGGERED, false);
             ready |= Ready::TRIGGERED;
         }
-        if ready.is_empty() && !interest.is_empty() {
-            ready = pending & Ready::TIMEOUT;
+        if ready.is_empty() {
+            ready = if interest.is_empty() { ready } else { pending & Ready::TIMEOUT };
+            if ready.is_empty() {
+                return false;
+            }
         }
-        if link.has(bits::IDLE | bits::ONESHOT) && !ready.is_empty() {
+        if link.has(bits::IDLE | bits::ONESHOT) {
             // Something is delivered: the idle timeout counts from here. A store; the heap learns of it when it fires.
             slot.time = slot.time.max(self.now.as_nanos());
             if link.has(bits::ONESHOT) && ready.intersects(Ready::OF_FD) {
                 self.set_interest(index, Ready::empty());
             }
         }
-        ready
+        taken.value = 0;
+        taken.flags = ready.bits().into();
+        self.describe(index, self.shared.names.handle(index), Kind::Io, registration.fd(), taken);
+        true
     }
 
-    /// An event of a source that is no I/O.
+    /// An event of a source that is no I/O, or a post.
     #[inline(never)]
-    fn take_other(&mut self, index: u32, kind: Kind) -> Option<Taken> {
+    fn take_other(&mut self, index: u32, taken: &mut Taken) -> bool {
+        let Some(kind) = self.lists.links[index].kind() else { return false };
         if kind == Kind::Post {
-            return self.take_post(index);
+            return self.take_post(index, taken);
         }
         let slot = &mut self.lists.slots[index];
         let pending = slot.ready() != 0;
@@ -329,24 +330,21 @@ impl Engine {
             }
             Kind::Io | Kind::Wake | Kind::Post => false,
         };
-        if !due && !triggered {
-            return None;
-        }
-        let ready = if triggered { Ready::TRIGGERED } else { Ready::empty() };
-        let source = self.shared.names.handle(index);
-        Some(self.taken(index, Event { source, kind, ready, value, fd, level: 0, token: 0 }))
+        taken.value = value;
+        taken.flags = if triggered { Ready::TRIGGERED.bits().into() } else { 0 };
+        self.describe(index, self.shared.names.handle(index), kind, fd, taken);
+        due || triggered
     }
 
-    fn take_post(&mut self, node: u32) -> Option<Taken> {
+    #[inline]
+    fn take_post(&mut self, node: u32, taken: &mut Taken) -> bool {
         let (handle, value) = self.free_post(self.lists.post_of(node));
         let source = Handle::from_raw(handle);
-        let index = self.resolve(source).ok()?;
-        Some(
-            self.taken(
-                index,
-                Event { source, kind: Kind::Post, ready: Ready::empty(), value, fd: -1, level: 0, token: 0 },
-            ),
-        )
+        let Ok(index) = self.resolve(source) else { return false };
+        taken.value = value;
+        taken.flags = 0;
+        self.describe(index, source, Kind::Post, -1, taken);
+        true
     }
 
     fn look_for_children(&mut self) {

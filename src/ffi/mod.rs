@@ -20,12 +20,13 @@ pub mod version;
 pub mod wake;
 
 use crate::engine::core::Core;
-use crate::engine::{Engine, Event, Taken};
+use crate::engine::{Engine, Taken};
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kinds};
 use crate::storage::slot::Target;
 use crate::time::Duration;
 use core::ffi::{c_int, c_void};
+use core::mem::offset_of;
 use types::{becket_event, becket_handle, becket_handler, becket_loop};
 
 /// The loop at an address, if it is this process's; or EINVAL, EBADF, ECHILD.
@@ -132,26 +133,31 @@ fn kinds(mask: u32) -> Result<Kinds> {
     Kinds::from_bits(mask).filter(|kinds| !kinds.is_empty()).ok_or(Error::INVALID)
 }
 
-fn event_for_c(event: &Event, target: Target) -> becket_event {
-    becket_event {
-        handle: event.source.raw(),
-        value: event.value,
-        user: target.user.cast(),
-        kind: event.kind.mask().bits(),
-        flags: event.ready.bits().into(),
-        fd: event.fd,
-        level: event.level.into(),
-    }
+/// The event that C sees is the beginning of the one that the engine hands out.
+fn event_for_c(taken: &Taken) -> &becket_event {
+    // SAFETY: the fields of a `becket_event` stand at the start of a `Taken`, in their order and of their sizes, as the
+    // assertions below say.
+    unsafe { &*core::ptr::from_ref(taken).cast() }
 }
+
+macro_rules! same_place {
+    ($($c:ident $rust:ident),*) => {
+        const _: () = {
+            assert!(align_of::<becket_event>() == align_of::<Taken>());
+            assert!(size_of::<becket_event>() <= size_of::<Taken>());
+            $(assert!(offset_of!(becket_event, $c) == offset_of!(Taken, $rust));)*
+        };
+    };
+}
+same_place!(handle source, value value, user user, kind kind, flags flags, fd fd, level level);
 
 /// Calls the handler of an event that was taken out.
 ///
 /// # Safety
 /// `at` is a live loop whose handlers came in through this ABI.
 unsafe fn call(at: *mut becket_loop, taken: &Taken) {
-    let event = event_for_c(&taken.event, taken.target);
     // SAFETY: by this function's contract.
-    unsafe { call_target(at, &event, taken.target) }
+    unsafe { call_target(at, event_for_c(taken), Target { handler: taken.handler, user: taken.user }) }
 }
 
 /// # Safety

@@ -86,7 +86,7 @@ pub unsafe extern "C" fn becket_next(event_loop: *mut becket_loop, kind_mask: u3
     answer(next.map(|taken| match taken {
         Some(taken) => {
             // SAFETY: valid to write to, and not NULL.
-            unsafe { event.write(event_for_c(&taken.event, taken.target)) };
+            unsafe { event.write(*event_for_c(&taken)) };
             1
         }
         None => 0,

@@ -119,26 +119,26 @@ impl<'s, App> Loop<'s, App> {
         Target { handler: handler.map_or(ptr::null(), |it| it as *const ()), user: ptr::without_provenance_mut(token) }
     }
 
-    fn call(&self, app: &mut App, taken: &Taken) {
-        if taken.target.handler.is_null() {
+    fn call(&self, app: &mut App, handler: *const (), event: Event) {
+        if handler.is_null() {
             return;
         }
         // SAFETY: only `target` makes handlers for this loop, of this very type.
-        let handler = unsafe { core::mem::transmute::<*const (), Handler<'s, App>>(taken.target.handler) };
-        handler(app, self, taken.event);
+        let handler = unsafe { core::mem::transmute::<*const (), Handler<'s, App>>(handler) };
+        handler(app, self, event);
     }
 
     /// Turns until [`Loop::stop`], or until nothing is left that keeps the loop alive. EBUSY: called in a handler.
     /// EINTR, where the configuration asks for it.
     pub fn run(&self, app: &mut App) -> Result<Outcome> {
-        let stopped = self.core().run(&mut |taken: &Taken| self.call(app, taken))?;
+        let stopped = self.core().run(&mut |taken: &Taken| self.call(app, taken.handler, taken.event()))?;
         Ok(if stopped { Outcome::Stopped } else { Outcome::NothingLeft })
     }
 
     /// One turn: waits for at most `timeout`, and calls the handlers of what happened. How many events it had. Legal
     /// in a handler.
     pub fn turn(&self, app: &mut App, timeout: Duration) -> Result<u32> {
-        self.core().turn(timeout, &mut |taken: &Taken| self.call(app, taken))
+        self.core().turn(timeout, &mut |taken: &Taken| self.call(app, taken.handler, taken.event()))
     }
 
     /// Makes `run` return after the handler that runs now. Kept until a `run` takes it; outside of one it ends one
@@ -169,13 +169,13 @@ impl<'s, App> Loop<'s, App> {
     /// Takes out the next event of one of these kinds; `None`: there is none, or the turn's budget is used up. O(1)
     /// for all kinds; O(events before it) when a mask selects.
     pub fn next(&self, kinds: Kinds) -> Result<Option<Event>> {
-        Ok(self.core().next(kinds)?.map(|taken| taken.event))
+        Ok(self.core().next(kinds)?.map(|taken| taken.event()))
     }
 
     /// Calls the handler of an event that [`Loop::next`] gave. ESTALE: its source was removed meanwhile.
     pub fn dispatch(&self, app: &mut App, event: Event) -> Result<()> {
         let target = self.with(|engine| engine.target(event.source))?;
-        self.core().handling(|| self.call(app, &Taken { event, target }))
+        self.core().handling(|| self.call(app, target.handler, event))
     }
 
     /// Phase 1 of [`Loop::poll`], for a program that sleeps elsewhere. How many before-wait events were queued: take

@@ -38,6 +38,9 @@ impl List {
     /// The lists of events, as a set.
     const QUEUES: u16 = 0b1_1111_1110;
 
+    /// What is delivered outside of a turn's budget, or will be at its end, as a set.
+    pub(crate) const LATE_COMERS: u16 = 0b1_1110_0000 | List::DEFERRED.set() | List::IDLE.set();
+
     /// The queue of another level.
     #[inline]
     pub(crate) const fn at(self, level: u8) -> List {
@@ -142,10 +145,7 @@ impl Lists {
         let ends = &mut self.ends[list.0 as usize];
         let tail = ends.tail;
         ends.tail = node;
-        let link = &mut self.links[node];
-        link.set_list(list.0);
-        link.set_next(NIL);
-        link.set_prev(tail);
+        self.links[node].join(list.0, tail);
         if tail == NIL {
             ends.head = node;
             self.filled |= list.set();
@@ -164,11 +164,22 @@ impl Lists {
     /// Takes out the first node of a list. O(1).
     #[inline]
     pub(crate) fn pop(&mut self, list: List) -> Option<u32> {
-        let node = self.ends[list.0 as usize].head;
+        let ends = &mut self.ends[list.0 as usize];
+        let node = ends.head;
         if node == NIL {
             return None;
         }
-        self.unlink(node);
+        let link = &mut self.links[node];
+        let next = link.next();
+        link.leave();
+        ends.head = next;
+        if next == NIL {
+            ends.tail = NIL;
+            self.filled &= !list.set();
+        } else {
+            self.links[next].set_prev(NIL);
+        }
+        self.queued -= u32::from(list.is_queue());
         Some(node)
     }
 
@@ -181,7 +192,7 @@ impl Lists {
         }
         let link = &mut self.links[node];
         let (next, prev) = (link.next(), link.prev());
-        link.set_list(List::NONE.0);
+        link.leave();
         if next == NIL {
             self.ends[list.0 as usize].tail = prev;
         } else {
@@ -201,14 +212,14 @@ impl Lists {
     /// Queues a source as an event of its level, unless it is queued already. O(1).
     #[inline]
     pub(crate) fn queue(&mut self, index: u32) {
-        let list = self.list_of(index);
-        if list.is_queue() {
-            return;
-        }
-        if list != List::NONE {
+        let link = &self.links[index];
+        let (list, level) = (List(link.list()), link.level());
+        if list == List::NONE {
+            self.push(List::QUEUE.at(level), index);
+        } else if !list.is_queue() {
             self.unlink(index);
+            self.push(List::QUEUE.at(level), index);
         }
-        self.push(List::QUEUE.at(self.links[index].level()), index);
     }
 
     /// Queues all that is in a list now, each at its level. O(its length).

@@ -172,9 +172,17 @@ impl Link {
         self.next.tag() >> 4
     }
 
+    /// Takes it out of its list. What it was linked to has to be linked anew.
     #[inline]
-    pub(crate) fn set_list(&mut self, list: u8) {
-        self.next.set_tag(self.next.tag() & 0xf | list << 4);
+    pub(crate) fn leave(&mut self) {
+        self.next.set_tag(self.next.tag() & 0xf);
+    }
+
+    /// Makes it the last of a list, behind `prev`.
+    #[inline]
+    pub(crate) fn join(&mut self, list: u8, prev: u32) {
+        self.next = Tagged(NIL << 8 | u32::from(self.next.tag() & 0xf | list << 4));
+        self.prev.set_index(prev);
     }
 }
 
@@ -184,6 +192,12 @@ impl Link {
     pub(crate) fn vacate(&mut self, next: u32) {
         self.next = Tagged::EMPTY;
         self.next.set_index(next);
+    }
+
+    /// The kind as a number; 0: the slot is free.
+    #[inline]
+    pub(crate) fn kind_number(&self) -> u8 {
+        self.next.tag() & 0xf
     }
 
     /// `None`: the slot is free.
