@@ -227,10 +227,9 @@ impl Core {
     fn check_owner(&self) -> Result<()> {
         self.check_process()?;
         let this = sys::thread();
-        match self.owner.compare_exchange(0, this, Ordering::Relaxed, Ordering::Relaxed) {
-            Err(owner) if owner != this => Err(Error::NOT_PERMITTED),
-            _ => Ok(()),
-        }
+        let owner = self.owner.load(Ordering::Relaxed);
+        let claim = || self.owner.compare_exchange(0, this, Ordering::Relaxed, Ordering::Relaxed);
+        if owner == this || owner == 0 && claim().is_ok() { Ok(()) } else { Err(Error::NOT_PERMITTED) }
     }
 
     /// Phase 1. Before-wait events that were queued: they are to be taken out, and `prepare` called again; 0: ready.
