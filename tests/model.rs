@@ -452,7 +452,12 @@ fn random_program(backend: BackendChoice, seed: u64) {
 }
 
 fn random_programs(backend: BackendChoice) {
-    for seed in 1..=SEEDS {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    // BECKET_SEED runs one seed alone; with BECKET_SEEDS that many from there on.
+    let first = number("BECKET_SEED");
+    let count = number("BECKET_SEEDS").unwrap_or(if first.is_some() { 1 } else { SEEDS });
+    let seeds = (first.unwrap_or(1)..).zip(0..count).map(|(seed, _)| seed);
+    for seed in seeds {
         let run = std::panic::catch_unwind(|| random_program(backend, seed));
         if let Err(panic) = run {
             eprintln!("the seed is {seed}, on {backend:?}");
