@@ -29,7 +29,7 @@ ifneq ($(SMALL),)
 export CARGO_PROFILE_CAPI_OPT_LEVEL = z
 endif
 CARGO_ARCHIVE = $(CARGO) rustc --quiet --locked --lib --profile capi --crate-type staticlib
-RUSTC_ARCHIVE = --cfg becket_staticlib
+RUSTC_ARCHIVE = --cfg becket_staticlib $(if $(SMALL),--cfg becket_small)
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
 
 .DELETE_ON_ERROR:
@@ -50,6 +50,7 @@ $(ARCHIVE): $(RUST_SOURCES) build/flags
 
 # The smallest build: poll alone, for size. Only `make size` uses it.
 build/libbecket-poll.a: export CARGO_PROFILE_CAPI_OPT_LEVEL = z
+build/libbecket-poll.a: SMALL = 1
 build/libbecket-poll.a: $(RUST_SOURCES)
 	@echo "cargo  $@"
 	@mkdir -p build

@@ -46,6 +46,21 @@ mod header {
     /// a type that is declared there.
     const MACROS_END_SECTION: &str = "Memory";
 
+    /// Flags of a uint32_t are unsigned, so that ~FLAG converts without a warning.
+    const FLAGS: &[&str] = &[
+        "READABLE",
+        "PRIORITY",
+        "WRITABLE",
+        "ERROR",
+        "HANGUP",
+        "PEER_CLOSED",
+        "TIMEOUT",
+        "DEADLINE",
+        "TRIGGERED",
+        "ONESHOT",
+        "TRUSTED",
+    ];
+
     struct Section {
         title: String,
         /// Words about the whole section, in lines.
@@ -245,7 +260,13 @@ mod header {
     /// a keyword in Rust.
     fn declared(line: &str) -> String {
         if let Some((name, value)) = line.strip_prefix("#define ").and_then(|define| define.split_once(' ')) {
-            return if value.starts_with('-') { format!("#define {name} ({value})") } else { line.into() };
+            return if value.starts_with('-') {
+                format!("#define {name} ({value})")
+            } else if FLAGS.iter().any(|flag| name.strip_prefix("BECKET_") == Some(flag)) {
+                format!("#define {name} {value}u")
+            } else {
+                line.into()
+            };
         }
         if line.starts_with("typedef struct ") {
             line.into()

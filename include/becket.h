@@ -31,6 +31,8 @@ extern "C" {
 #define BECKET_NEVER UINT64_MAX
 /** Levels of the event queue: 0, which goes first, to 3. */
 #define BECKET_LEVELS 4
+/** The most sources of one loop. */
+#define BECKET_SOURCES_MAX 16777213
 
 /* ---- Backends: becket_config.backend ---- */
 
@@ -61,30 +63,30 @@ extern "C" {
  */
 
 /** A read will not block: data, a connection to accept, or the end of the file. */
-#define BECKET_READABLE 1
+#define BECKET_READABLE 1u
 /** Out-of-band data, or another exceptional condition (POLLPRI). */
-#define BECKET_PRIORITY 2
+#define BECKET_PRIORITY 2u
 /** A write will not block; a connect has ended, well or not. */
-#define BECKET_WRITABLE 4
+#define BECKET_WRITABLE 4u
 /** An error is pending, or the fd is not open. */
-#define BECKET_ERROR 8
+#define BECKET_ERROR 8u
 /** Both directions are closed. Not on select. */
-#define BECKET_HANGUP 16
+#define BECKET_HANGUP 16u
 /** The peer has shut down its writing side. With READABLE interest only, and where the system tells; not on select. */
-#define BECKET_PEER_CLOSED 32
+#define BECKET_PEER_CLOSED 32u
 /** Nothing was delivered to this I/O source for its idle timeout. Never together with readiness. */
-#define BECKET_TIMEOUT 64
+#define BECKET_TIMEOUT 64u
 /** The fixed deadline of this I/O source has passed. May come together with readiness. */
-#define BECKET_DEADLINE 128
+#define BECKET_DEADLINE 128u
 /** becket_trigger() or becket_wake() was called for this source. */
-#define BECKET_TRIGGERED 256
+#define BECKET_TRIGGERED 256u
 
 /* ---- Options, together with an interest ---- */
 
 /** The interest becomes 0 on delivery of readiness. For becket_io_add() and becket_io_modify(). */
-#define BECKET_ONESHOT 4096
+#define BECKET_ONESHOT 4096u
 /** The caller vouches that the fd is open and can be waited for: saves a system call. For becket_io_add() only. */
-#define BECKET_TRUSTED 8192
+#define BECKET_TRUSTED 8192u
 
 /* ---- Kinds: becket_event.kind, and masks for becket_next() ---- */
 
@@ -144,7 +146,8 @@ typedef struct becket_event {
   becket_handle handle;
   /**
    * Timer: periods that have gone by, 1 or more. Signal: how often it came. Child: its status, as waitpid(2)
-   * gives it, or -ECHILD when somebody else has reaped it. Post: the value. Else 0.
+   * gives it, or -ECHILD when somebody else has reaped it, or -EAGAIN when it still runs and the source was
+   * triggered. Post: the value. Else 0.
    */
   int64_t value;
   /** What was given with the handler. */
@@ -253,9 +256,9 @@ typedef struct becket_memory {
   void *block;
   /** Bytes: at least becket_memory_size() of the three capacities. */
   size_t block_size;
-  /** The most sources at once, below 2^24. */
+  /** The most sources at once: up to BECKET_SOURCES_MAX. */
   uint32_t sources;
-  /** The most posted values on their way at once; with the sources below 2^24. */
+  /** The most posted values on their way at once: with the sources below 2^24. */
   uint32_t posts;
   /** 0 in this version. */
   uint32_t operations;
@@ -304,8 +307,8 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
  * descriptors and leaves the parent's loop alone.
  *
  * -ENOBUFS: the block is too small; -EINVAL: misaligned, or a bad descriptor or configuration; -EBUSY: a live loop is
- * in it, or an inherited one that is calling a handler; -ENOTSUP: the backend, or operations, are not built in; -EMFILE, -ENFILE, -ENOMEM: the system has no
- * descriptor for waking. Reads the fd index, else O(1).
+ * in it, or an inherited one that is calling a handler; -ENOTSUP: the backend, or operations, are not built in; -EMFILE,
+ * -ENFILE, -ENOMEM: the system has no descriptor for waking. Reads the fd index, else O(1).
  */
 int becket_loop_init(becket_loop **loop, const becket_memory *memory, const becket_config *config);
 
@@ -333,14 +336,15 @@ const char *becket_strerror(int code);
  * unless becket_set_keepalive() says otherwise, or an event on its way.
  *
  * -EBUSY: called in a handler; -EPERM: the loop is another thread's; -EINTR: with BECKET_RETURN_EINTR; and what
- * select(2) or poll(2) says of the whole wait, such as -ENOMEM.
+ * select(2) or poll(2) says of the whole wait, such as -ENOMEM. A turn is O(sources) on select and poll, and O(log n)
+ * an event at most.
  */
 int becket_run(becket_loop *loop);
 
 /**
- * Makes becket_run() return after the handler that runs now; what is queued stays queued. Without a run it is kept
- * for the next one, unless becket_turn() or becket_poll() comes first, whose wait it ends. Any thread, signal handlers. O(1), a system call only while the loop
- * sleeps.
+ * Makes becket_run() return after the handler that runs now; what is queued stays queued. Without a run it is kept for
+ * the next one, unless becket_turn() or becket_poll() comes first, whose wait it ends. Any thread, signal handlers. O(1),
+ * a system call only while the loop sleeps.
  */
 int becket_stop(becket_loop *loop);
 
@@ -371,8 +375,8 @@ int becket_turn(becket_loop *loop, int64_t timeout_ns);
  */
 
 /**
- * Waits for at most timeout_ns and queues what happened; how many events are queued. Before-wait events come back
- * early, before the wait. It does not sleep while events are queued, of whatever kind. -EPERM, -EINTR, …: as
+ * Waits for at most timeout_ns and queues what happened; how many events are queued. Before-wait events, and
+ * then their number, come back early, before the wait. It does not sleep while events are queued, of whatever kind. -EPERM, -EINTR, …: as
  * becket_run().
  */
 int becket_poll(becket_loop *loop, int64_t timeout_ns);
@@ -384,7 +388,7 @@ int becket_poll(becket_loop *loop, int64_t timeout_ns);
  */
 int becket_next(becket_loop *loop, uint32_t kind_mask, becket_event *event);
 
-/** Calls the handler that an event's source has now. -ESTALE: the source was removed since; nothing is called. */
+/** Calls the handler that an event's source has now. -ESTALE: the source was removed since; nothing is called. O(1). */
 int becket_dispatch(becket_loop *loop, const becket_event *event);
 
 /**
@@ -413,9 +417,8 @@ int becket_collect(becket_loop *loop);
 int becket_fd(const becket_loop *loop);
 
 /**
- * What a foreign loop has to watch while it sleeps, at most one fd more than there are I/O sources and children: how many
- * that are, the first count of them written.
- * watches may be NULL when count is 0. O(sources).
+ * What a foreign loop has to watch while it sleeps: how many fds that are (at most one more than there are I/O sources and
+ * children), the first count of them written. watches may be NULL when count is 0. O(sources).
  */
 int becket_watches(const becket_loop *loop, becket_watch *watches, size_t count);
 
@@ -427,10 +430,10 @@ uint64_t becket_now(const becket_loop *loop);
 /** Moves virtual time on. -ENOTSUP: the loop's time is real. O(1). */
 int becket_clock_advance(becket_loop *loop, uint64_t span_ns);
 
-/** The name of the backend, such as "poll"; NULL after an error. Static. */
+/** The name of the backend, such as "poll"; NULL after an error. Static. O(1). */
 const char *becket_backend_name(const becket_loop *loop);
 
-/** Why it is this backend, "" where it was asked for by name; NULL after an error. Static. */
+/** Why it is this backend, "" where it was asked for by name; NULL after an error. Static. O(1). */
 const char *becket_backend_note(const becket_loop *loop);
 
 /** What the loop has counted. statistics->size is set by the caller. O(1), one clock reading. */
@@ -491,8 +494,8 @@ int becket_kind(const becket_loop *loop, becket_handle handle);
  *
  * -EBADF: it is not open; -EPERM: a regular file, directory or block device, which cannot be waited for; -EEXIST: it
  * has a source already; -ENOSPC: the table is full, or, on poll, full but for places above RLIMIT_NOFILE; -EINVAL: on
- * select, an fd at or above FD_SETSIZE. Other fds that
- * the kernel cannot wait for (/dev/null) are always ready. O(1) expected, one fstat(2) unless BECKET_TRUSTED.
+ * select, an fd at or above FD_SETSIZE. Other fds that the kernel cannot wait for (/dev/null) are always ready. O(1)
+ * expected, O(free slots) where sources without an fd have filled the table before; one fstat(2) unless BECKET_TRUSTED.
  */
 int becket_io_add(becket_loop *loop, int fd, uint32_t flags, becket_handler handler, void *user, becket_handle *handle);
 
@@ -508,10 +511,9 @@ int becket_io_modify(becket_loop *loop, becket_handle handle, uint32_t flags);
 int becket_io_change(becket_loop *loop, becket_handle handle, uint32_t set, uint32_t clear);
 
 /**
- * BECKET_TIMEOUT whenever nothing was delivered to the source for idle_ns, counted from now, then from the turn of
- * each delivery; again and again. 0, BECKET_NEVER or more than nine years: none. Kept to one part in 67 million, rounded
- * up. O(log n);
- * a delivery extends it by one store.
+ * BECKET_TIMEOUT whenever the source had no event (posts aside) for idle_ns, counted from now, then from the turn of each
+ * event; again and again. 0, BECKET_NEVER or more than nine years: none. Kept to one part in 67 million, rounded up.
+ * O(log n); an event extends it by one store.
  */
 int becket_io_timeout(becket_loop *loop, becket_handle handle, uint64_t idle_ns);
 
@@ -581,7 +583,8 @@ int becket_timer_period(const becket_loop *loop, becket_handle handle, uint64_t 
 
 /**
  * Receives a signal as an event, never in signal context; the event's value is how often it came since the last. The
- * disposition that was there before comes back when the source is removed.
+ * disposition that was there before comes back when the source is removed. In a forked child the signal is ignored until
+ * it makes a loop of its own in that memory, closes the inherited one, or calls exec(3).
  *
  * -EINVAL: no such signal, or one that cannot be caught; -EBUSY: another loop has it; -EEXIST: this loop has a source
  * for it; -ENOSPC. O(1), one system call.

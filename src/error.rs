@@ -26,7 +26,7 @@ macro_rules! errors {
                             Err(_) => panic!("a NUL in the middle"),
                         }
                     },)*
-                    _ => c"a system call failed",
+                    _ => c"system call failed",
                 }
             }
 
@@ -44,7 +44,7 @@ errors! {
     /// The handle names nothing any more: its source was removed.
     STALE = ESTALE, "the source was removed";
     /// The table of sources is full.
-    TABLE_FULL = ENOSPC, "the table of sources is full";
+    TABLE_FULL = ENOSPC, "the source table is full";
     /// No place for another post: back-pressure, the caller keeps the value.
     NO_BUFFERS = ENOBUFS, "no room for it";
     /// There is one already: an I/O source for this fd, a source for this signal.
@@ -70,11 +70,11 @@ errors! {
     /// The process is out of file descriptors.
     PROCESS_FILES = EMFILE, "too many open files";
     /// The system is out of file descriptors.
-    SYSTEM_FILES = ENFILE, "too many open files in the system";
+    SYSTEM_FILES = ENFILE, "too many open files (system)";
     /// The kernel is out of memory.
-    NO_MEMORY = ENOMEM, "the kernel is out of memory";
+    NO_MEMORY = ENOMEM, "out of memory";
     /// The system has no such call.
-    NO_CALL = ENOSYS, "no such system call";
+    NO_CALL = ENOSYS, "no such call";
 }
 
 impl Error {

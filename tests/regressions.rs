@@ -71,6 +71,37 @@ fn a_loop_in_the_memory_of_a_dropped_one() {
     }
 }
 
+/// A loop that was prepared in one thread could not be dropped in another.
+#[test]
+fn a_prepared_loop_is_dropped_elsewhere() {
+    let storage = Box::leak(Box::new(Storage::<2, 0>::new()));
+    let event_loop = Loop::<u32>::new(storage, &Config::default()).unwrap();
+    event_loop.prepare(Duration::ZERO).unwrap();
+    std::thread::spawn(move || drop(event_loop)).join().unwrap();
+}
+
+/// What was left over from a turn came before the before-wait events of the next one.
+#[test]
+fn before_wait_events_come_first_in_the_pull_form() {
+    let mut storage = Storage::<4, 4>::new();
+    let event_loop = Loop::<u32>::new(&mut storage, &Config::default()).unwrap();
+    let target = event_loop.add_wake_pulled(1).unwrap();
+    event_loop.add_before(count, 2).unwrap();
+    for value in 0..3 {
+        event_loop.post(target, value).unwrap();
+    }
+    let all = becket::Kinds::all();
+    assert_eq!(event_loop.poll(Duration::ZERO), Ok(1)); // the before-wait event alone: the rest waits for its turn
+    assert_eq!(event_loop.next(all).unwrap().unwrap().kind, becket::Kind::Before);
+    assert_eq!(event_loop.poll(Duration::ZERO), Ok(3));
+    assert_eq!(event_loop.next(all).unwrap().unwrap().value, 0); // two are left over
+    event_loop.poll(Duration::ZERO).unwrap();
+    assert_eq!(event_loop.next(all).unwrap().unwrap().kind, becket::Kind::Before);
+    assert_eq!(event_loop.next(all).unwrap(), None);
+    event_loop.poll(Duration::ZERO).unwrap();
+    assert_eq!(event_loop.next(all).unwrap().unwrap().value, 1);
+}
+
 /// The state of a program with signals, children or wakers had to be `'static`.
 #[test]
 fn a_state_that_borrows() {

@@ -298,9 +298,6 @@ impl Core {
         let mut count = 0;
         if self.prepare(timeout, true)? > 0 {
             count += self.drain(Kinds::BEFORE, call)?;
-            if self.is_stopped()? {
-                return Ok(count);
-            }
             // They may have been the last that `run` went on for.
             let go_on = self.look(|engine| Ok(!engine.running || engine.depth > 0 || engine.is_alive()))?;
             self.prepare(if go_on { timeout } else { Duration::ZERO }, false)?;
@@ -312,6 +309,7 @@ impl Core {
 
     /// Turns until a stop (true) or until nothing keeps the loop alive (false). EBUSY: inside a handler.
     pub(crate) fn run(&self, call: &mut impl FnMut(&Taken)) -> Result<bool> {
+        self.check_owner()?;
         self.with(|engine| {
             if engine.depth > 0 || engine.running {
                 return Err(Error::BUSY);
@@ -324,16 +322,11 @@ impl Core {
             if self.shared.take_stop() {
                 return Ok(true);
             }
-            if !self.look(|engine| Ok(engine.is_alive()))? {
+            if !self.look(|engine| Ok(engine.is_alive()))? && !self.shared.pending() {
                 return Ok(false);
             }
             self.turn(Duration::FOREVER, call)?;
         }
-    }
-
-    /// Whether `run` is to return.
-    fn is_stopped(&self) -> Result<bool> {
-        self.look(|engine| Ok(engine.running && self.shared.is_stopping()))
     }
 
     /// Calls the handlers of what is queued. A stop inside `run` leaves the rest for the next one.
@@ -375,14 +368,15 @@ impl Core {
 
     /// Ends the loop: all sources are removed, and what the loop opened is closed. EBUSY: a handler is being called, or
     /// another thread waits.
-    pub(crate) fn close(&self) -> Result<()> {
+    /// `alone`: nobody else has the loop, so no other thread can be waiting.
+    pub(crate) fn close(&self, alone: bool) -> Result<()> {
         // SAFETY: as in `with`.
         let engine = unsafe { &mut *self.engine.get() };
         if engine.depth > 0 {
             return Err(Error::BUSY);
         }
         if self.shared.is_ours() {
-            if self.shared.is_asleep() && self.owner.load(Ordering::Relaxed) != sys::thread() {
+            if !alone && self.shared.is_asleep() && self.owner.load(Ordering::Relaxed) != sys::thread() {
                 return Err(Error::BUSY);
             }
             engine.remove_all();

@@ -13,7 +13,8 @@ pub struct Event {
     /// Readiness of an I/O source; [`Ready::TRIGGERED`] on any.
     pub ready: Ready,
     /// Timer: periods that have gone by, 1 or more. Signal: how often it came. Child: its status, as waitpid(2) gives
-    /// it, or minus ECHILD when somebody else has reaped it. Post: the value. Else 0.
+    /// it, or minus ECHILD when somebody else has reaped it, or minus EAGAIN when it still runs and the source was
+    /// triggered. Post: the value. Else 0.
     pub value: i64,
     /// I/O: the fd. Signal: its number. Child: the process. Else -1.
     pub fd: i32,

@@ -72,7 +72,9 @@ impl Engine {
     pub(crate) fn defer(&mut self, handle: Handle) -> Result<()> {
         let index = self.resolve_kind(handle, Kind::Deferred)?;
         self.lists.links[index].set(bits::ACTIVE, true);
-        if self.lists.list_of(index) == List::TRIGGERED {
+        // Triggered, it would come earlier; its place is after this turn's events.
+        let list = self.lists.list_of(index);
+        if list == List::TRIGGERED || list.is_queue() && !list.is_late() {
             self.lists.unlink(index);
         }
         self.rest(index);

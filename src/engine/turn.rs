@@ -102,10 +102,9 @@ impl Engine {
                 return shared.drain();
             };
             let index = index as u32;
+            // An idle timeout that is still queued loses against it when the event is taken out.
             let slot = &mut lists.slots[index];
-            // Readiness wins over an idle timeout that is still queued.
-            let pending = slot.ready() & !Ready::TIMEOUT.bits() as u8;
-            slot.set_ready(pending | (ready & Ready::OF_FD).bits() as u8);
+            slot.set_ready(slot.ready() | (ready & Ready::OF_FD).bits() as u8);
             lists.queue(index);
         });
         // A plan is read once: a second collect without a wait finds nothing.
@@ -121,7 +120,7 @@ impl Engine {
                 self.lists.slots[index].set_ready(Ready::READABLE.bits() as u8);
                 self.lists.queue(index);
             }
-            if signal == sys::signal::CHILD && self.children_by_signal > 0 {
+            if cfg!(feature = "children") && signal == sys::signal::CHILD && self.children_by_signal > 0 {
                 self.look_for_children();
             }
         }
@@ -311,10 +310,11 @@ impl Engine {
                 value = i64::from(signals::take_count(fd));
                 value > 0
             }
-            Kind::Child => {
+            Kind::Child if cfg!(feature = "children") => {
                 fd = slot.extra.cast_signed();
                 let status = if pending { self.reap(index) } else { None };
-                value = status.map_or(0, i64::from);
+                // No status is negative: triggered, and still running.
+                value = status.map_or(-i64::from(Error::AGAIN.errno()), i64::from);
                 status.is_some()
             }
             Kind::Deferred => {
@@ -328,7 +328,7 @@ impl Engine {
                 self.rest(index);
                 on
             }
-            Kind::Io | Kind::Wake | Kind::Post => false,
+            Kind::Io | Kind::Child | Kind::Wake | Kind::Post => false,
         };
         taken.value = value;
         taken.flags = if triggered { Ready::TRIGGERED.bits().into() } else { 0 };

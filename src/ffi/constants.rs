@@ -2,6 +2,7 @@
 
 use crate::backend::Ready;
 use crate::handle::{Kind, Kinds};
+use crate::storage::names::Names;
 use crate::storage::{layout, lists};
 
 // ---- Limits and special values ----
@@ -13,7 +14,10 @@ pub const BECKET_NEVER: u64 = u64::MAX;
 /// Levels of the event queue: 0, which goes first, to 3.
 pub const BECKET_LEVELS: u32 = 4;
 
-const _: () = assert!(BECKET_LEVELS as usize == lists::LEVELS);
+/// The most sources of one loop.
+pub const BECKET_SOURCES_MAX: u32 = 16_777_213;
+
+const _: () = assert!(BECKET_LEVELS as usize == lists::LEVELS && BECKET_SOURCES_MAX as usize == Names::SOURCES_MAX);
 
 // ---- Backends: becket_config.backend ----
 

@@ -24,8 +24,8 @@ fn interest(flags: u32) -> Result<Ready> {
 ///
 /// -EBADF: it is not open; -EPERM: a regular file, directory or block device, which cannot be waited for; -EEXIST: it
 /// has a source already; -ENOSPC: the table is full, or, on poll, full but for places above RLIMIT_NOFILE; -EINVAL: on
-/// select, an fd at or above FD_SETSIZE. Other fds that
-/// the kernel cannot wait for (/dev/null) are always ready. O(1) expected, one fstat(2) unless BECKET_TRUSTED.
+/// select, an fd at or above FD_SETSIZE. Other fds that the kernel cannot wait for (/dev/null) are always ready. O(1)
+/// expected, O(free slots) where sources without an fd have filled the table before; one fstat(2) unless BECKET_TRUSTED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_io_add(
     event_loop: *mut becket_loop,
@@ -73,10 +73,9 @@ pub unsafe extern "C" fn becket_io_change(
     }))
 }
 
-/// BECKET_TIMEOUT whenever nothing was delivered to the source for idle_ns, counted from now, then from the turn of
-/// each delivery; again and again. 0, BECKET_NEVER or more than nine years: none. Kept to one part in 67 million, rounded
-/// up. O(log n);
-/// a delivery extends it by one store.
+/// BECKET_TIMEOUT whenever the source had no event (posts aside) for idle_ns, counted from now, then from the turn of each
+/// event; again and again. 0, BECKET_NEVER or more than nine years: none. Kept to one part in 67 million, rounded up.
+/// O(log n); an event extends it by one store.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_io_timeout(event_loop: *mut becket_loop, handle: becket_handle, idle_ns: u64) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.

@@ -34,9 +34,9 @@ pub struct becket_memory {
     pub block: *mut c_void,
     /// Bytes: at least becket_memory_size() of the three capacities.
     pub block_size: usize,
-    /// The most sources at once, below 2^24.
+    /// The most sources at once: up to BECKET_SOURCES_MAX.
     pub sources: u32,
-    /// The most posted values on their way at once; with the sources below 2^24.
+    /// The most posted values on their way at once: with the sources below 2^24.
     pub posts: u32,
     /// 0 in this version.
     pub operations: u32,
@@ -66,8 +66,8 @@ pub extern "C" fn becket_memory_size(sources: u32, posts: u32, operations: u32) 
 /// descriptors and leaves the parent's loop alone.
 ///
 /// -ENOBUFS: the block is too small; -EINVAL: misaligned, or a bad descriptor or configuration; -EBUSY: a live loop is
-/// in it, or an inherited one that is calling a handler; -ENOTSUP: the backend, or operations, are not built in; -EMFILE, -ENFILE, -ENOMEM: the system has no
-/// descriptor for waking. Reads the fd index, else O(1).
+/// in it, or an inherited one that is calling a handler; -ENOTSUP: the backend, or operations, are not built in; -EMFILE,
+/// -ENFILE, -ENOMEM: the system has no descriptor for waking. Reads the fd index, else O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_loop_init(
     event_loop: *mut *mut becket_loop,
@@ -142,5 +142,5 @@ fn convert(config: &becket_config) -> Result<Config> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_loop_close(event_loop: *mut becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
-    done(unsafe { Core::from_ptr(event_loop.cast()) }.and_then(Core::close))
+    done(unsafe { Core::from_ptr(event_loop.cast()) }.and_then(|core| core.close(false)))
 }

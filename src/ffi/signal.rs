@@ -8,7 +8,8 @@ use core::ffi::{c_int, c_void};
 // ---- Signals and children ----
 
 /// Receives a signal as an event, never in signal context; the event's value is how often it came since the last. The
-/// disposition that was there before comes back when the source is removed.
+/// disposition that was there before comes back when the source is removed. In a forked child the signal is ignored until
+/// it makes a loop of its own in that memory, closes the inherited one, or calls exec(3).
 ///
 /// -EINVAL: no such signal, or one that cannot be caught; -EBUSY: another loop has it; -EEXIST: this loop has a source
 /// for it; -ENOSPC. O(1), one system call.

@@ -17,7 +17,8 @@ use core::ptr;
 /// unless becket_set_keepalive() says otherwise, or an event on its way.
 ///
 /// -EBUSY: called in a handler; -EPERM: the loop is another thread's; -EINTR: with BECKET_RETURN_EINTR; and what
-/// select(2) or poll(2) says of the whole wait, such as -ENOMEM.
+/// select(2) or poll(2) says of the whole wait, such as -ENOMEM. A turn is O(sources) on select and poll, and O(log n)
+/// an event at most.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_run(event_loop: *mut becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked; its handlers came in through this ABI.
@@ -26,9 +27,9 @@ pub unsafe extern "C" fn becket_run(event_loop: *mut becket_loop) -> c_int {
     answer(stopped)
 }
 
-/// Makes becket_run() return after the handler that runs now; what is queued stays queued. Without a run it is kept
-/// for the next one, unless becket_turn() or becket_poll() comes first, whose wait it ends. Any thread, signal handlers. O(1), a system call only while the loop
-/// sleeps.
+/// Makes becket_run() return after the handler that runs now; what is queued stays queued. Without a run it is kept for
+/// the next one, unless becket_turn() or becket_poll() comes first, whose wait it ends. Any thread, signal handlers. O(1),
+/// a system call only while the loop sleeps.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_stop(event_loop: *mut becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
@@ -64,8 +65,8 @@ pub unsafe extern "C" fn becket_turn(event_loop: *mut becket_loop, timeout_ns: i
 // becket_prepare(loop, 0), becket_wait() and becket_collect(). What changes the loop between becket_prepare() and
 // becket_collect(), in another thread or this one, ends the sleep.
 
-/// Waits for at most timeout_ns and queues what happened; how many events are queued. Before-wait events come back
-/// early, before the wait. It does not sleep while events are queued, of whatever kind. -EPERM, -EINTR, …: as
+/// Waits for at most timeout_ns and queues what happened; how many events are queued. Before-wait events, and
+/// then their number, come back early, before the wait. It does not sleep while events are queued, of whatever kind. -EPERM, -EINTR, …: as
 /// becket_run().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_poll(event_loop: *mut becket_loop, timeout_ns: i64) -> c_int {
@@ -93,7 +94,7 @@ pub unsafe extern "C" fn becket_next(event_loop: *mut becket_loop, kind_mask: u3
     }))
 }
 
-/// Calls the handler that an event's source has now. -ESTALE: the source was removed since; nothing is called.
+/// Calls the handler that an event's source has now. -ESTALE: the source was removed since; nothing is called. O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_dispatch(event_loop: *mut becket_loop, event: *const becket_event) -> c_int {
     // SAFETY: valid to read, or NULL.
@@ -149,9 +150,8 @@ pub unsafe extern "C" fn becket_fd(event_loop: *const becket_loop) -> c_int {
     done(unsafe { look(event_loop, |_| Err(Error::UNSUPPORTED)) })
 }
 
-/// What a foreign loop has to watch while it sleeps, at most one fd more than there are I/O sources and children: how many
-/// that are, the first count of them written.
-/// watches may be NULL when count is 0. O(sources).
+/// What a foreign loop has to watch while it sleeps: how many fds that are (at most one more than there are I/O sources and
+/// children), the first count of them written. watches may be NULL when count is 0. O(sources).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_watches(
     event_loop: *const becket_loop,
@@ -192,14 +192,14 @@ pub unsafe extern "C" fn becket_clock_advance(event_loop: *mut becket_loop, span
     done(unsafe { with(event_loop, |engine| engine.advance(Duration::from_nanos(span_ns))) })
 }
 
-/// The name of the backend, such as "poll"; NULL after an error. Static.
+/// The name of the backend, such as "poll"; NULL after an error. Static. O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_backend_name(event_loop: *const becket_loop) -> *const c_char {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
     unsafe { look(event_loop, |engine| Ok(engine.backend_name().as_ptr())) }.unwrap_or(ptr::null())
 }
 
-/// Why it is this backend, "" where it was asked for by name; NULL after an error. Static.
+/// Why it is this backend, "" where it was asked for by name; NULL after an error. Static. O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_backend_note(event_loop: *const becket_loop) -> *const c_char {
     // SAFETY: the caller gives a loop, or NULL, which is checked.

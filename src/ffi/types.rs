@@ -27,7 +27,8 @@ pub struct becket_event {
     /// The source.
     pub handle: becket_handle,
     /// Timer: periods that have gone by, 1 or more. Signal: how often it came. Child: its status, as waitpid(2)
-    /// gives it, or -ECHILD when somebody else has reaped it. Post: the value. Else 0.
+    /// gives it, or -ECHILD when somebody else has reaped it, or -EAGAIN when it still runs and the source was
+    /// triggered. Post: the value. Else 0.
     pub value: i64,
     /// What was given with the handler.
     pub user: *mut c_void,

@@ -148,7 +148,7 @@ impl<'s, App> Loop<'s, App> {
     }
 
     /// The pull form: waits for at most `timeout` and queues what happened; how many events are queued. Before-wait
-    /// events end it before the wait. It does not sleep while events are queued, of whatever kind. Legal in a handler.
+    /// events, and then their number, end it before the wait. It does not sleep while events are queued, of whatever kind. Legal in a handler.
     ///
     /// ```
     /// use becket::{Config, Duration, Kinds, Loop, Storage};
@@ -525,8 +525,8 @@ impl<App> Loop<'static, App> {
 
 impl<App> Drop for Loop<'_, App> {
     fn drop(&mut self) {
-        // A loop cannot be dropped while it calls a handler, which borrows it.
-        let closed = self.core().close();
+        // A loop cannot be dropped while it calls a handler, which borrows it, nor while another thread waits.
+        let closed = self.core().close(true);
         debug_assert!(closed.is_ok());
     }
 }

@@ -72,32 +72,35 @@ pub(crate) fn acquire(signal: i32, shared: &Shared, source: u32) -> Result<()> {
     let entry = entry(signal)?;
     let this = ptr::from_ref(shared).cast_mut();
     let owner = entry.owner.load(Ordering::SeqCst);
-    if owner == this {
-        if source != 0 && entry.source.load(Ordering::Relaxed) != 0 {
-            return Err(Error::EXISTS);
-        }
-    } else {
-        let inherited = !owner.is_null() && !sys::process::is(entry.process.load(Ordering::Relaxed));
-        if !owner.is_null() && !inherited {
-            return Err(Error::BUSY);
-        }
+    let inherited = !owner.is_null() && !sys::process::is(entry.process.load(Ordering::Relaxed));
+    let fresh = owner.is_null() || inherited;
+    if fresh {
         // One of two loops that try at once is first.
         entry.owner.compare_exchange(owner, this, Ordering::SeqCst, Ordering::SeqCst).map_err(|_| Error::BUSY)?;
         entry.uses.store(0, Ordering::Relaxed);
         entry.source.store(0, Ordering::Relaxed);
         entry.process.store(shared.process(), Ordering::Relaxed);
+    } else if owner != this {
+        return Err(Error::BUSY);
+    } else if source != 0 && entry.source.load(Ordering::Relaxed) != 0 {
+        return Err(Error::EXISTS);
     }
     // Everything is in place before the first signal can come.
     if source != 0 {
         entry.count.store(0, Ordering::Relaxed);
         entry.source.store(source, Ordering::SeqCst);
     }
-    if owner.is_null() {
-        // SAFETY: this thread has just taken the entry.
-        if let Err(error) = sys::signal::install(signal, on_signal, unsafe { &mut *entry.old.get() }) {
+    if fresh {
+        let mut old = Disposition::new();
+        if let Err(error) = sys::signal::install(signal, on_signal, &mut old) {
             entry.source.store(0, Ordering::Relaxed);
             entry.owner.store(ptr::null_mut(), Ordering::SeqCst);
             return Err(error);
+        }
+        // In a forked child the handler may be the parent's loop's still: then what was before that stays known.
+        if !old.is(on_signal) {
+            // SAFETY: this thread has just taken the entry.
+            unsafe { *entry.old.get() = old };
         }
     }
     entry.uses.fetch_add(1, Ordering::Relaxed);

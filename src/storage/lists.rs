@@ -53,6 +53,11 @@ impl List {
         1 << self.0
     }
 
+    /// Whether it is one of the queues from [`List::LATE`] on.
+    pub(crate) const fn is_late(self) -> bool {
+        self.is_queue() && self.0 >= List::LATE.0
+    }
+
     /// Whether what is in this list is an event already.
     #[inline]
     pub(crate) const fn is_queue(self) -> bool {
@@ -168,6 +173,10 @@ impl Lists {
         let node = ends.head;
         if node == NIL {
             return None;
+        }
+        if cfg!(becket_small) {
+            self.unlink(node);
+            return Some(node);
         }
         let link = &mut self.links[node];
         let next = link.next();

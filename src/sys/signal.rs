@@ -20,6 +20,11 @@ impl Disposition {
         // SAFETY: all zeros is a valid sigaction: the default action.
         Disposition(unsafe { core::mem::zeroed() })
     }
+
+    /// Whether it is this handler.
+    pub(crate) fn is(&self, handler: extern "C" fn(libc::c_int)) -> bool {
+        self.0.sa_sigaction == handler as *const () as usize
+    }
 }
 
 /// Lets `handler` receive `signal`; the disposition before it goes to `old`. EINVAL: no such signal, or one that

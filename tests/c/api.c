@@ -577,7 +577,7 @@ static void io_readiness(void) {
   EQUAL(becket_turn(loop, GUARD), 1);
   EQUAL(becket_turn(loop, 0), 0);
   TRACE(" in:r");
-  EQUAL(becket_io_interest(loop, reader) & (BECKET_READABLE | BECKET_WRITABLE | BECKET_PRIORITY), 0);
+  EQUAL((uint32_t)becket_io_interest(loop, reader) & (BECKET_READABLE | BECKET_WRITABLE | BECKET_PRIORITY), 0);
   CHECK(read(fds[0], &byte, 1) == 1);
 
   EQUAL(becket_io_add(loop, fds[1], BECKET_WRITABLE, on_flags, "out", &writer), 0);

@@ -83,8 +83,12 @@ static void reinit_in_handler(void) {
   becket_loop *loop = new_loop(&memory);
   becket_handle timer;
   int here = getpid();
+  becket_handle later;
+  calls = 0;
   EQUAL(becket_timer_add(loop, 0, 0, fork_in_handler, NULL, &timer), 0);
+  EQUAL(becket_timer_add(loop, 0, 0, count, NULL, &later), 0); /* of the same turn: the parent's alone */
   int rc = becket_run(loop);
+  EQUAL(calls, getpid() == here);
   if (getpid() != here) {
     EQUAL(rc, -ECHILD);
     EQUAL(becket_loop_close(loop), 0); /* outside of the handler it may go */
@@ -136,11 +140,24 @@ static void takes_the_signal(becket_loop *loop) {
   CHECK(now.sa_handler == SIG_DFL); /* what it was before the parent's loop */
 }
 
+/* And so it is when the child has reset it meanwhile, or made its loop in the same memory. */
+static void takes_the_signal_anew(becket_loop *loop) {
+  becket_handle handle;
+  CHECK(signal(SIGUSR1, SIG_DFL) != SIG_ERR);
+  loop = new_loop(&memory);
+  EQUAL(becket_signal_add(loop, SIGUSR1, count, NULL, &handle), 0);
+  EQUAL(raise(SIGUSR1), 0);
+  EQUAL(becket_turn(loop, 0), 1);
+  EQUAL(becket_remove(loop, handle), 0);
+  CHECK(signal(SIGUSR1, SIG_IGN) == SIG_DFL);
+}
+
 static void signal_in_child(void) {
   becket_loop *loop = new_loop(&memory);
   becket_handle handle;
   EQUAL(becket_signal_add(loop, SIGUSR1, count, NULL, &handle), 0);
   in_child(takes_the_signal, loop);
+  in_child(takes_the_signal_anew, loop);
   calls = 0;
   EQUAL(raise(SIGUSR1), 0);
   EQUAL(becket_turn(loop, 0), 1);
@@ -210,6 +227,86 @@ static void handles_of_an_earlier_loop(void) {
   EQUAL(becket_loop_close(loop), 0);
 }
 
+/* The descriptor by which a child is watched was left open. */
+static void children_leave_no_fds(void) {
+  becket_loop *loop = new_loop(&memory);
+  int before = open("/dev/null", O_RDONLY);
+  EQUAL(close(before), 0);
+  for (int i = 0; i < 6; i++) {
+    becket_handle handle;
+    int pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) _exit(i);
+    EQUAL(becket_child_add(loop, pid, count, NULL, &handle), 0);
+    if (i == 5) { /* triggered, it does not look as if it had exited with 0 */
+      becket_event event = {0};
+      EQUAL(becket_trigger(loop, handle, 0), 0);
+      CHECK(becket_poll(loop, 0) > 0);
+      EQUAL(becket_next(loop, BECKET_KIND_CHILD, &event), 1);
+      CHECK(event.value == -EAGAIN || (WIFEXITED((int)event.value) && WEXITSTATUS((int)event.value) == 5));
+    }
+    if (i % 2 == 0) EQUAL(becket_turn(loop, GUARD), 1);
+    EQUAL(becket_remove(loop, handle), 0);
+    if (i % 2 != 0) waitpid(pid, NULL, 0); /* removed before its end was told: it is the program's to reap */
+  }
+  int after = open("/dev/null", O_RDONLY);
+  EQUAL(after, before);
+  EQUAL(close(after), 0);
+  EQUAL(becket_loop_close(loop), 0);
+}
+
+/* Once sources without an fd had filled the table, fds got any slot that was free, beyond what poll takes. */
+static BECKET_MEMORY(large_memory, 2000, 0, 0);
+
+static void fds_after_a_full_table(void) {
+  static becket_handle timers[1999];
+  struct rlimit limit, small;
+  becket_loop *loop = new_loop(&large_memory);
+  EQUAL(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  small = limit;
+  small.rlim_cur = 256;
+  EQUAL(setrlimit(RLIMIT_NOFILE, &small), 0);
+  for (int round = 0; round < 2; round++) {
+    int fds[100];
+    becket_handle handle;
+    for (int i = 0; i < 1999; i++) EQUAL(becket_timer_add(loop, BECKET_NEVER, 0, count, NULL, &timers[i]), 0);
+    for (int i = 0; i < 1999; i++) EQUAL(becket_remove(loop, timers[i]), 0);
+    for (int i = 0; i < 100; i++) {
+      CHECK((fds[i] = eventfd(1, EFD_NONBLOCK)) >= 0);
+      EQUAL(becket_io_add(loop, fds[i], BECKET_READABLE, count, NULL, &handle), 0);
+    }
+    EQUAL(statistics_of(loop).sources, 100);
+    EQUAL(becket_watches(loop, NULL, 0), 101);
+    EQUAL(becket_turn(loop, 0), 100);
+    for (int i = 0; i < 100; i++) {
+      EQUAL(becket_io_find(loop, fds[i], &handle), 0);
+      EQUAL(becket_io_close(loop, handle), 0);
+    }
+    EQUAL(statistics_of(loop).sources, 0);
+    EQUAL(becket_watches(loop, NULL, 0), 1);
+  }
+  EQUAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EQUAL(becket_loop_close(loop), 0);
+}
+
+/* What poll said of an fd was taken for the one that had its number, and its slot, by the time of the collection. */
+static void fd_changed_between_wait_and_collect(void) {
+  becket_loop *loop = new_loop(&memory);
+  becket_handle handle, other;
+  int ready = eventfd(1, EFD_NONBLOCK), quiet = eventfd(0, EFD_NONBLOCK);
+  CHECK(ready >= 0 && quiet >= 0);
+  EQUAL(becket_io_add(loop, ready, BECKET_READABLE, count, NULL, &handle), 0);
+  EQUAL(becket_prepare(loop, 0), 0);
+  EQUAL(becket_wait(loop), 0);
+  EQUAL(becket_remove(loop, handle), 0);
+  EQUAL(dup2(quiet, ready), ready);
+  EQUAL(becket_io_add(loop, ready, BECKET_READABLE, count, NULL, &other), 0);
+  EQUAL(becket_collect(loop), 0);
+  EQUAL(becket_io_close(loop, other), 0);
+  EQUAL(close(quiet), 0);
+  EQUAL(becket_loop_close(loop), 0);
+}
+
 /* Closing it gave back memory that the waiting thread still used. */
 static void *wait_for_a_wake(void *loop) {
   EQUAL(becket_turn(loop, GUARD), 1);
@@ -244,6 +341,9 @@ int main(void) {
       {"signal_during_add", signal_during_add},
       {"stop_of_the_phases", stop_of_the_phases},
       {"handles_of_an_earlier_loop", handles_of_an_earlier_loop},
+      {"children_leave_no_fds", children_leave_no_fds},
+      {"fds_after_a_full_table", fds_after_a_full_table},
+      {"fd_changed_between_wait_and_collect", fd_changed_between_wait_and_collect},
       {"close_while_another_waits", close_while_another_waits},
   };
   alarm(120); /* a hang is a failure */
