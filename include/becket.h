@@ -350,7 +350,8 @@ int becket_stop(becket_loop *loop);
 
 /**
  * One turn: waits for at most timeout_ns (BECKET_FOREVER: without end) and calls the handlers of what happened; how
- * many events it had, 0 also when it merely moved an idle timeout on. Legal in a handler. -EPERM, -EINTR, …: as
+ * many events it had, which may be 0 before the time is over: when it merely moved an idle timeout on. Legal in a
+ * handler. -EPERM, -EINTR, …: as
  * becket_run().
  */
 int becket_turn(becket_loop *loop, int64_t timeout_ns);
@@ -375,9 +376,9 @@ int becket_turn(becket_loop *loop, int64_t timeout_ns);
  */
 
 /**
- * Waits for at most timeout_ns and queues what happened; how many events are queued. Before-wait events, and
- * then their number, come back early, before the wait. It does not sleep while events are queued, of whatever kind. -EPERM, -EINTR, …: as
- * becket_run().
+ * Waits for at most timeout_ns and queues what happened; how many events are queued. Before-wait events, and then their
+ * number, come back early, before the wait. It does not sleep while events are queued, of whatever kind. -EPERM, -EINTR,
+ * …: as becket_run().
  */
 int becket_poll(becket_loop *loop, int64_t timeout_ns);
 

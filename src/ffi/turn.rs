@@ -37,7 +37,8 @@ pub unsafe extern "C" fn becket_stop(event_loop: *mut becket_loop) -> c_int {
 }
 
 /// One turn: waits for at most timeout_ns (BECKET_FOREVER: without end) and calls the handlers of what happened; how
-/// many events it had, 0 also when it merely moved an idle timeout on. Legal in a handler. -EPERM, -EINTR, …: as
+/// many events it had, which may be 0 before the time is over: when it merely moved an idle timeout on. Legal in a
+/// handler. -EPERM, -EINTR, …: as
 /// becket_run().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_turn(event_loop: *mut becket_loop, timeout_ns: i64) -> c_int {
@@ -65,9 +66,9 @@ pub unsafe extern "C" fn becket_turn(event_loop: *mut becket_loop, timeout_ns: i
 // becket_prepare(loop, 0), becket_wait() and becket_collect(). What changes the loop between becket_prepare() and
 // becket_collect(), in another thread or this one, ends the sleep.
 
-/// Waits for at most timeout_ns and queues what happened; how many events are queued. Before-wait events, and
-/// then their number, come back early, before the wait. It does not sleep while events are queued, of whatever kind. -EPERM, -EINTR, …: as
-/// becket_run().
+/// Waits for at most timeout_ns and queues what happened; how many events are queued. Before-wait events, and then their
+/// number, come back early, before the wait. It does not sleep while events are queued, of whatever kind. -EPERM, -EINTR,
+/// …: as becket_run().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_poll(event_loop: *mut becket_loop, timeout_ns: i64) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.

@@ -245,7 +245,9 @@ static void children_leave_no_fds(void) {
       EQUAL(becket_next(loop, BECKET_KIND_CHILD, &event), 1);
       CHECK(event.value == -EAGAIN || (WIFEXITED((int)event.value) && WEXITSTATUS((int)event.value) == 5));
     }
-    if (i % 2 == 0) EQUAL(becket_turn(loop, GUARD), 1);
+    /* A turn may have no event: without pidfds a child is looked at once when it is added. */
+    int told = calls;
+    while (i % 2 == 0 && i != 5 && calls == told) CHECK(becket_turn(loop, GUARD) >= 0);
     EQUAL(becket_remove(loop, handle), 0);
     if (i % 2 != 0) waitpid(pid, NULL, 0); /* removed before its end was told: it is the program's to reap */
   }
