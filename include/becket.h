@@ -351,8 +351,7 @@ int becket_stop(becket_loop *loop);
 /**
  * One turn: waits for at most timeout_ns (BECKET_FOREVER: without end) and calls the handlers of what happened; how
  * many events it had, which may be 0 before the time is over: when it merely moved an idle timeout on. Legal in a
- * handler. -EPERM, -EINTR, …: as
- * becket_run().
+ * handler. -EPERM, -EINTR, …: as becket_run().
  */
 int becket_turn(becket_loop *loop, int64_t timeout_ns);
 

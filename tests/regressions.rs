@@ -102,6 +102,28 @@ fn before_wait_events_come_first_in_the_pull_form() {
     assert_eq!(event_loop.next(all).unwrap().unwrap().value, 1);
 }
 
+/// One-shot could be chosen when a source was added, and never again.
+#[test]
+fn oneshot_is_changed_and_told() {
+    use std::os::fd::AsRawFd;
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    std::io::Write::write_all(&mut &theirs, b"x").unwrap();
+    let mut storage = Storage::<1, 0>::new();
+    let event_loop = Loop::<u32>::new(&mut storage, &Config::default()).unwrap();
+    let source = event_loop.add_io(ours.as_raw_fd(), becket::Ready::READABLE, count, 0).unwrap();
+    assert_eq!(event_loop.is_oneshot(source), Ok(false));
+    let mut calls = 0;
+    event_loop.turn(&mut calls, Duration::ZERO).unwrap();
+    assert_eq!(event_loop.io_interest(source), Ok(becket::Ready::READABLE));
+    event_loop.set_oneshot(source, true).unwrap();
+    assert_eq!(event_loop.is_oneshot(source), Ok(true));
+    for _ in 0..3 {
+        event_loop.turn(&mut calls, Duration::ZERO).unwrap();
+    }
+    assert_eq!((calls, event_loop.io_interest(source)), (2, Ok(becket::Ready::empty())));
+    event_loop.remove(source).unwrap();
+}
+
 /// The state of a program with signals, children or wakers had to be `'static`.
 #[test]
 fn a_state_that_borrows() {

@@ -38,8 +38,7 @@ pub unsafe extern "C" fn becket_stop(event_loop: *mut becket_loop) -> c_int {
 
 /// One turn: waits for at most timeout_ns (BECKET_FOREVER: without end) and calls the handlers of what happened; how
 /// many events it had, which may be 0 before the time is over: when it merely moved an idle timeout on. Legal in a
-/// handler. -EPERM, -EINTR, …: as
-/// becket_run().
+/// handler. -EPERM, -EINTR, …: as becket_run().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_turn(event_loop: *mut becket_loop, timeout_ns: i64) -> c_int {
     answer(timeout(timeout_ns).and_then(|timeout| {

@@ -130,13 +130,14 @@ impl<'s, App> Loop<'s, App> {
 
     /// Turns until [`Loop::stop`], or until nothing is left that keeps the loop alive. EBUSY: called in a handler.
     /// EINTR, where the configuration asks for it.
+    /// A turn is O(sources) on select and poll, and O(log n) an event at most.
     pub fn run(&self, app: &mut App) -> Result<Outcome> {
         let stopped = self.core().run(&mut |taken: &Taken| self.call(app, taken.handler, taken.event()))?;
         Ok(if stopped { Outcome::Stopped } else { Outcome::NothingLeft })
     }
 
     /// One turn: waits for at most `timeout`, and calls the handlers of what happened. How many events it had. Legal
-    /// in a handler.
+    /// in a handler. O(sources) on select and poll, and O(log n) an event at most.
     pub fn turn(&self, app: &mut App, timeout: Duration) -> Result<u32> {
         self.core().turn(timeout, &mut |taken: &Taken| self.call(app, taken.handler, taken.event()))
     }
@@ -149,6 +150,7 @@ impl<'s, App> Loop<'s, App> {
 
     /// The pull form: waits for at most `timeout` and queues what happened; how many events are queued. Before-wait
     /// events, and then their number, end it before the wait. It does not sleep while events are queued, of whatever kind. Legal in a handler.
+    /// O(sources) on select and poll.
     ///
     /// ```
     /// use becket::{Config, Duration, Kinds, Loop, Storage};
@@ -172,7 +174,7 @@ impl<'s, App> Loop<'s, App> {
         Ok(self.core().next(kinds)?.map(|taken| taken.event()))
     }
 
-    /// Calls the handler of an event that [`Loop::next`] gave. ESTALE: its source was removed meanwhile.
+    /// Calls the handler of an event that [`Loop::next`] gave. ESTALE: its source was removed meanwhile. O(1).
     pub fn dispatch(&self, app: &mut App, event: Event) -> Result<()> {
         let target = self.with(|engine| engine.target(event.source))?;
         self.core().handling(|| self.call(app, target.handler, event))
@@ -204,7 +206,7 @@ impl<'s, App> Loop<'s, App> {
     }
 
     /// Phase 2, the only call that blocks. EPERM: the loop is another thread's. EINTR, where the configuration asks for
-    /// it: [`Loop::collect`] is due all the same.
+    /// it: [`Loop::collect`] is due all the same. O(sources) in the kernel, on select and poll.
     pub fn wait(&self) -> Result<()> {
         self.core().wait()
     }
@@ -214,24 +216,24 @@ impl<'s, App> Loop<'s, App> {
         self.core().collect()
     }
 
-    /// The time of this turn.
+    /// The time of this turn. O(1).
     pub fn now(&self) -> Result<Instant> {
         self.core().look(|engine| Ok(engine.now()))
     }
 
-    /// Moves virtual time on. ENOTSUP: the loop's time is real.
+    /// Moves virtual time on. ENOTSUP: the loop's time is real. O(1).
     pub fn advance(&self, span: Duration) -> Result<()> {
         self.with(|engine| engine.advance(span))
     }
 
-    /// Which backend, and why this one (empty where it was asked for).
+    /// Which backend, and why this one (empty where it was asked for). O(1).
     #[must_use]
     pub fn backend(&self) -> (&'static str, &'static str) {
         let names = self.core().look(|engine| Ok((engine.backend_name(), engine.backend_note())));
         names.map_or(("", ""), |(name, note)| (name.to_str().unwrap_or(""), note.to_str().unwrap_or("")))
     }
 
-    /// What the loop has counted; zeros in a forked child.
+    /// What the loop has counted; zeros in a forked child. O(1).
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.core().look(|engine| Ok(engine.statistics())).unwrap_or_default()
@@ -246,7 +248,7 @@ impl<'s, App> Loop<'s, App> {
         self.add_io_with(fd, interest, IoOptions::default(), Some(handler), token)
     }
 
-    /// The same with options; without a handler it is for [`Loop::next`] alone.
+    /// The same with options; without a handler it is for [`Loop::next`] alone. O(1) expected.
     pub fn add_io_with(
         &self,
         fd: i32,
@@ -262,6 +264,19 @@ impl<'s, App> Loop<'s, App> {
     /// nothing. EINVAL: not an I/O source. O(1).
     pub fn modify_io(&self, source: Handle, interest: Ready) -> Result<()> {
         self.with(|engine| engine.modify_io(source, interest, None))
+    }
+
+    /// Whether the interest becomes empty on delivery, from now on. EINVAL: not an I/O source. O(1).
+    pub fn set_oneshot(&self, source: Handle, on: bool) -> Result<()> {
+        self.with(|engine| {
+            let (interest, _) = engine.io_interest(source)?;
+            engine.modify_io(source, interest, Some(on))
+        })
+    }
+
+    /// Whether the interest becomes empty on delivery. O(1).
+    pub fn is_oneshot(&self, source: Handle) -> Result<bool> {
+        self.core().look(|engine| engine.io_interest(source).map(|(_, oneshot)| oneshot))
     }
 
     /// Adds directions to the interest and takes others away. O(1).
@@ -284,12 +299,12 @@ impl<'s, App> Loop<'s, App> {
         self.with(|engine| engine.set_io_deadline(source, at))
     }
 
-    /// The idle timeout of a source, as it is kept; [`Duration::FOREVER`]: none.
+    /// The idle timeout of a source, as it is kept; [`Duration::FOREVER`]: none. O(1).
     pub fn idle_timeout(&self, source: Handle) -> Result<Duration> {
         self.core().look(|engine| engine.io_idle_timeout(source))
     }
 
-    /// The fixed deadline of a source; [`Instant::NEVER`]: none, or it has passed.
+    /// The fixed deadline of a source; [`Instant::NEVER`]: none, or it has passed. O(1).
     pub fn deadline(&self, source: Handle) -> Result<Instant> {
         self.core().look(|engine| engine.io_deadline(source))
     }
@@ -299,12 +314,12 @@ impl<'s, App> Loop<'s, App> {
         self.core().look(|engine| engine.find_io(fd))
     }
 
-    /// The fd of a source.
+    /// The fd of a source. O(1).
     pub fn io_fd(&self, source: Handle) -> Result<i32> {
         self.core().look(|engine| engine.io_fd(source))
     }
 
-    /// The interest of a source.
+    /// The interest of a source. O(1).
     pub fn io_interest(&self, source: Handle) -> Result<Ready> {
         self.core().look(|engine| engine.io_interest(source).map(|(interest, _)| interest))
     }
@@ -339,7 +354,7 @@ impl<'s, App> Loop<'s, App> {
         self.with(|engine| engine.add_timer(delay, period, Self::target(Some(handler), token)))
     }
 
-    /// The same without a handler, for [`Loop::next`].
+    /// The same without a handler, for [`Loop::next`]. O(log n).
     pub fn add_timer_pulled(&self, delay: Duration, period: Duration, token: usize) -> Result<Handle> {
         self.with(|engine| engine.add_timer(delay, period, Self::target(None, token)))
     }
@@ -374,7 +389,7 @@ impl<'s, App> Loop<'s, App> {
         self.with(|engine| engine.add_wake(Self::target(Some(handler), token)))
     }
 
-    /// The same without a handler, for [`Loop::next`].
+    /// The same without a handler, for [`Loop::next`]. O(1).
     pub fn add_wake_pulled(&self, token: usize) -> Result<Handle> {
         self.with(|engine| engine.add_wake(Self::target(None, token)))
     }
@@ -435,7 +450,7 @@ impl<'s, App> Loop<'s, App> {
         self.with(|engine| engine.set_level(source, level))
     }
 
-    /// The level of a source.
+    /// The level of a source. O(1).
     pub fn level(&self, source: Handle) -> Result<u8> {
         self.core().look(|engine| engine.level(source))
     }
@@ -445,7 +460,7 @@ impl<'s, App> Loop<'s, App> {
         self.with(|engine| engine.set_keepalive(source, on))
     }
 
-    /// Whether `run` goes on for this source's sake.
+    /// Whether `run` goes on for this source's sake. O(1).
     pub fn keepalive(&self, source: Handle) -> Result<bool> {
         self.core().look(|engine| engine.keepalive(source))
     }
@@ -455,12 +470,12 @@ impl<'s, App> Loop<'s, App> {
         self.with(|engine| engine.set_target(source, Self::target(handler, token)))
     }
 
-    /// The token of a source.
+    /// The token of a source. O(1).
     pub fn token(&self, source: Handle) -> Result<usize> {
         self.core().look(|engine| engine.target(source).map(|target| target.user.addr()))
     }
 
-    /// The kind of a source.
+    /// The kind of a source. O(1).
     pub fn kind(&self, source: Handle) -> Result<Kind> {
         self.core().look(|engine| engine.kind(source))
     }
@@ -469,7 +484,7 @@ impl<'s, App> Loop<'s, App> {
 /// What other threads and signal handlers may touch later: only in memory that is never given back.
 impl<App> Loop<'static, App> {
     /// A signal, as an event and never in signal context; counted. The old disposition comes back on removal. EINVAL: no
-    /// such signal; EBUSY: another loop has it; EEXIST: this one has a source for it. One system call.
+    /// such signal; EBUSY: another loop has it; EEXIST: this one has a source for it. One system call. O(1).
     pub fn add_signal(&self, signal: i32, handler: Handler<'static, App>, token: usize) -> Result<Handle> {
         self.with(|engine| engine.add_signal(signal, Self::target(Some(handler), token)))
     }
@@ -479,17 +494,17 @@ impl<App> Loop<'static, App> {
         self.with(|engine| engine.add_child(pid, Self::target(Some(handler), token)))
     }
 
-    /// The signal that a source was made for. EINVAL: it is of another kind.
+    /// The signal that a source was made for. EINVAL: it is of another kind. O(1).
     pub fn signal_number(&self, source: Handle) -> Result<i32> {
         self.core().look(|engine| engine.number(source, Kind::Signal))
     }
 
-    /// The process that a source was made for. EINVAL: it is of another kind.
+    /// The process that a source was made for. EINVAL: it is of another kind. O(1).
     pub fn child_pid(&self, source: Handle) -> Result<i32> {
         self.core().look(|engine| engine.number(source, Kind::Child))
     }
 
-    /// What wakes a source of this loop from any thread or signal handler.
+    /// What wakes a source of this loop from any thread or signal handler. O(1).
     ///
     /// ```
     /// use becket::{Config, Event, Loop, Storage};
@@ -515,7 +530,7 @@ impl<App> Loop<'static, App> {
         Waker::new(unsafe { &self.core.as_ref().shared }, source)
     }
 
-    /// What stops this loop from any thread or signal handler.
+    /// What stops this loop from any thread or signal handler. O(1).
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         // SAFETY: as in `waker`.

@@ -25,7 +25,7 @@ impl Waker {
         Waker { shared, source }
     }
 
-    /// Wakes the source: an event with [`Ready::TRIGGERED`](crate::Ready::TRIGGERED).
+    /// Wakes the source: an event with [`Ready::TRIGGERED`](crate::Ready::TRIGGERED). O(1).
     pub fn wake(&self) -> Result<()> {
         self.shared.wake(self.source)
     }
@@ -36,7 +36,7 @@ impl Stopper {
         Stopper { shared }
     }
 
-    /// As [`Loop::stop`](crate::Loop::stop).
+    /// As [`Loop::stop`](crate::Loop::stop). O(1).
     pub fn stop(&self) -> Result<()> {
         self.shared.stop()
     }
