@@ -14,7 +14,7 @@ pub(crate) mod select;
 pub(crate) mod signal;
 
 use crate::error::{Error, Result};
-#[cfg(any(feature = "poll", feature = "select"))]
+#[cfg(feature = "poll")]
 use crate::time::Duration;
 
 /// What a system call answered: the count, or errno.
@@ -47,7 +47,7 @@ fn errno_location() -> *mut libc::c_int {
 }
 
 /// A timespec of at most `span`, the whole of it where the system's seconds can hold it.
-#[cfg(any(feature = "poll", feature = "select"))]
+#[cfg(feature = "poll")]
 fn timespec(span: Duration) -> libc::timespec {
     let nanos = span.as_nanos();
     libc::timespec {

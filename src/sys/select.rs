@@ -1,4 +1,7 @@
-//! pselect(2): three sets of at most FD_SETSIZE descriptors.
+//! select(2): three sets of at most FD_SETSIZE descriptors.
+//!
+//! Not pselect: its nanoseconds are below what a kernel's timers keep, and valgrind breaks one that a signal interrupts
+//! (EFAULT: the sixth argument of pselect6).
 
 use super::check;
 use crate::error::Result;
@@ -37,11 +40,12 @@ impl FdSet {
 /// Waits for the fds in the sets, all below `limit`; leaves in them what is ready, and says how many.
 /// After an error the sets are as they were.
 pub(crate) fn select(sets: &mut [FdSet; 3], limit: i32, timeout: Duration) -> Result<usize> {
-    let time = super::timespec(timeout.min(LONGEST));
-    let time = if timeout == Duration::FOREVER { core::ptr::null() } else { &raw const time };
+    // Microseconds, rounded up: never early.
+    let micros = timeout.min(LONGEST).as_nanos().div_ceil(1_000);
+    let mut time = libc::timeval { tv_sec: (micros / 1_000_000) as _, tv_usec: (micros % 1_000_000) as _ };
+    let time = if timeout == Duration::FOREVER { core::ptr::null_mut() } else { &raw mut time };
     let [read, write, except] = sets;
-    // SAFETY: three valid sets, and a time that outlives the call.
-    let ready =
-        unsafe { libc::pselect(limit, &raw mut read.0, &raw mut write.0, &raw mut except.0, time, core::ptr::null()) };
+    // SAFETY: three valid sets, and a time that outlives the call, which may change it.
+    let ready = unsafe { libc::select(limit, &raw mut read.0, &raw mut write.0, &raw mut except.0, time) };
     check(ready).map(|count| count as usize)
 }

@@ -115,7 +115,6 @@ impl Watched {
             Watched::Valgrind => {
                 let mut command = Command::new("valgrind");
                 command.args(["-q", "--leak-check=full", &format!("--error-exitcode={FOUND_SOMETHING}")]);
-                command.arg(format!("--suppressions={}", root().join("tests/util/valgrind.supp").display()));
                 command.arg(program(name));
                 command
             }
