@@ -14,8 +14,6 @@ pub(crate) mod select;
 pub(crate) mod signal;
 
 use crate::error::{Error, Result};
-#[cfg(feature = "poll")]
-use crate::time::Duration;
 
 /// What a system call answered: the count, or errno.
 fn check(answer: libc::c_int) -> Result<libc::c_int> {
@@ -43,16 +41,6 @@ fn errno_location() -> *mut libc::c_int {
         return libc::___errno();
         #[cfg(target_os = "haiku")]
         return libc::_errnop();
-    }
-}
-
-/// A timespec of at most `span`, the whole of it where the system's seconds can hold it.
-#[cfg(feature = "poll")]
-fn timespec(span: Duration) -> libc::timespec {
-    let nanos = span.as_nanos();
-    libc::timespec {
-        tv_sec: libc::time_t::try_from(nanos / 1_000_000_000).unwrap_or(libc::time_t::MAX),
-        tv_nsec: (nanos % 1_000_000_000) as _,
     }
 }
 

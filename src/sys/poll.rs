@@ -36,7 +36,11 @@ pub(crate) const PEER_CLOSED: i16 = 0;
 pub(crate) unsafe fn poll(fds: *mut Registration, count: usize, timeout: Duration) -> Result<usize> {
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "openbsd"))]
     {
-        let time = super::timespec(timeout);
+        let nanos = timeout.as_nanos();
+        let time = libc::timespec {
+            tv_sec: libc::time_t::try_from(nanos / 1_000_000_000).unwrap_or(libc::time_t::MAX),
+            tv_nsec: (nanos % 1_000_000_000) as _,
+        };
         let time = if timeout == Duration::FOREVER { core::ptr::null() } else { &raw const time };
         // SAFETY: by this function's contract; the layouts were compared above; the time outlives the call.
         let ready = unsafe { libc::ppoll(fds.cast(), count as libc::nfds_t, time, core::ptr::null()) };
