@@ -19,7 +19,7 @@ use crate::sys;
 use crate::time::{Duration, Instant};
 use core::cell::UnsafeCell;
 use core::ops::Deref;
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 const _: () = assert!(size_of::<Core>() <= LOOP_BYTES - REGISTRATION_BYTES);
@@ -66,8 +66,9 @@ impl Deref for SharedRef {
 }
 
 impl Core {
-    fn live_mark(at: NonNull<Core>) -> u64 {
-        LIVE ^ at.as_ptr() as usize as u64
+    /// What `mark` is in a certain state, at this address.
+    fn mark_of(state: u64, at: *const Core) -> u64 {
+        state ^ at as usize as u64
     }
 
     /// Makes a loop in a block.
@@ -84,7 +85,7 @@ impl Core {
         let core: NonNull<Core> = block.start.cast();
         // SAFETY: aligned (`Layout::new`), and large enough; any bits are a valid integer.
         let mark = unsafe { &(*core.as_ptr()).mark };
-        let found = mark.load(Ordering::Acquire) ^ core.as_ptr() as usize as u64;
+        let found = Self::mark_of(mark.load(Ordering::Acquire), core.as_ptr());
         let old = match found {
             // SAFETY: only `init` and `close` write these marks, after everything else: there is, or was, a loop.
             LIVE | CLOSED => Some(unsafe { core.as_ref() }),
@@ -98,12 +99,13 @@ impl Core {
                 return Err(Error::BUSY);
             }
         }
+        // From here on nothing fails, and until the end there is no loop.
         let notifier = sys::fd::notifier()?;
+        mark.store(0, Ordering::Release);
         let mut generation = 0;
         if let Some(old) = old {
             generation = old.next_generation.load(Ordering::Relaxed);
             if live.is_some() {
-                mark.store(0, Ordering::Release);
                 if !abandoned {
                     generation = old.shared.names.next_generation();
                     // SAFETY: nobody else uses the block, by this function's contract.
@@ -114,7 +116,6 @@ impl Core {
             }
         }
         let made_at = if config.virtual_clock { VIRTUAL_START } else { sys::clock::now() };
-        mark.store(0, Ordering::Release);
         // SAFETY: each region once, in a block that is ours; a registration is eight bytes of integers.
         let (names, lists, deadlines, fd_index, mut registrations) =
             unsafe { (layout.names(), layout.lists(), layout.deadlines(), layout.fd_index(), layout.registrations()) };
@@ -168,7 +169,7 @@ impl Core {
                 statistics: Statistics::default(),
             }));
         }
-        mark.store(Self::live_mark(core), Ordering::Release);
+        mark.store(Self::mark_of(LIVE, core.as_ptr()), Ordering::Release);
         Ok(core)
     }
 
@@ -184,7 +185,7 @@ impl Core {
             return Err(Error::INVALID);
         }
         // SAFETY: readable and aligned; any bits are a valid integer.
-        if unsafe { &(*core.as_ptr()).mark }.load(Ordering::Acquire) != Self::live_mark(core) {
+        if unsafe { &(*core.as_ptr()).mark }.load(Ordering::Acquire) != Self::mark_of(LIVE, at) {
             return Err(Error::BAD_FD);
         }
         // SAFETY: the mark says that a loop is there.
@@ -367,8 +368,7 @@ impl Core {
     }
 
     /// Ends the loop: all sources are removed, and what the loop opened is closed. EBUSY: a handler is being called, or
-    /// another thread waits.
-    /// `alone`: nobody else has the loop, so no other thread can be waiting.
+    /// another thread waits. With `alone`, nobody else has the loop, so no other thread can.
     pub(crate) fn close(&self, alone: bool) -> Result<()> {
         // SAFETY: as in `with`.
         let engine = unsafe { &mut *self.engine.get() };
@@ -387,7 +387,7 @@ impl Core {
         }
         self.next_generation.store(self.shared.names.next_generation(), Ordering::Relaxed);
         self.shared.close();
-        self.mark.store(CLOSED ^ ptr::from_ref(self) as usize as u64, Ordering::Release);
+        self.mark.store(Self::mark_of(CLOSED, self), Ordering::Release);
         Ok(())
     }
 }
