@@ -1,7 +1,8 @@
-//! Generates the C header from `src/ffi`, with cbindgen, into `OUT_DIR/becket.h`; and only with feature `header`.
+//! Generates the C header from `src/ffi`, with cbindgen, into `OUT_DIR/becket.h`; and only with feature `header`;
+//! and tells the compiler which of the system's own backends there are.
 //!
 //! Nothing is ever written into the source tree: `tests/header.rs` compares the result with the committed
-//! `include/becket.h` (and `make header` replaces it). Without the feature this file does nothing.
+//! `include/becket.h` (and `make header` replaces it).
 //!
 //! cbindgen alone prints all constants, then all types, then all functions. A reader wants them by subject. So the
 //! ABI files are cut into sections, cbindgen prints each section, and the results are joined. A section starts at a
@@ -16,8 +17,20 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    system();
     #[cfg(feature = "header")]
     header::generate();
+}
+
+/// Backends that only Linux has: `cfg(epoll)` and `cfg(io_uring)` where the feature is on and the system has it.
+fn system() {
+    println!("cargo::rustc-check-cfg=cfg(epoll, io_uring)");
+    let linux = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "linux" || system == "android");
+    for (feature, cfg) in [("CARGO_FEATURE_EPOLL", "epoll"), ("CARGO_FEATURE_IO_URING", "io_uring")] {
+        if linux && std::env::var_os(feature).is_some() {
+            println!("cargo::rustc-cfg={cfg}");
+        }
+    }
 }
 
 #[cfg(feature = "header")]
@@ -59,6 +72,8 @@ mod header {
         "TRIGGERED",
         "ONESHOT",
         "TRUSTED",
+        "EDGE",
+        "EXCLUSIVE",
     ];
 
     struct Section {

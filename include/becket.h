@@ -36,12 +36,16 @@ extern "C" {
 
 /* ---- Backends: becket_config.backend ---- */
 
-/** The best that is built in: poll, else select. */
+/** The best that the system grants: io_uring where becket_config.ring is given, else epoll, poll, select. */
 #define BECKET_BACKEND_AUTO 0
 /** select(2): every POSIX system; fds below FD_SETSIZE; a connection that ended is READABLE, there is no HANGUP. */
 #define BECKET_BACKEND_SELECT 1
 /** poll(2): every POSIX system. */
 #define BECKET_BACKEND_POLL 2
+/** epoll(7): Linux. An fd that was closed before its source was removed is silent until it is modified. */
+#define BECKET_BACKEND_EPOLL 3
+/** io_uring(7): Linux 6.1 and later. Without becket_config.ring the kernel's memory is mapped for the rings. */
+#define BECKET_BACKEND_IO_URING 4
 
 /* ---- Configuration flags: becket_config.flags ---- */
 
@@ -88,6 +92,18 @@ extern "C" {
 /** The caller vouches that the fd is open and can be waited for: saves a system call. For becket_io_add() only. */
 #define BECKET_TRUSTED 8192u
 
+/**
+ * Told when it becomes ready, not as long as it is: the handler reads or writes until EAGAIN. Each becket_io_modify(), with
+ * the same interest too, tells anew what is ready. For becket_io_add() only, on epoll and io_uring; else -ENOTSUP.
+ */
+#define BECKET_EDGE 16384u
+
+/**
+ * Of several processes that wait for one listening socket, not all are woken (EPOLLEXCLUSIVE). Not with BECKET_PRIORITY.
+ * For becket_io_add() only, on epoll; else -ENOTSUP.
+ */
+#define BECKET_EXCLUSIVE 32768u
+
 /* ---- Kinds: becket_event.kind, and masks for becket_next() ---- */
 
 /** An fd. */
@@ -116,7 +132,7 @@ extern "C" {
 /* ---- Sizes, in bytes: upper bounds that hold on every system ---- */
 
 /** A loop without sources and posts. */
-#define BECKET_LOOP_BYTES 1280
+#define BECKET_LOOP_BYTES 2048
 /** One source in all: slot, queue, deadline, fd index, registration with the backend. */
 #define BECKET_SOURCE_BYTES 80
 /** One post. */
@@ -169,6 +185,24 @@ typedef struct becket_event {
  */
 typedef void (*becket_handler)(becket_loop *loop, const becket_event *event, void *user);
 
+/**
+ * Describes memory for the rings of io_uring, which the kernel then shares with the loop. It has to stay until the loop is
+ * closed. BECKET_RING declares both.
+ */
+typedef struct becket_ring {
+  /** sizeof(becket_ring). */
+  size_t size;
+  /** The block, aligned to 4096 bytes. (Where pages are larger the kernel cannot use it.) */
+  void *block;
+  /** Bytes: at least becket_ring_size(). */
+  size_t block_size;
+  /**
+   * Changes that one system call can carry, a power of two from 8 to 16384; there is room for four times as many
+   * completions. More of either cost further system calls, and nothing is lost.
+   */
+  uint32_t entries;
+} becket_ring;
+
 /** How a loop is to be. Zeros mean the default. */
 typedef struct becket_config {
   /** sizeof(becket_config). */
@@ -179,6 +213,13 @@ typedef struct becket_config {
   uint32_t flags;
   /** The most events of one turn, deferred and idle ones not counted. 0: 1024. */
   uint32_t budget;
+  /**
+   * A wait that would sleep first looks again and again without sleeping, for so long: a faster answer for a busy CPU.
+   * Not on a virtual clock.
+   */
+  uint64_t busy_poll_ns;
+  /** Memory for the rings of io_uring, or NULL. */
+  const becket_ring *ring;
 } becket_config;
 
 /** An fd that a foreign loop has to watch for becket, and what for. */
@@ -241,7 +282,7 @@ typedef struct becket_statistics {
  *
  * A loop lives in one block of memory and never asks for more:
  *
- *   1280 bytes + 80 a source + 24 a post
+ *   2048 bytes + 80 a source + 24 a post
  *
  * BECKET_MEMORY declares a block of a size that is known when the program is compiled, and its descriptor. A program
  * that learns its capacities at run time fills a descriptor for memory of its own. The block need not be zeroed, and
@@ -263,6 +304,12 @@ typedef struct becket_memory {
   /** 0 in this version. */
   uint32_t operations;
 } becket_memory;
+
+/**
+ * Bytes of the rings for so many entries: what BECKET_RING_SIZE says, or 0 when there can be no such rings. Any thread.
+ * O(1).
+ */
+size_t becket_ring_size(uint32_t entries);
 
 /**
  * Bytes that a loop of these capacities needs: what BECKET_MEMORY_SIZE says, or 0 when there can be no such loop.
@@ -288,6 +335,21 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
   static const becket_memory name = {sizeof(becket_memory), name##_block, sizeof name##_block,  \
                                      (sources_max), (posts_max), (operations_max)}
 
+/** Bytes of the rings of io_uring for so many entries, a power of two from 8 to 16384: whole pages of 4096 bytes. */
+#define BECKET_RING_SIZE(entries)                                                               \
+  (((size_t)(entries) * 64 + 4095) / 4096 * 4096 + ((size_t)(entries) * 68 + 256 + 4095) / 4096 * 4096)
+
+/** Declares memory for the rings of io_uring (zeroed, in .bss) and name, its constant descriptor: static BECKET_RING(ring, 256); */
+#define BECKET_RING(name, entries_max)                                                          \
+  BECKET_RING_BLOCK(name##_block, BECKET_RING_SIZE(entries_max) / 8);                           \
+  static const becket_ring name = {sizeof(becket_ring), name##_block, sizeof name##_block, (entries_max)}
+
+#ifdef __cplusplus
+#define BECKET_RING_BLOCK(block, words) uint64_t block alignas(4096)[words]
+#else
+#define BECKET_RING_BLOCK(block, words) _Alignas(4096) uint64_t block[words]
+#endif
+
 /* ---- Making a loop ----
  *
  * Every function returns 0 or a positive count, or a negative errno value. Those that are named with a function come
@@ -308,7 +370,8 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
  *
  * -ENOBUFS: the block is too small; -EINVAL: misaligned, or a bad descriptor or configuration; -EBUSY: a live loop is
  * in it, or an inherited one that is calling a handler; -ENOTSUP: the backend, or operations, are not built in; -EMFILE,
- * -ENFILE, -ENOMEM: the system has no descriptor for waking. Reads the fd index, else O(1).
+ * -ENFILE, -ENOMEM: the system has no descriptor for waking, or for the backend; -ENOSYS, -EPERM, …: what it says of a backend
+ * that was asked for by name. Reads the fd index, else O(1).
  */
 int becket_loop_init(becket_loop **loop, const becket_memory *memory, const becket_config *config);
 
@@ -411,14 +474,14 @@ int becket_wait(becket_loop *loop);
 int becket_collect(becket_loop *loop);
 
 /**
- * An fd that is readable when the backend has something to tell. -ENOTSUP: select and poll have none; see
- * becket_watches().
+ * An fd that is readable, after becket_prepare(), when there is something to collect: epoll's, or the ring's. -ENOTSUP: select
+ * and poll have none; see becket_watches(). O(1).
  */
 int becket_fd(const becket_loop *loop);
 
 /**
  * What a foreign loop has to watch while it sleeps: how many fds that are (at most one more than there are I/O sources and
- * children), the first count of them written. watches may be NULL when count is 0. O(sources).
+ * children; on epoll and io_uring becket_fd() alone), the first count of them written. watches may be NULL when count is 0. O(sources).
  */
 int becket_watches(const becket_loop *loop, becket_watch *watches, size_t count);
 
@@ -490,19 +553,22 @@ int becket_kind(const becket_loop *loop, becket_handle handle);
 /* ---- I/O ---- */
 
 /**
- * Watches an fd. flags: an interest (0: paused), and BECKET_ONESHOT, BECKET_TRUSTED. The fd stays the caller's.
+ * Watches an fd. flags: an interest (0: paused), and BECKET_ONESHOT, BECKET_TRUSTED, BECKET_EDGE, BECKET_EXCLUSIVE. The fd
+ * stays the caller's.
  *
  * -EBADF: it is not open; -EPERM: a regular file, directory or block device, which cannot be waited for; -EEXIST: it
  * has a source already; -ENOSPC: the table is full, or, on poll, full but for places above RLIMIT_NOFILE; -EINVAL: on
- * select, an fd at or above FD_SETSIZE. Other fds that the kernel cannot wait for (/dev/null) are always ready. O(1)
- * expected, O(free slots) where sources without an fd have filled the table before; one fstat(2) unless BECKET_TRUSTED.
+ * select, an fd at or above FD_SETSIZE; -ENOTSUP: BECKET_EDGE or BECKET_EXCLUSIVE where the backend has none; -ENOMEM,
+ * -ENOSPC: on epoll, the kernel's own limits. Other fds that the kernel cannot wait for (/dev/null) are always ready. O(1)
+ * expected, O(free slots) where sources without an fd have filled the table before; one fstat(2) unless BECKET_TRUSTED; on epoll
+ * one epoll_ctl(2) instead.
  */
 int becket_io_add(becket_loop *loop, int fd, uint32_t flags, becket_handler handler, void *user, becket_handle *handle);
 
 /**
  * The interest from now on, with BECKET_ONESHOT or without. 0 pauses: the source is silent, ERROR and HANGUP
  * included, and costs nothing; they are told when it is resumed. The idle timeout rests meanwhile; the deadline does
- * not. The same interest again changes nothing. Cannot fail for space. O(1), O(log n) to pause or resume one with an
+ * not. The same interest again changes nothing (with BECKET_EDGE: tells anew what is ready). Cannot fail for space. O(1), O(log n) to pause or resume one with an
  * idle timeout.
  */
 int becket_io_modify(becket_loop *loop, becket_handle handle, uint32_t flags);
@@ -541,7 +607,7 @@ int becket_io_find(const becket_loop *loop, int fd, becket_handle *handle);
 /** The fd of a source. O(1). */
 int becket_io_fd(const becket_loop *loop, becket_handle handle);
 
-/** The interest of a source, with BECKET_ONESHOT if it has that. O(1). */
+/** The interest of a source, with BECKET_ONESHOT, BECKET_EDGE and BECKET_EXCLUSIVE if it has them. O(1). */
 int becket_io_interest(const becket_loop *loop, becket_handle handle);
 
 /* ---- Timers ----

@@ -32,27 +32,48 @@ impl Ready {
     pub(crate) const OF_FD: Ready = Ready::INTEREST.union(Ready::ERROR).union(Ready::HANGUP).union(Ready::PEER_CLOSED);
 }
 
+bitflags::bitflags! {
+    /// How an fd is watched, beside what is asked of it. Stored in a registration above the interest.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub(crate) struct Mode: u16 {
+        /// Told when it becomes ready, not as long as it is.
+        const EDGE = 0x100;
+        /// Of the processes that wait for it, not all are woken.
+        const EXCLUSIVE = 0x200;
+    }
+}
+
 /// An fd and what is asked of it. It is a `struct pollfd`, so that poll needs no other table; a paused one has its fd
-/// complemented, which poll skips.
+/// complemented, which poll skips. The third field is the backend's own: poll's answer, or what the kernel was told.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub(crate) struct Registration {
     pub(crate) fd: i32,
     pub(crate) events: i16,
-    pub(crate) revents: i16,
+    pub(crate) state: u16,
 }
 
 impl Registration {
-    /// No fd at all.
-    pub(crate) const NONE: Registration = Registration { fd: -1, events: 0, revents: 0 };
+    /// No fd at all: a number that is none, paused or not.
+    pub(crate) const NONE: Registration = Registration { fd: i32::MIN, events: 0, state: 0 };
 
-    /// An fd with an interest.
-    pub(crate) fn new(fd: i32, interest: Ready) -> Registration {
+    /// An fd with an interest, and the state that its place has.
+    pub(crate) fn new(fd: i32, interest: Ready, mode: Mode, state: u16) -> Registration {
         let silent = interest.is_empty();
-        Registration { fd: if silent { !fd } else { fd }, events: interest.bits() as i16, revents: 0 }
+        Registration { fd: if silent { !fd } else { fd }, events: (interest.bits() | mode.bits()) as i16, state }
     }
 
-    /// The fd, paused or not. Fd 0 paused and no fd at all look the same: who has a source knows that it has one.
+    /// The same with another interest.
+    pub(crate) fn with_interest(self, interest: Ready) -> Registration {
+        Registration::new(self.fd(), interest, self.mode(), self.state)
+    }
+
+    /// Whether there is no fd.
+    pub(crate) fn is_none(self) -> bool {
+        self.fd == Registration::NONE.fd
+    }
+
+    /// The fd, paused or not.
     #[inline]
     pub(crate) fn fd(self) -> i32 {
         if self.fd < 0 { !self.fd } else { self.fd }
@@ -61,5 +82,10 @@ impl Registration {
     #[inline]
     pub(crate) fn interest(self) -> Ready {
         Ready::from_bits_truncate(self.events as u16 & Ready::INTEREST.bits())
+    }
+
+    #[inline]
+    pub(crate) fn mode(self) -> Mode {
+        Mode::from_bits_truncate(self.events as u16)
     }
 }

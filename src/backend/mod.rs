@@ -1,152 +1,395 @@
 //! Who tells what is ready.
 //!
 //! A backend watches registrations: an fd and the readiness that is asked of it, one for each source, in a table
-//! that the engine owns, by the source's index plus one (the first is the loop's own wake descriptor). It knows
-//! nothing of sources, handlers and queues.
+//! that the engine owns, by the source's place: its index plus one (the first is the loop's own wake descriptor). It
+//! knows nothing of sources, handlers and queues.
 //!
 //! All backends keep one contract, [`Backend`]:
-//! - what is reported is level-triggered: as long as an fd is ready, every collection says so;
+//! - what is reported is level-triggered: as long as an fd is ready, every collection says so (but for EDGE);
 //! - a registration with interest 0 is silent and costs nothing, whatever its fd does;
 //! - `set` takes effect at the next `prepare`, cannot fail for space, and may be called any number of times;
 //! - `wait` touches the [`Plan`] and what `prepare` put there: other threads may change registrations meanwhile;
-//! - an fd that is not open is reported as ERROR for its own registration, and does not fail the others;
-//! - with ERROR or HANGUP come the directions that were asked for, so that a handler may just read or write and see.
+//! - an fd that is not open is reported as ERROR for its own registration, and does not fail the others, where the
+//!   system tells: epoll forgets a closed fd, and tells only when its registration is changed;
+//! - with ERROR or HANGUP come the directions that were asked for, so that a handler may just read or write and see;
+//! - what was watched for an earlier owner of a place is never reported for a later one.
 
 #[cfg(not(any(feature = "poll", feature = "select")))]
-compile_error!("becket needs a backend: feature `poll` or `select`");
+compile_error!("becket needs a backend for every system: feature `poll` or `select`");
 
+#[cfg(any(epoll, io_uring))]
+mod changes;
+#[cfg(epoll)]
+mod epoll;
 #[cfg(feature = "poll")]
 mod poll;
 #[cfg(feature = "select")]
 mod select;
+#[cfg(io_uring)]
+mod uring;
 
 use crate::error::{Error, Result};
-pub(crate) use crate::ready::{Ready, Registration};
+use crate::handle::Handle;
+pub(crate) use crate::ready::{Mode, Ready, Registration};
+use crate::storage::names::Names;
 use crate::storage::region::Region;
+use crate::storage::ring::RingMemory;
 use crate::time::Duration;
+use core::ffi::CStr;
 
-/// One wait: decided by `prepare`, carried out by `wait`, read by `collect`. It is all that `wait` touches.
+/// The table of all registrations, by place.
+pub(crate) type Registrations = Region<Registration>;
+
+/// One wait: decided by `prepare`, carried out by `wait`, read by `next`. It is all that `wait` touches.
 pub(crate) struct Plan {
     /// How long to sleep at most.
     pub(crate) timeout: Duration,
     /// What the wait found.
     pub(crate) outcome: Result<usize>,
-    /// The registrations to watch.
+    area: Area,
+}
+
+/// What each backend needs for a wait.
+#[allow(clippy::large_enum_variant)] // there is one, in the loop's memory
+enum Area {
+    #[cfg(feature = "select")]
+    Select(select::Area),
     #[cfg(feature = "poll")]
-    pub(crate) registrations: *mut Registration,
-    pub(crate) count: u32,
-    #[cfg(feature = "select")]
-    pub(crate) sets: [crate::sys::select::FdSet; 3],
-    #[cfg(feature = "select")]
-    pub(crate) limit: i32,
+    Poll(poll::Area),
+    #[cfg(epoll)]
+    Epoll(epoll::Area),
+    #[cfg(io_uring)]
+    IoUring(uring::Area),
 }
 
-impl Plan {
-    pub(crate) const fn new() -> Plan {
-        Plan {
-            timeout: Duration::ZERO,
-            outcome: Ok(0),
-            #[cfg(feature = "poll")]
-            registrations: core::ptr::null_mut(),
-            count: 0,
-            #[cfg(feature = "select")]
-            sets: [const { crate::sys::select::FdSet::new() }; 3],
-            #[cfg(feature = "select")]
-            limit: 0,
-        }
-    }
-}
-
-/// The contract of all backends; see the module's text.
-pub(crate) trait Backend {
+/// The contract of all backends; see the module's text. `P` is a backend's part of the [`Plan`].
+pub(crate) trait Backend<P> {
     /// The name by which it is chosen.
-    fn name(&self) -> &'static core::ffi::CStr;
+    fn name(&self) -> &'static CStr;
 
-    /// Whether this backend can watch the fd at this place of the table. EINVAL: the number is too large for it;
-    /// ENOSPC: the place is. O(1).
-    fn check(&mut self, fd: i32, place: u32) -> Result<()>;
+    /// Whether this backend can watch the fd at this place of the table in this mode. EINVAL: the number is too large
+    /// for it; ENOSPC: the place is; ENOTSUP: the mode. O(1).
+    fn check(&mut self, fd: i32, place: u32, mode: Mode) -> Result<()>;
 
-    /// The fd has this interest from now on; an empty one pauses it. O(1).
-    fn set(&mut self, registration: &mut Registration, fd: i32, interest: Ready);
+    /// Begins to watch an fd at a place where there is none. What the kernel says of the fd where it is asked at once;
+    /// then nothing has changed. O(1).
+    fn add(
+        &mut self,
+        registrations: &mut Registrations,
+        place: u32,
+        handle: Handle,
+        wanted: Registration,
+    ) -> Result<()>;
 
-    /// Lays out a wait for the first `count` registrations. O(count) on select and poll.
-    fn prepare(&mut self, registrations: &Region<Registration>, count: u32, plan: &mut Plan);
+    /// The fd has this interest from the next `prepare` on; an empty one pauses it. With EDGE, the same interest again
+    /// reports anew what is ready. O(1).
+    fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready);
 
-    /// Sleeps until something is ready, the plan's timeout is over, or a signal interrupts (EINTR).
-    fn wait(&self, plan: &mut Plan) -> Result<usize>;
+    /// Watches it no more, from now on. `closing`: the caller closes the fd next. O(1).
+    fn remove(&mut self, registrations: &mut Registrations, place: u32, handle: Handle, closing: bool);
 
-    /// Reports each ready registration, by its index, once. O(n) on select and poll.
-    fn collect(&mut self, registrations: &[Registration], plan: &mut Plan, report: &mut impl FnMut(usize, Ready));
+    /// Applies changes, and lays out a wait for the first `count` registrations. `report` gets what the kernel refused,
+    /// as ERROR. O(changes); O(count) on select and poll, and where there were many changes.
+    fn prepare(
+        &mut self,
+        registrations: &mut Registrations,
+        names: &Names,
+        count: u32,
+        area: &mut P,
+        report: &mut impl FnMut(u32, Ready),
+    );
+
+    /// The next report of the wait that was: the place and what it is ready for. Each place once (with EDGE, more often
+    /// where the kernel has more to say); none of an earlier owner. O(1), but O(n) for all of them on select and poll.
+    fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut P) -> Option<(u32, Ready)>;
+
+    /// Whether `add` itself says EBADF, and EPERM of a file that cannot be waited for.
+    fn checks_fds(&self) -> bool {
+        false
+    }
+
+    /// A descriptor that is readable when there is something to collect, if this backend has one.
+    fn fd(&self) -> Option<i32> {
+        None
+    }
+
+    /// Whether another thread's change of a registration makes the outcome of a wait meaningless.
+    fn is_raced(&self) -> bool {
+        false
+    }
+
+    /// Whether `next` may be called between changes of registrations, and stays right.
+    fn is_steady(&self) -> bool {
+        true
+    }
+
+    /// Gives up what it has of the system. `ours`: false in a forked child, where nothing may change that it shares
+    /// with the parent.
+    fn close(&mut self, ours: bool) {
+        let _ = ours;
+    }
 }
 
 /// Which backend a configuration asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum BackendChoice {
-    /// The best that is built in: poll, else select.
+    /// The best that the system grants: io_uring where memory for its rings was given, else epoll, poll, select.
     #[default]
     Auto,
     /// select(2): every POSIX system, fds below FD_SETSIZE.
     Select,
     /// poll(2): every POSIX system.
     Poll,
+    /// epoll(7): Linux.
+    Epoll,
+    /// io_uring(7): Linux 6.1 and later. Without memory for its rings the kernel's is mapped.
+    IoUring,
 }
 
 /// The backend of a loop.
-#[derive(Clone, Copy)]
 pub(crate) enum AnyBackend {
     #[cfg(feature = "select")]
     Select(select::Select),
     #[cfg(feature = "poll")]
     Poll(poll::Poll),
+    #[cfg(epoll)]
+    Epoll(epoll::Epoll),
+    #[cfg(io_uring)]
+    IoUring(uring::Uring),
+}
+
+/// A backend with its part of the plan.
+type Made = (AnyBackend, Area);
+
+/// A backend that was made, its plan, and why it is this one.
+pub(crate) struct Chosen {
+    pub(crate) backend: AnyBackend,
+    pub(crate) plan: Plan,
+    pub(crate) note: &'static CStr,
 }
 
 impl AnyBackend {
-    /// The backend that was asked for, and why it is this one; ENOTSUP: it is not built in.
-    pub(crate) fn choose(choice: BackendChoice) -> Result<(AnyBackend, &'static core::ffi::CStr)> {
+    /// The backend that was asked for, watching the loop's own descriptor: `table` has room for its registration. (The
+    /// loop's own table is touched only when all has gone well.)
+    ///
+    /// ENOTSUP: it is not built in, or the kernel is too old for it; else what the kernel said. AUTO takes the first that
+    /// works; what kept the one before it from that is the note.
+    pub(crate) fn choose(
+        choice: BackendChoice,
+        ring: Option<RingMemory>,
+        watched: i32,
+        table: &mut Registrations,
+    ) -> Result<Chosen> {
+        let order: &[BackendChoice] = match choice {
+            BackendChoice::Auto if ring.is_some() => &[IoUring, Epoll, Poll, Select],
+            BackendChoice::Auto => &[Epoll, Poll, Select],
+            BackendChoice::IoUring => &[IoUring],
+            BackendChoice::Epoll => &[Epoll],
+            BackendChoice::Poll => &[Poll],
+            BackendChoice::Select => &[Select],
+        };
+        use BackendChoice::{Epoll, IoUring, Poll, Select};
+        let mut refused = None;
+        for candidate in order {
+            match AnyBackend::make(*candidate, ring).and_then(|made| AnyBackend::with_first(made, watched, table)) {
+                Ok(made) => {
+                    let note = match refused {
+                        Some((better, error)) => why_not(better, error),
+                        None => made.0.remark(ring.is_some()),
+                    };
+                    let plan = Plan { timeout: Duration::ZERO, outcome: Ok(0), area: made.1 };
+                    return Ok(Chosen { backend: made.0, plan, note });
+                }
+                Err(error) => refused = Some((*candidate, error)),
+            }
+        }
+        Err(refused.map_or(Error::UNSUPPORTED, |(_, error)| error))
+    }
+
+    fn make(choice: BackendChoice, ring: Option<RingMemory>) -> Result<Made> {
+        let _ = ring;
         match choice {
             #[cfg(feature = "select")]
-            BackendChoice::Select => Ok((AnyBackend::Select(select::Select), c"")),
+            BackendChoice::Select => Ok((AnyBackend::Select(select::Select), Area::Select(select::Area::new()))),
             #[cfg(feature = "poll")]
-            BackendChoice::Poll => Ok((AnyBackend::Poll(poll::Poll::new()), c"")),
-            #[cfg(feature = "poll")]
-            BackendChoice::Auto => Ok((AnyBackend::Poll(poll::Poll::new()), c"the best one that is built in")),
-            #[cfg(all(feature = "select", not(feature = "poll")))]
-            BackendChoice::Auto => Ok((AnyBackend::Select(select::Select), c"poll is not built in")),
+            BackendChoice::Poll => Ok((AnyBackend::Poll(poll::Poll::new()), Area::Poll(poll::Area::new()))),
+            #[cfg(epoll)]
+            BackendChoice::Epoll => {
+                let (epoll, area) = epoll::Epoll::new()?;
+                Ok((AnyBackend::Epoll(epoll), Area::Epoll(area)))
+            }
+            #[cfg(io_uring)]
+            BackendChoice::IoUring => {
+                let (uring, area) = uring::Uring::new(ring)?;
+                Ok((AnyBackend::IoUring(uring), Area::IoUring(area)))
+            }
             #[allow(unreachable_patterns)]
             _ => Err(Error::UNSUPPORTED),
         }
     }
+
+    /// Watches the loop's own descriptor. Where there are edges it need never be read.
+    fn with_first((mut backend, area): Made, watched: i32, table: &mut Registrations) -> Result<Made> {
+        let mode = match backend.check(watched, 0, Mode::EDGE) {
+            Ok(()) => Mode::EDGE,
+            Err(_) => Mode::empty(),
+        };
+        match backend.add(table, 0, Handle::NONE, Registration::new(watched, Ready::READABLE, mode, 0)) {
+            Ok(()) => Ok((backend, area)),
+            Err(error) => {
+                backend.close(true);
+                Err(error)
+            }
+        }
+    }
+
+    /// A word on a backend that was the first choice.
+    fn remark(&self, ring: bool) -> &'static CStr {
+        let _ = ring;
+        match self {
+            #[cfg(io_uring)]
+            AnyBackend::IoUring(uring) if ring && uring.is_mapped() => c"the kernel cannot use the ring memory given",
+            _ => c"",
+        }
+    }
 }
 
-macro_rules! each_backend {
-    ($self:ident, $backend:ident => $call:expr) => {
+/// Why it is not the better backend.
+fn why_not(better: BackendChoice, error: Error) -> &'static CStr {
+    /// Two words for each reason.
+    const fn among(better: BackendChoice, of_ring: &'static CStr, of_epoll: &'static CStr) -> &'static CStr {
+        match better {
+            BackendChoice::IoUring => of_ring,
+            _ => of_epoll,
+        }
+    }
+    match error {
+        _ if !matches!(better, BackendChoice::IoUring | BackendChoice::Epoll) => c"poll is not built in",
+        Error::UNSUPPORTED => {
+            among(better, c"no io_uring: not built in, or the kernel is too old", c"no epoll: not built in")
+        }
+        Error::NO_CALL => among(better, c"no io_uring: no such system call", c"no epoll: no such system call"),
+        Error::NOT_PERMITTED => among(better, c"no io_uring: not permitted", c"no epoll: not permitted"),
+        Error::NO_MEMORY => {
+            among(better, c"no io_uring: out of memory, or above RLIMIT_MEMLOCK", c"no epoll: out of memory")
+        }
+        Error::PROCESS_FILES | Error::SYSTEM_FILES => {
+            among(better, c"no io_uring: too many open files", c"no epoll: too many open files")
+        }
+        _ => among(better, c"no io_uring: refused by the system", c"no epoll: refused by the system"),
+    }
+}
+
+/// Calls a method of the backend that it is.
+macro_rules! of_any {
+    ($self:expr, $backend:ident => $call:expr) => {
         match $self {
             #[cfg(feature = "select")]
             AnyBackend::Select($backend) => $call,
             #[cfg(feature = "poll")]
             AnyBackend::Poll($backend) => $call,
+            #[cfg(epoll)]
+            AnyBackend::Epoll($backend) => $call,
+            #[cfg(io_uring)]
+            AnyBackend::IoUring($backend) => $call,
         }
     };
 }
 
-impl Backend for AnyBackend {
-    fn name(&self) -> &'static core::ffi::CStr {
-        each_backend!(self, backend => backend.name())
+/// Calls a method of the backend that it is, with its part of the plan.
+macro_rules! of_any_with_area {
+    ($self:expr, $area:expr, ($backend:ident, $part:ident) => $call:expr) => {
+        match ($self, $area) {
+            #[cfg(feature = "select")]
+            (AnyBackend::Select($backend), Area::Select($part)) => $call,
+            #[cfg(feature = "poll")]
+            (AnyBackend::Poll($backend), Area::Poll($part)) => $call,
+            #[cfg(epoll)]
+            (AnyBackend::Epoll($backend), Area::Epoll($part)) => $call,
+            #[cfg(io_uring)]
+            (AnyBackend::IoUring($backend), Area::IoUring($part)) => $call,
+            #[allow(unreachable_patterns)] // a backend and its plan are made together
+            _ => panic!("the plan of another backend"),
+        }
+    };
+}
+
+impl Backend<Plan> for AnyBackend {
+    fn name(&self) -> &'static CStr {
+        of_any!(self, backend => backend.name())
     }
-    fn check(&mut self, fd: i32, place: u32) -> Result<()> {
-        each_backend!(self, backend => backend.check(fd, place))
+    fn check(&mut self, fd: i32, place: u32, mode: Mode) -> Result<()> {
+        of_any!(self, backend => backend.check(fd, place, mode))
     }
-    fn set(&mut self, registration: &mut Registration, fd: i32, interest: Ready) {
-        each_backend!(self, backend => backend.set(registration, fd, interest));
+    fn add(
+        &mut self,
+        registrations: &mut Registrations,
+        place: u32,
+        handle: Handle,
+        wanted: Registration,
+    ) -> Result<()> {
+        of_any!(self, backend => backend.add(registrations, place, handle, wanted))
     }
-    fn prepare(&mut self, registrations: &Region<Registration>, count: u32, plan: &mut Plan) {
-        each_backend!(self, backend => backend.prepare(registrations, count, plan));
+    fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready) {
+        of_any!(self, backend => backend.set(registrations, place, interest));
     }
-    fn wait(&self, plan: &mut Plan) -> Result<usize> {
-        each_backend!(self, backend => backend.wait(plan))
+    fn remove(&mut self, registrations: &mut Registrations, place: u32, handle: Handle, closing: bool) {
+        of_any!(self, backend => backend.remove(registrations, place, handle, closing));
     }
-    fn collect(&mut self, registrations: &[Registration], plan: &mut Plan, report: &mut impl FnMut(usize, Ready)) {
-        each_backend!(self, backend => backend.collect(registrations, plan, report));
+    fn prepare(
+        &mut self,
+        registrations: &mut Registrations,
+        names: &Names,
+        count: u32,
+        plan: &mut Plan,
+        report: &mut impl FnMut(u32, Ready),
+    ) {
+        of_any_with_area!(self, &mut plan.area, (backend, area) => backend.prepare(registrations, names, count, area, report));
+    }
+    #[inline]
+    fn next(&mut self, registrations: &mut Registrations, names: &Names, plan: &mut Plan) -> Option<(u32, Ready)> {
+        of_any_with_area!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area))
+    }
+    fn checks_fds(&self) -> bool {
+        of_any!(self, backend => backend.checks_fds())
+    }
+    fn fd(&self) -> Option<i32> {
+        of_any!(self, backend => backend.fd())
+    }
+    #[inline]
+    fn is_steady(&self) -> bool {
+        of_any!(self, backend => backend.is_steady())
+    }
+    fn is_raced(&self) -> bool {
+        of_any!(self, backend => backend.is_raced())
+    }
+    fn close(&mut self, ours: bool) {
+        of_any!(self, backend => backend.close(ours));
+    }
+}
+
+impl Plan {
+    /// Sleeps until something is ready, the timeout is over, or a signal interrupts (EINTR): how much is ready at most.
+    pub(crate) fn wait(&mut self) -> Result<usize> {
+        let Plan { timeout, area, .. } = self;
+        match area {
+            #[cfg(feature = "select")]
+            Area::Select(area) => area.wait(*timeout),
+            #[cfg(feature = "poll")]
+            Area::Poll(area) => area.wait(*timeout),
+            #[cfg(epoll)]
+            Area::Epoll(area) => area.wait(*timeout),
+            #[cfg(io_uring)]
+            Area::IoUring(area) => area.wait(*timeout),
+        }
+    }
+
+    /// Makes the kernel know all that `prepare` has laid out, for who sleeps elsewhere, on the backend's descriptor.
+    pub(crate) fn flush(&mut self) {
+        #[cfg(io_uring)]
+        if let Area::IoUring(area) = &mut self.area {
+            area.flush();
+        }
     }
 }
 
@@ -157,4 +400,9 @@ fn complete(ready: Ready, interest: Ready) -> Ready {
     } else {
         ready
     }
+}
+
+/// No mode but the plain one, for backends that have no other.
+fn plain_only(mode: Mode) -> Result<()> {
+    if mode.is_empty() { Ok(()) } else { Err(Error::UNSUPPORTED) }
 }

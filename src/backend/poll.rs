@@ -2,73 +2,118 @@
 //! one pass. No limit but that of open files.
 #![allow(unsafe_code)]
 
-use super::{Backend, Plan, Ready, Registration, complete};
+use super::{Backend, Mode, Ready, Registration, Registrations, complete, plain_only};
 use crate::error::{Error, Result};
-use crate::storage::region::Region;
+use crate::handle::Handle;
+use crate::storage::names::Names;
 use crate::sys;
+use crate::time::Duration;
 
-#[derive(Clone, Copy)]
 pub(crate) struct Poll {
     /// RLIMIT_NOFILE when it was last asked for: the longest array that poll takes, entries that it skips included.
     limit: u32,
 }
 
+/// The array of one wait, and how far it was read.
+pub(super) struct Area {
+    registrations: *mut Registration,
+    count: u32,
+    /// Entries that are ready and were not reported.
+    left: usize,
+    cursor: u32,
+}
+
 impl Poll {
-    pub(crate) const fn new() -> Poll {
+    pub(super) const fn new() -> Poll {
         Poll { limit: 0 }
     }
 }
 
-impl Backend for Poll {
+impl Area {
+    pub(super) const fn new() -> Area {
+        Area { registrations: core::ptr::null_mut(), count: 0, left: 0, cursor: 0 }
+    }
+
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+        // SAFETY: the registrations are the loop's memory and stay. A change by another thread is one store of eight
+        // aligned bytes, and the engine drops the outcome of a wait that was raced by one.
+        let ready = unsafe { sys::poll::poll(self.registrations, self.count as usize, timeout) };
+        self.left = ready.unwrap_or(0);
+        self.cursor = 0;
+        ready
+    }
+}
+
+/// As poll takes it: what it answered for the fd before is forgotten.
+fn pollfd(wanted: Registration) -> Registration {
+    let mut new = wanted;
+    if wanted.interest().contains(Ready::READABLE) {
+        new.events |= sys::poll::PEER_CLOSED;
+    }
+    new
+}
+
+impl Backend<Area> for Poll {
     fn name(&self) -> &'static core::ffi::CStr {
         c"poll"
     }
 
-    fn check(&mut self, _fd: i32, place: u32) -> Result<()> {
+    fn check(&mut self, _fd: i32, place: u32, mode: Mode) -> Result<()> {
+        plain_only(mode)?;
         if place >= self.limit {
             self.limit = sys::fd::limit();
         }
         if place < self.limit { Ok(()) } else { Err(Error::TABLE_FULL) }
     }
 
-    fn set(&mut self, registration: &mut Registration, fd: i32, interest: Ready) {
-        let mut new = Registration::new(fd, interest);
-        if interest.contains(Ready::READABLE) {
-            new.events |= sys::poll::PEER_CLOSED;
-        }
-        *registration = new;
+    fn add(&mut self, registrations: &mut Registrations, place: u32, _: Handle, wanted: Registration) -> Result<()> {
+        registrations[place] = pollfd(wanted);
+        Ok(())
     }
 
-    fn prepare(&mut self, registrations: &Region<Registration>, count: u32, plan: &mut Plan) {
-        plan.registrations = registrations.as_ptr();
-        plan.count = count;
+    fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready) {
+        registrations[place] = pollfd(registrations[place].with_interest(interest));
     }
 
-    fn wait(&self, plan: &mut Plan) -> Result<usize> {
-        // SAFETY: the registrations are the loop's memory and stay. A change by another thread is one store of eight
-        // aligned bytes, and the engine drops the outcome of a wait that was raced by one.
-        unsafe { sys::poll::poll(plan.registrations, plan.count as usize, plan.timeout) }
+    fn remove(&mut self, registrations: &mut Registrations, place: u32, _: Handle, _closing: bool) {
+        registrations[place] = Registration::NONE;
     }
 
-    fn collect(&mut self, registrations: &[Registration], plan: &mut Plan, report: &mut impl FnMut(usize, Ready)) {
-        let mut left = plan.outcome.unwrap_or(0);
-        for (index, registration) in registrations.iter().enumerate().take(plan.count as usize) {
-            if left == 0 {
-                return;
-            }
-            let revents = registration.revents;
-            if revents == 0 || registration.fd < 0 {
+    fn prepare(
+        &mut self,
+        registrations: &mut Registrations,
+        _: &Names,
+        count: u32,
+        area: &mut Area,
+        _: &mut impl FnMut(u32, Ready),
+    ) {
+        *area = Area { registrations: registrations.as_ptr(), count, left: 0, cursor: 0 };
+    }
+
+    #[inline]
+    fn next(&mut self, registrations: &mut Registrations, _: &Names, area: &mut Area) -> Option<(u32, Ready)> {
+        while area.left > 0 && area.cursor < area.count {
+            let place = area.cursor;
+            area.cursor += 1;
+            let registration = registrations[place];
+            if registration.state == 0 || registration.fd < 0 {
                 continue;
             }
-            left -= 1;
-            let mut ready = Ready::from_bits_truncate(revents as u16 & 0x1f);
-            if revents & sys::poll::PEER_CLOSED != 0 {
+            area.left -= 1;
+            let answer = registration.state.cast_signed();
+            let mut ready = Ready::from_bits_truncate(registration.state & 0x1f);
+            if answer & sys::poll::PEER_CLOSED != 0 {
                 ready |= Ready::PEER_CLOSED;
             }
-            if revents & sys::poll::INVALID != 0 {
+            if answer & sys::poll::INVALID != 0 {
                 ready |= Ready::ERROR;
             }
-            report(index, complete(ready, registration.interest()));
+            return Some((place, complete(ready, registration.interest())));
         }
+        None
+    }
+
+    fn is_raced(&self) -> bool {
+        true
     }
 }

@@ -2,83 +2,132 @@
 //! above FD_SETSIZE cannot be watched. The portable subset: there is no HANGUP and no PEER_CLOSED; a connection that
 //! ended is READABLE, one with an error READABLE and WRITABLE.
 
-use super::{Backend, Plan, Ready, Registration, complete};
+use super::{Backend, Mode, Ready, Registration, Registrations, complete, plain_only};
 use crate::error::{Error, Result};
-use crate::storage::region::Region;
+use crate::handle::Handle;
+use crate::storage::names::Names;
 use crate::sys;
 use crate::sys::select::{FdSet, LIMIT};
 use crate::time::Duration;
 
-#[derive(Clone, Copy)]
 pub(crate) struct Select;
+
+/// The sets of one wait, and how far they were read.
+pub(super) struct Area {
+    sets: [FdSet; 3],
+    limit: i32,
+    count: u32,
+    cursor: u32,
+    /// There is something to read.
+    found: bool,
+    /// One of the fds is not open, and the sets say nothing.
+    bad: bool,
+}
 
 const SETS: [Ready; 3] = [Ready::READABLE, Ready::WRITABLE, Ready::PRIORITY];
 
-impl Backend for Select {
+impl Area {
+    pub(super) const fn new() -> Area {
+        Area { sets: [const { FdSet::new() }; 3], limit: 0, count: 0, cursor: 0, found: false, bad: false }
+    }
+
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+        let ready = sys::select::select(&mut self.sets, self.limit, timeout);
+        self.bad = ready == Err(Error::BAD_FD);
+        self.found = self.bad || ready.unwrap_or(0) > 0;
+        self.cursor = 0;
+        ready
+    }
+
+    /// Builds the three sets of the fds that `wanted` accepts.
+    fn fill(&mut self, registrations: &Registrations, wanted: impl Fn(i32) -> bool) {
+        self.sets = [const { FdSet::new() }; 3];
+        self.limit = 0;
+        for registration in registrations.first(self.count).iter().filter(|it| it.fd >= 0 && wanted(it.fd)) {
+            self.limit = self.limit.max(registration.fd + 1);
+            for (set, direction) in self.sets.iter_mut().zip(SETS) {
+                if registration.interest().contains(direction) {
+                    set.insert(registration.fd);
+                }
+            }
+        }
+    }
+}
+
+impl Backend<Area> for Select {
     fn name(&self) -> &'static core::ffi::CStr {
         c"select"
     }
 
-    fn check(&mut self, fd: i32, _place: u32) -> Result<()> {
+    fn check(&mut self, fd: i32, _place: u32, mode: Mode) -> Result<()> {
+        plain_only(mode)?;
         if fd < LIMIT { Ok(()) } else { Err(Error::INVALID) }
     }
 
-    fn set(&mut self, registration: &mut Registration, fd: i32, interest: Ready) {
-        *registration = Registration::new(fd, interest);
+    fn add(&mut self, registrations: &mut Registrations, place: u32, _: Handle, wanted: Registration) -> Result<()> {
+        registrations[place] = wanted;
+        Ok(())
     }
 
-    fn prepare(&mut self, registrations: &Region<Registration>, count: u32, plan: &mut Plan) {
-        plan.count = count;
-        fill(registrations.first(count), plan, |_| true);
+    fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready) {
+        registrations[place] = registrations[place].with_interest(interest);
     }
 
-    fn wait(&self, plan: &mut Plan) -> Result<usize> {
-        sys::select::select(&mut plan.sets, plan.limit, plan.timeout)
+    fn remove(&mut self, registrations: &mut Registrations, place: u32, _: Handle, _closing: bool) {
+        registrations[place] = Registration::NONE;
     }
 
-    fn collect(&mut self, registrations: &[Registration], plan: &mut Plan, report: &mut impl FnMut(usize, Ready)) {
-        let registrations = &registrations[..plan.count as usize];
-        if plan.outcome == Err(Error::BAD_FD) {
-            // One of the fds is not open, and the sets say nothing. Each is asked, O(n) system calls, the price of a
-            // program's mistake; then the others are, without the bad ones.
-            fill(registrations, plan, sys::fd::is_open);
-            plan.outcome = sys::select::select(&mut plan.sets, plan.limit, Duration::ZERO);
-            for (index, registration) in watched(registrations).filter(|(_, it)| !sys::fd::is_open(it.fd)) {
-                report(index, complete(Ready::ERROR, registration.interest()));
+    fn prepare(
+        &mut self,
+        registrations: &mut Registrations,
+        _: &Names,
+        count: u32,
+        area: &mut Area,
+        _: &mut impl FnMut(u32, Ready),
+    ) {
+        area.count = count;
+        area.found = false;
+        area.fill(registrations, |_| true);
+    }
+
+    fn next(&mut self, registrations: &mut Registrations, _: &Names, area: &mut Area) -> Option<(u32, Ready)> {
+        if area.bad && area.cursor == 0 {
+            // Each fd is asked, O(n) system calls, the price of a program's mistake; then the others are, without the
+            // bad ones.
+            area.fill(registrations, sys::fd::is_open);
+            if sys::select::select(&mut area.sets, area.limit, Duration::ZERO).is_err() {
+                area.sets = [const { FdSet::new() }; 3];
             }
         }
-        if plan.outcome.unwrap_or(0) == 0 {
-            return;
-        }
-        for (index, registration) in watched(registrations) {
+        while area.found && area.cursor < area.count {
+            let place = area.cursor;
+            area.cursor += 1;
+            let registration = registrations[place];
+            if registration.fd < 0 {
+                continue;
+            }
             let mut ready = Ready::empty();
-            for (set, direction) in plan.sets.iter().zip(SETS) {
+            for (set, direction) in area.sets.iter().zip(SETS) {
                 if set.contains(registration.fd) {
                     ready |= direction & registration.interest();
                 }
             }
+            if area.bad && !sys::fd::is_open(registration.fd) {
+                ready |= complete(Ready::ERROR, registration.interest());
+            }
             if !ready.is_empty() {
-                report(index, ready);
+                return Some((place, ready));
             }
         }
+        None
     }
-}
 
-/// Registrations that are not paused.
-fn watched(registrations: &[Registration]) -> impl Iterator<Item = (usize, &Registration)> {
-    registrations.iter().enumerate().filter(|(_, registration)| registration.fd >= 0)
-}
+    fn is_raced(&self) -> bool {
+        true
+    }
 
-/// Builds the three sets of the fds that `wanted` accepts.
-fn fill(registrations: &[Registration], plan: &mut Plan, wanted: impl Fn(i32) -> bool) {
-    plan.sets = [const { FdSet::new() }; 3];
-    plan.limit = 0;
-    for (_, registration) in watched(registrations).filter(|(_, it)| wanted(it.fd)) {
-        plan.limit = plan.limit.max(registration.fd + 1);
-        for (set, direction) in plan.sets.iter_mut().zip(SETS) {
-            if registration.interest().contains(direction) {
-                set.insert(registration.fd);
-            }
-        }
+    /// The sets know numbers alone: one that was closed and opened again would be taken for the new file.
+    fn is_steady(&self) -> bool {
+        false
     }
 }

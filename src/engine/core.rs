@@ -7,12 +7,13 @@
 #![allow(unsafe_code)]
 
 use super::{Config, Engine, Phase, Statistics, Taken, VIRTUAL_START};
-use crate::backend::{AnyBackend, Backend, Plan, Ready, Registration};
+use crate::backend::{AnyBackend, Chosen, Plan, Registration, Registrations};
 use crate::error::{Error, Result};
 use crate::handle::Kinds;
 use crate::process::shared::Shared;
 use crate::process::signals;
 use crate::storage::layout::{LOOP_BYTES, REGISTRATION_BYTES};
+use crate::storage::ring::RingMemory;
 use crate::storage::slot::NIL;
 use crate::storage::{Block, Layout};
 use crate::sys;
@@ -30,11 +31,13 @@ const CLOSED: u64 = 0x636c_6f73_6564_3031;
 /// What a wait touches, and nothing else does while it is under way.
 pub(crate) struct Waiting {
     pub(crate) plan: Plan,
-    pub(crate) backend: AnyBackend,
     /// The end of the wait.
     pub(crate) until: Instant,
     pub(crate) virtual_clock: bool,
     pub(crate) return_interrupted: bool,
+    busy_poll: Duration,
+    /// The backend has reports of the last wait that nobody has taken.
+    pub(crate) unread: bool,
 }
 
 /// The head of a loop's block.
@@ -79,9 +82,13 @@ impl Core {
     ///
     /// # Safety
     /// The block is readable and writable, and nobody else uses it until the loop is closed.
-    pub(crate) unsafe fn init(block: &Block, config: &Config, abandoned: bool) -> Result<NonNull<Core>> {
+    pub(crate) unsafe fn init(
+        block: &Block,
+        config: &Config,
+        ring: Option<RingMemory>,
+        abandoned: bool,
+    ) -> Result<NonNull<Core>> {
         let layout = Layout::new(block)?;
-        let (backend, backend_note) = AnyBackend::choose(config.backend)?;
         let core: NonNull<Core> = block.start.cast();
         // SAFETY: aligned (`Layout::new`), and large enough; any bits are a valid integer.
         let mark = unsafe { &(*core.as_ptr()).mark };
@@ -99,8 +106,19 @@ impl Core {
                 return Err(Error::BUSY);
             }
         }
-        // From here on nothing fails, and until the end there is no loop.
         let notifier = sys::fd::notifier()?;
+        let mut table = [Registration::NONE];
+        // SAFETY: the region is used for this call alone.
+        let mut first = unsafe { Registrations::new(NonNull::from(&mut table).cast(), 1) };
+        let chosen = AnyBackend::choose(config.backend, ring, notifier.watched, &mut first);
+        let Chosen { backend, plan, note } = match chosen {
+            Ok(chosen) => chosen,
+            Err(error) => {
+                notifier.close();
+                return Err(error);
+            }
+        };
+        // From here on nothing fails, and until the end there is no loop.
         mark.store(0, Ordering::Release);
         let mut generation = 0;
         if let Some(old) = old {
@@ -112,6 +130,8 @@ impl Core {
                     unsafe { &mut *old.engine.get() }.close_child_fds();
                 }
                 signals::release_all(&old.shared);
+                // SAFETY: likewise.
+                unsafe { &mut *old.engine.get() }.close_backend();
                 old.shared.close();
             }
         }
@@ -119,10 +139,7 @@ impl Core {
         // SAFETY: each region once, in a block that is ours; a registration is eight bytes of integers.
         let (names, lists, deadlines, fd_index, mut registrations) =
             unsafe { (layout.names(), layout.lists(), layout.deadlines(), layout.fd_index(), layout.registrations()) };
-        let mut notified = Registration::NONE;
-        let mut first = backend;
-        first.set(&mut notified, notifier.watched, Ready::READABLE);
-        registrations[0] = notified;
+        registrations[0] = table[0];
         // SAFETY: within the block, written field by field before anybody reads it.
         unsafe {
             let at = core.as_ptr();
@@ -130,11 +147,12 @@ impl Core {
             (&raw mut (*at).owner).write(AtomicUsize::new(0));
             (&raw mut (*at).next_generation).write(AtomicU64::new(generation));
             (&raw mut (*at).waiting).write(UnsafeCell::new(Waiting {
-                plan: Plan::new(),
-                backend,
+                plan,
                 until: made_at,
                 virtual_clock: config.virtual_clock,
                 return_interrupted: config.return_interrupted,
+                unread: false,
+                busy_poll: if config.virtual_clock { Duration::ZERO } else { config.busy_poll },
             }));
             (&raw mut (*at).engine).write(UnsafeCell::new(Engine {
                 shared: SharedRef(NonNull::new_unchecked(&raw mut (*at).shared)),
@@ -142,8 +160,8 @@ impl Core {
                 deadlines,
                 fd_index,
                 registrations,
-                backend: first,
-                backend_note,
+                backend,
+                backend_note: note,
                 config: *config,
                 now: made_at,
                 asleep_since: made_at,
@@ -158,6 +176,7 @@ impl Core {
                 generation: generation.max(made_at.as_nanos() >> 10),
                 arming: 0,
                 counted: 0,
+                leveled: 0,
                 children_by_signal: 0,
                 // Nothing is delivered before the first collection.
                 phase: Phase { deferred_done: true, idle_done: true, ..Phase::default() },
@@ -235,10 +254,22 @@ impl Core {
 
     /// Phase 1. Before-wait events that were queued: they are to be taken out, and `prepare` called again; 0: ready.
     /// EPERM: the loop belongs to another thread; likewise the two other phases.
-    pub(crate) fn prepare(&self, timeout: Duration, hooks: bool) -> Result<u32> {
+    pub(crate) fn prepare(&self, timeout: Duration) -> Result<u32> {
+        let before = self.lay_out(timeout, true)?;
+        if before == 0 {
+            // The sleep may be elsewhere, on the backend's descriptor.
+            // SAFETY: only the thread that waits touches this, and it is here.
+            unsafe { &mut *self.waiting.get() }.plan.flush();
+        }
+        Ok(before)
+    }
+
+    /// The same for a wait that follows at once. `hooks`: with before-wait events.
+    fn lay_out(&self, timeout: Duration, hooks: bool) -> Result<u32> {
         self.check_owner()?;
         // SAFETY: as in `with`; no wait is under way while the thread that waits calls this.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
+        engine.flush_direct(waiting);
         Ok(engine.prepare(timeout, hooks, waiting))
     }
 
@@ -257,15 +288,25 @@ impl Core {
         self.check_owner()?;
         // SAFETY: only the thread that waits touches this, and it is here.
         let waiting = unsafe { &mut *self.waiting.get() };
+        if waiting.unread {
+            // In a handler, without a preparation: what was found before is not to be lost.
+            // SAFETY: no other thread changes the loop while this one calls handlers.
+            unsafe { &mut *self.engine.get() }.flush_direct(waiting);
+        }
         waiting.wait(&self.shared)
     }
 
     /// Phase 3: how many events are queued.
     pub(crate) fn collect(&self) -> Result<u32> {
+        self.collect_all(false)
+    }
+
+    /// The same; `direct`: readiness may stay with the backend, and is not counted then.
+    fn collect_all(&self, direct: bool) -> Result<u32> {
         self.check_owner()?;
         // SAFETY: as in `prepare`.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
-        let queued = engine.collect(waiting);
+        let queued = engine.collect(waiting, direct);
         // Outside of `run`, a stop ends one wait, and that was it.
         if !engine.running {
             self.shared.take_stop();
@@ -275,35 +316,42 @@ impl Core {
 
     /// Phases 1 to 3. Before-wait events end it early: they are in the queue.
     pub(crate) fn poll(&self, timeout: Duration) -> Result<u32> {
-        match self.prepare(timeout, true)? {
-            0 => self.wait_and_collect(),
+        match self.lay_out(timeout, true)? {
+            0 => self.wait_and_collect(false),
             before => Ok(before),
         }
     }
 
     /// Phases 2 and 3. What went wrong with the wait is told only when there is nothing else to tell.
-    fn wait_and_collect(&self) -> Result<u32> {
+    fn wait_and_collect(&self, direct: bool) -> Result<u32> {
         let waited = self.wait();
-        let queued = self.collect()?;
+        let queued = self.collect_all(direct)?;
         if queued == 0 { waited.map(|()| 0) } else { Ok(queued) }
     }
 
     /// Phase 4: takes out one event.
     pub(crate) fn next(&self, kinds: Kinds) -> Result<Option<Taken>> {
         let mut taken = Taken::NONE;
-        Ok(self.with(|engine| Ok(engine.next(kinds, &mut taken)))?.then_some(taken))
+        let next = |engine: &mut Engine| {
+            if !self.shared.is_asleep() {
+                // SAFETY: no wait is under way, so nobody else touches it; the owner may be calling a handler.
+                engine.flush_direct(unsafe { &mut *self.waiting.get() });
+            }
+            Ok(engine.next(kinds, &mut taken))
+        };
+        Ok(self.with(next)?.then_some(taken))
     }
 
     /// A whole turn; `call` calls the handlers. How many events it had.
     pub(crate) fn turn(&self, timeout: Duration, call: &mut impl FnMut(&Taken)) -> Result<u32> {
         let mut count = 0;
-        if self.prepare(timeout, true)? > 0 {
+        if self.lay_out(timeout, true)? > 0 {
             count += self.drain(Kinds::BEFORE, call)?;
             // They may have been the last that `run` went on for.
             let go_on = self.look(|engine| Ok(!engine.running || engine.depth > 0 || engine.is_alive()))?;
-            self.prepare(if go_on { timeout } else { Duration::ZERO }, false)?;
+            self.lay_out(if go_on { timeout } else { Duration::ZERO }, false)?;
         }
-        self.wait_and_collect()?;
+        self.wait_and_collect(true)?;
         count += self.drain(Kinds::all(), call)?;
         Ok(count)
     }
@@ -340,12 +388,12 @@ impl Core {
         let mut count = 0;
         let mut taken = Taken::NONE;
         loop {
-            // SAFETY: likewise.
-            if self.shared.is_stopping() && unsafe { (*engine).running } {
-                return Ok(count);
-            }
-            // SAFETY: likewise.
-            if !unsafe { (*engine).next(kinds, &mut taken) } {
+            // SAFETY: likewise; no wait is under way.
+            let (engine, waiting) = unsafe { (&mut *engine, &mut *self.waiting.get()) };
+            if self.shared.is_stopping() && engine.running
+                || !(kinds.is_all() && engine.next_direct(waiting, &mut taken) || engine.next(kinds, &mut taken))
+            {
+                engine.flush_direct(waiting);
                 return Ok(count);
             }
             call(&taken);
@@ -385,6 +433,7 @@ impl Core {
             engine.close_child_fds();
             signals::release_all(&self.shared);
         }
+        engine.close_backend();
         self.next_generation.store(self.shared.names.next_generation(), Ordering::Relaxed);
         self.shared.close();
         self.mark.store(Self::mark_of(CLOSED, self), Ordering::Release);
@@ -409,13 +458,16 @@ impl Waiting {
         if self.virtual_clock && self.until != Instant::NEVER {
             self.plan.timeout = Duration::ZERO;
         }
+        let spun = self.spin(shared);
         self.plan.outcome = loop {
-            match self.backend.wait(&mut self.plan) {
+            match spun.map_or_else(|| self.plan.wait(), Ok) {
                 // A signal handler ran. Was it one of ours, then there is something to collect; else what is left
                 // of the time is waited for.
-                Err(Error::INTERRUPTED) if shared.pending() => break Ok(0),
-                Err(Error::INTERRUPTED) if self.return_interrupted => break Err(Error::INTERRUPTED),
-                Err(Error::INTERRUPTED) => self.plan.timeout = self.left(),
+                Err(Error::INTERRUPTED | Error::AGAIN) if shared.pending() => break Ok(0),
+                // io_uring cannot tell whether it was that or the end of the time.
+                Err(Error::AGAIN) if self.left() == Duration::ZERO => break Ok(0),
+                Err(Error::INTERRUPTED | Error::AGAIN) if self.return_interrupted => break Err(Error::INTERRUPTED),
+                Err(Error::INTERRUPTED | Error::AGAIN | Error::BUSY) => self.plan.timeout = self.left(),
                 outcome => break outcome,
             }
         };
@@ -424,6 +476,29 @@ impl Waiting {
             Ok(_) | Err(Error::BAD_FD) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Looks for so long as is configured without sleeping: what was found, if anything was.
+    fn spin(&mut self, shared: &Shared) -> Option<usize> {
+        let timeout = self.plan.timeout;
+        let span = self.busy_poll.min(timeout);
+        if span == Duration::ZERO {
+            return None;
+        }
+        let end = sys::clock::now() + span;
+        self.plan.timeout = Duration::ZERO;
+        let mut found = None;
+        while found.is_none() && sys::clock::now() < end {
+            found = self.plan.wait().ok().filter(|count| *count > 0);
+            // No need to be woken: a wake that came is collected.
+            if shared.pending() {
+                break;
+            }
+        }
+        if found.is_none() && !shared.pending() {
+            self.plan.timeout = if self.until == Instant::NEVER { timeout } else { self.left() };
+        }
+        found
     }
 
     fn left(&self) -> Duration {

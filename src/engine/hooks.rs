@@ -13,6 +13,7 @@ fn home(kind: Kind) -> Option<List> {
         Kind::After => Some(List::AFTER),
         Kind::Idle => Some(List::IDLE),
         Kind::Deferred => Some(List::DEFERRED),
+        Kind::Io => Some(List::ALWAYS),
         _ => None,
     }
 }
@@ -61,9 +62,9 @@ impl Engine {
     /// Whether a hook is on, or a deferred source scheduled. EINVAL: the source is neither. O(1).
     pub(crate) fn hook_enabled(&self, handle: Handle) -> Result<bool> {
         let link = &self.lists.links[self.resolve(handle)?];
-        match link.kind().and_then(home) {
-            Some(_) => Ok(link.has(bits::ACTIVE)),
-            None => Err(Error::INVALID),
+        match link.kind() {
+            Some(Kind::Before | Kind::After | Kind::Idle | Kind::Deferred) => Ok(link.has(bits::ACTIVE)),
+            _ => Err(Error::INVALID),
         }
     }
 

@@ -1,9 +1,10 @@
 //! I/O sources: one for each fd.
 
 use super::Engine;
-use crate::backend::{Backend, Ready, Registration};
+use crate::backend::{Backend, Mode, Ready, Registration};
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
+use crate::storage::lists::List;
 use crate::storage::slot::{Target, bits};
 use crate::sys;
 
@@ -14,11 +15,17 @@ pub struct IoOptions {
     pub oneshot: bool,
     /// The caller vouches that the fd is open and can be waited for: saves a system call.
     pub trusted: bool,
+    /// Told when it becomes ready, not as long as it is: drain it until EAGAIN. A modify reports anew what is ready.
+    /// epoll and io_uring.
+    pub edge: bool,
+    /// Of several processes that wait for one listening socket, not all are woken. epoll.
+    pub exclusive: bool,
 }
 
 impl Engine {
     /// A source for an fd. EBADF; EPERM: a regular file, directory or block device; EEXIST: the fd has one; ENOSPC;
-    /// EINVAL: bad interest, or an fd that this backend cannot watch. O(1) expected, one system call unless trusted.
+    /// EINVAL: bad interest, or an fd that this backend cannot watch; ENOTSUP: it has no such mode. O(1) expected, one
+    /// system call unless trusted; on epoll one in any case.
     pub(crate) fn add_io(&mut self, fd: i32, interest: Ready, options: IoOptions, target: Target) -> Result<Handle> {
         check_interest(interest)?;
         if fd < 0 {
@@ -27,16 +34,55 @@ impl Engine {
         if self.find_index(fd).is_some() {
             return Err(Error::EXISTS);
         }
+        let mut mode = Mode::empty();
+        mode.set(Mode::EDGE, options.edge);
+        mode.set(Mode::EXCLUSIVE, options.exclusive);
         let index = self.free_slot(Kind::Io)?;
-        self.backend.check(fd, index + 1)?;
-        if !options.trusted {
+        self.backend.check(fd, index + 1, mode)?;
+        if options.exclusive && interest.contains(Ready::PRIORITY) {
+            return Err(Error::INVALID);
+        }
+        if !options.trusted && !self.backend.checks_fds() {
             sys::fd::check_pollable(fd)?;
         }
         self.occupy(index, Kind::Io, target);
         self.lists.links[index].set(bits::ONESHOT, options.oneshot);
-        self.register(index, fd, interest);
+        if let Err(error) = self.register(index, fd, interest, mode)
+            && let Err(error) = self.always_ready(index, fd, interest, options, error)
+        {
+            self.vacate(index);
+            return Err(error);
+        }
         self.fd_index.insert(fd, index, &self.registrations);
         Ok(self.added(index))
+    }
+
+    /// What cannot be waited for never blocks: it is ready in every turn. A file that blocks all the same is EPERM.
+    #[cold]
+    fn always_ready(&mut self, index: u32, fd: i32, interest: Ready, options: IoOptions, error: Error) -> Result<()> {
+        if error != Error::NOT_PERMITTED {
+            return Err(error);
+        }
+        if !options.trusted {
+            sys::fd::check_pollable(fd)?;
+        }
+        let registration = &mut self.registrations[index + 1];
+        *registration = Registration::new(fd, interest, Mode::empty(), registration.state);
+        self.lists.links[index].set(bits::ACTIVE, true);
+        self.rest_io(index);
+        Ok(())
+    }
+
+    /// An always ready source that is in no list waits for the next turn, unless it is paused.
+    #[inline]
+    pub(super) fn rest_io(&mut self, index: u32) {
+        if cfg!(epoll) && self.lists.links[index].has(bits::ACTIVE) {
+            if !self.interest_of(index).is_empty() {
+                self.rest(index);
+            } else if self.lists.list_of(index) == List::ALWAYS {
+                self.lists.unlink(index);
+            }
+        }
     }
 
     /// The interest from now on; an empty one pauses the source. The same again changes nothing. O(1); O(log n) when
@@ -47,15 +93,27 @@ impl Engine {
         if let Some(oneshot) = oneshot {
             self.lists.links[index].set(bits::ONESHOT, oneshot);
         }
-        self.set_interest(index, interest);
-        Ok(())
+        self.change_interest(index, interest)
     }
 
     /// Adds directions and takes others away; what is in both is taken away.
     pub(crate) fn change_io(&mut self, handle: Handle, set: Ready, clear: Ready) -> Result<()> {
         let index = self.resolve_kind(handle, Kind::Io)?;
         check_interest(set | clear)?;
-        self.set_interest(index, (self.interest_of(index) | set) - clear);
+        self.change_interest(index, (self.interest_of(index) | set) - clear)
+    }
+
+    /// EINVAL: an exclusive source cannot ask for PRIORITY. With EDGE, the same interest again is news too.
+    fn change_interest(&mut self, index: u32, interest: Ready) -> Result<()> {
+        let registration = self.registrations[index + 1];
+        let mode = registration.mode();
+        if mode.contains(Mode::EXCLUSIVE) && interest.contains(Ready::PRIORITY) {
+            return Err(Error::INVALID);
+        }
+        if mode.contains(Mode::EDGE) && interest == registration.interest() {
+            self.backend.set(&mut self.registrations, index + 1, interest);
+        }
+        self.set_interest(index, interest);
         Ok(())
     }
 
@@ -69,10 +127,17 @@ impl Engine {
         Ok(self.fd_of(self.resolve_kind(handle, Kind::Io)?))
     }
 
-    /// The interest of a source, and whether it is one-shot. O(1).
-    pub(crate) fn io_interest(&self, handle: Handle) -> Result<(Ready, bool)> {
+    /// The interest of a source, and its options; whether it is trusted is not kept. O(1).
+    pub(crate) fn io_interest(&self, handle: Handle) -> Result<(Ready, IoOptions)> {
         let index = self.resolve_kind(handle, Kind::Io)?;
-        Ok((self.interest_of(index), self.lists.links[index].has(bits::ONESHOT)))
+        let mode = self.registrations[index + 1].mode();
+        let options = IoOptions {
+            oneshot: self.lists.links[index].has(bits::ONESHOT),
+            trusted: false,
+            edge: mode.contains(Mode::EDGE),
+            exclusive: mode.contains(Mode::EXCLUSIVE),
+        };
+        Ok((self.interest_of(index), options))
     }
 
     /// Removes the source and closes its fd, with no system call but close(2).
@@ -80,12 +145,17 @@ impl Engine {
     pub(crate) fn close_io(&mut self, handle: Handle) -> Result<()> {
         let index = self.resolve_kind(handle, Kind::Io)?;
         let fd = self.fd_of(index);
-        self.remove_index(index);
+        self.forget_fd(index, true);
+        self.vacate(index);
         sys::fd::close(fd)
     }
 
-    /// What a foreign loop has to watch: calls `each` with every fd and its interest. O(sources).
+    /// What a foreign loop has to watch: calls `each` with every fd and its interest. O(sources), or one fd where the
+    /// backend has its own.
     pub(crate) fn each_watch(&self, mut each: impl FnMut(i32, Ready)) {
+        if let Some(fd) = self.backend.fd() {
+            return each(fd, Ready::READABLE);
+        }
         for registration in self.registrations.first(self.watched + 1).iter().filter(|it| it.fd >= 0) {
             each(registration.fd, registration.interest());
         }
@@ -99,24 +169,32 @@ impl Engine {
         self.registrations[index + 1].interest()
     }
 
-    /// Begins to watch an fd.
-    pub(super) fn register(&mut self, index: u32, fd: i32, interest: Ready) {
-        self.phase.raced |= self.shared.is_asleep();
+    /// Begins to watch an fd. What the backend says of it.
+    pub(super) fn register(&mut self, index: u32, fd: i32, interest: Ready, mode: Mode) -> Result<()> {
+        let handle = self.shared.names.handle(index);
+        let wanted = Registration::new(fd, interest, mode, self.registrations[index + 1].state);
+        self.note_race();
         self.watched = self.watched.max(index + 1);
-        self.backend.set(&mut self.registrations[index + 1], fd, interest);
+        self.backend.add(&mut self.registrations, index + 1, handle, wanted)
+    }
+
+    /// A wait that is under way, in another thread, may have seen the registration as it was.
+    fn note_race(&mut self) {
+        self.phase.raced |= self.shared.is_asleep() && self.backend.is_raced();
     }
 
     /// Leaves the last registrations out of the wait that have no fd. O(registrations).
     pub(super) fn trim_watched(&mut self) {
-        while self.watched > 0 && self.registrations[self.watched] == Registration::NONE {
+        while self.watched > 0 && self.registrations[self.watched].is_none() {
             self.watched -= 1;
         }
     }
 
     /// Watches nothing for this source any more.
-    pub(super) fn deregister(&mut self, index: u32) {
-        self.phase.raced |= self.shared.is_asleep();
-        self.registrations[index + 1] = Registration::NONE;
+    pub(super) fn deregister(&mut self, index: u32, closing: bool) {
+        self.note_race();
+        let handle = self.shared.names.handle(index);
+        self.backend.remove(&mut self.registrations, index + 1, handle, closing);
     }
 
     pub(super) fn set_interest(&mut self, index: u32, interest: Ready) {
@@ -124,7 +202,15 @@ impl Engine {
         if interest == before {
             return;
         }
-        self.register(index, self.fd_of(index), interest);
+        self.note_race();
+        self.watched = self.watched.max(index + 1);
+        if cfg!(epoll) && self.lists.links[index].has(bits::ACTIVE) {
+            let registration = &mut self.registrations[index + 1];
+            *registration = registration.with_interest(interest);
+            self.rest_io(index);
+        } else {
+            self.backend.set(&mut self.registrations, index + 1, interest);
+        }
         if before.is_empty() {
             self.restart_idle(index);
         } else if interest.is_empty() && self.lists.links[index].has(bits::IDLE) {
@@ -135,9 +221,9 @@ impl Engine {
     }
 
     /// Takes the fd out of the index, before the source goes.
-    pub(super) fn forget_fd(&mut self, index: u32) {
+    pub(super) fn forget_fd(&mut self, index: u32, closing: bool) {
         self.fd_index.remove(self.fd_of(index), &self.registrations);
-        self.deregister(index);
+        self.deregister(index, closing);
     }
 
     fn find_index(&self, fd: i32) -> Option<u32> {

@@ -25,7 +25,7 @@ pub(crate) use event::Taken;
 pub use statistics::Statistics;
 
 use self::core::SharedRef;
-use crate::backend::{AnyBackend, BackendChoice, Registration};
+use crate::backend::{AnyBackend, Backend, BackendChoice, Registration};
 use crate::error::{Error, Result};
 use crate::storage::deadlines::Deadlines;
 use crate::storage::fd_index::FdIndex;
@@ -46,6 +46,9 @@ pub struct Config {
     pub virtual_clock: bool,
     /// A signal that is not a source ends a wait with EINTR, instead of being waited through.
     pub return_interrupted: bool,
+    /// A wait that would sleep first looks again and again without sleeping, for so long: a faster answer, for a busy
+    /// CPU. Not on a virtual clock.
+    pub busy_poll: Duration,
     /// Learn of children by SIGCHLD even where the system has pidfds.
     pub without_pidfd: bool,
 }
@@ -57,6 +60,7 @@ impl Config {
         budget: 0,
         virtual_clock: false,
         return_interrupted: false,
+        busy_poll: Duration::ZERO,
         without_pidfd: false,
     };
 }
@@ -119,6 +123,8 @@ pub(crate) struct Engine {
     arming: u32,
     /// Sources that keep the loop alive.
     counted: u32,
+    /// Sources of another level than the first.
+    leveled: u32,
     /// Children that are learned of by SIGCHLD.
     children_by_signal: u32,
 
@@ -162,6 +168,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Gives up what the backend has of the system; in a forked child, the copies alone.
+    fn close_backend(&mut self) {
+        self.backend.close(self.shared.is_ours());
+    }
+
     /// The time of this turn.
     pub(crate) fn now(&self) -> Instant {
         self.now
@@ -173,7 +184,12 @@ impl Engine {
     }
 
     pub(crate) fn backend_name(&self) -> &'static ::core::ffi::CStr {
-        crate::backend::Backend::name(&self.backend)
+        self.backend.name()
+    }
+
+    /// The descriptor that a foreign loop watches. ENOTSUP: the backend has none. O(1).
+    pub(crate) fn backend_fd(&self) -> Result<i32> {
+        self.backend.fd().ok_or(Error::UNSUPPORTED)
     }
 
     /// Whether `run` has something to wait for: a source that keeps the loop alive, or events on their way. O(1).

@@ -1,7 +1,7 @@
 //! Any source: adding, removing, naming, levels, triggers and posts.
 
 use super::Engine;
-use crate::backend::{Backend, Ready, Registration};
+use crate::backend::{Backend, Mode, Ready, Registration};
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 use crate::process::children::{self, Watch};
@@ -115,10 +115,11 @@ impl Engine {
     }
 
     /// Gives a slot back; its handles are stale from here on.
-    fn vacate(&mut self, index: u32) {
+    pub(super) fn vacate(&mut self, index: u32) {
         self.lists.unlink(index);
         self.set_deadline(index, Instant::NEVER);
         self.uncount(index);
+        self.leveled -= u32::from(self.lists.links[index].level() != 0);
         self.shared.names.retire(index);
         let free = replace(self.free_beside(index), index);
         self.lists.links[index].vacate(free);
@@ -168,7 +169,7 @@ impl Engine {
 
     pub(super) fn remove_index(&mut self, index: u32) {
         match self.lists.links[index].kind() {
-            Some(Kind::Io) => self.forget_fd(index),
+            Some(Kind::Io) => self.forget_fd(index, false),
             Some(Kind::Signal) => {
                 signals::release(self.lists.slots[index].extra.cast_signed(), &self.shared, true);
             }
@@ -187,11 +188,15 @@ impl Engine {
         }
     }
 
-    /// Closes the pidfds of the children. In a forked child these are copies.
+    /// Closes the pidfds of the children, in a forked child: they are copies, and the backend is the parent's.
     pub(crate) fn close_child_fds(&mut self) {
         let mut from = 0;
         while let Some(index) = self.next_child(from) {
-            self.close_child_fd(index);
+            let registration = &mut self.registrations[index + 1];
+            if registration.fd >= 0 {
+                let _ = sys::fd::close(registration.fd);
+            }
+            *registration = Registration::NONE;
             from = index + 1;
         }
     }
@@ -208,7 +213,10 @@ impl Engine {
         if level as usize >= LEVELS {
             return Err(Error::INVALID);
         }
-        self.lists.links[index].set_level(level);
+        let link = &mut self.lists.links[index];
+        self.leveled += u32::from(level != 0);
+        self.leveled -= u32::from(link.level() != 0);
+        link.set_level(level);
         Ok(())
     }
 
@@ -308,7 +316,7 @@ impl Engine {
         let watch = children::watch(pid, self.config.without_pidfd)?;
         match watch {
             Watch::Fd(fd) => {
-                if let Err(error) = self.backend.check(fd, index + 1) {
+                if let Err(error) = self.backend.check(fd, index + 1, Mode::empty()) {
                     let _ = sys::fd::close(fd);
                     return Err(error);
                 }
@@ -320,17 +328,22 @@ impl Engine {
         }
         self.occupy(index, Kind::Child, target);
         self.lists.slots[index].extra = pid.cast_unsigned();
-        self.lists.links[index].set(bits::ACTIVE, true);
         match watch {
-            Watch::Fd(fd) => self.register(index, fd, Ready::READABLE),
+            Watch::Fd(fd) => {
+                if let Err(error) = self.register(index, fd, Ready::READABLE, Mode::empty()) {
+                    let _ = sys::fd::close(fd);
+                    self.vacate(index);
+                    return Err(error);
+                }
+            }
             Watch::Signal => {
-                self.deregister(index);
                 // It may have ended before SIGCHLD was ours: look once.
                 self.lists.slots[index].set_ready(Ready::READABLE.bits() as u8);
                 self.lists.queue(index);
                 self.lists.note_queued();
             }
         }
+        self.lists.links[index].set(bits::ACTIVE, true);
         Ok(self.added(index))
     }
 
@@ -367,7 +380,7 @@ impl Engine {
         if fd < 0 {
             return false;
         }
-        self.deregister(index);
+        self.deregister(index, true);
         let _ = sys::fd::close(fd);
         true
     }

@@ -6,7 +6,7 @@ use crate::backend::{Backend, Ready};
 use crate::error::Error;
 use crate::handle::{Handle, Kind, Kinds};
 use crate::process::signals;
-use crate::storage::lists::{LEVELS, List};
+use crate::storage::lists::{LEVELS, List, Lists};
 use crate::storage::slot::{Link, bits};
 use crate::sys;
 use crate::time::{Duration, Instant};
@@ -27,8 +27,7 @@ impl Engine {
             }
         }
         self.trim_watched();
-        self.backend.prepare(&self.registrations, self.watched + 1, &mut waiting.plan);
-        self.phase.raced = false;
+        self.prepare_backend(waiting);
         let now = self.fresh_now();
         if !self.shared.is_asleep() {
             self.asleep_since = now; // a foreign loop prepares twice, and sleeps in between
@@ -45,6 +44,15 @@ impl Engine {
         0
     }
 
+    /// Tells the backend what is to be watched; what it refuses becomes an event.
+    fn prepare_backend(&mut self, waiting: &mut Waiting) {
+        let Engine { backend, registrations, lists, shared, watched, .. } = self;
+        backend.prepare(registrations, &shared.names, *watched + 1, &mut waiting.plan, &mut |place, ready| {
+            merge(lists, place, ready);
+        });
+        self.phase.raced = false;
+    }
+
     /// A before-wait source that was triggered comes in its own time of the turn.
     fn queue_triggered_before(&mut self) {
         while let Some(index) = self.lists.first_of(List::TRIGGERED, |link| link.is(Kind::Before)) {
@@ -55,14 +63,39 @@ impl Engine {
 
     /// Whether a wait must not sleep.
     fn has_work(&self) -> bool {
-        self.lists.queued() > 0 || self.lists.any(List::TRIGGERED.set() | List::DEFERRED.set() | List::IDLE.set())
+        const WORK: u16 = List::TRIGGERED.set() | List::DEFERRED.set() | List::IDLE.set() | List::ALWAYS.set();
+        self.lists.queued() > 0 || self.lists.any(WORK)
     }
+}
+
+/// What of an fd's readiness concerns who has this interest.
+#[inline]
+fn asked_by(interest: Ready) -> Ready {
+    if interest.is_empty() {
+        return interest;
+    }
+    let mut asked = interest | Ready::ERROR | Ready::HANGUP;
+    asked.set(Ready::PEER_CLOSED, interest.contains(Ready::READABLE));
+    asked
+}
+
+/// Queues the source at a place for its readiness, or adds that to what is queued of it.
+#[inline]
+fn merge(lists: &mut Lists, place: u32, ready: Ready) {
+    let Some(index) = place.checked_sub(1) else { return };
+    // An idle timeout that is still queued loses against it when the event is taken out.
+    let slot = &mut lists.slots[index];
+    slot.set_ready(slot.ready() | (ready & Ready::OF_FD).bits() as u8);
+    lists.queue(index);
 }
 
 /// Phase 3: collect. What happened becomes events.
 impl Engine {
     /// How many events are queued. O(what happened), and O(registrations) on select and poll.
-    pub(super) fn collect(&mut self, waiting: &mut Waiting) -> u32 {
+    ///
+    /// With `direct`, readiness stays with the backend where it may: [`Engine::next_direct`] takes it from there.
+    pub(super) fn collect(&mut self, waiting: &mut Waiting, direct: bool) -> u32 {
+        self.flush_direct(waiting);
         self.shared.wake_up();
         let found = waiting.plan.outcome.is_ok_and(|count| count > 0) || waiting.plan.outcome == Err(Error::BAD_FD);
         if !self.config.virtual_clock {
@@ -74,7 +107,9 @@ impl Engine {
         self.statistics.waiting_ns += self.now.since(self.asleep_since).as_nanos();
         self.asleep_since = self.now;
 
-        self.collect_readiness(waiting);
+        // Who waits in the queue of the first level was there before; and where levels differ, they decide.
+        let direct = direct && !cfg!(becket_small) && self.leveled == 0 && self.lists.levels(List::QUEUE) & 1 == 0;
+        self.collect_readiness(waiting, direct);
         self.expire();
         self.collect_signals();
         self.collect_wakes();
@@ -89,26 +124,46 @@ impl Engine {
         self.lists.queued()
     }
 
-    fn collect_readiness(&mut self, waiting: &mut Waiting) {
+    fn collect_readiness(&mut self, waiting: &mut Waiting, direct: bool) {
         if self.phase.raced {
             // Another thread changed a registration while the wait was under way: ask again, without sleeping.
-            self.backend.prepare(&self.registrations, self.watched + 1, &mut waiting.plan);
+            self.prepare_backend(waiting);
             waiting.plan.timeout = Duration::ZERO;
-            waiting.plan.outcome = self.backend.wait(&mut waiting.plan);
+            waiting.plan.outcome = waiting.plan.wait();
         }
-        let Engine { backend, registrations, lists, shared, .. } = self;
-        backend.collect(registrations, &mut waiting.plan, &mut |registration, ready| {
-            let Some(index) = registration.checked_sub(1) else {
-                return shared.drain();
-            };
-            let index = index as u32;
-            // An idle timeout that is still queued loses against it when the event is taken out.
-            let slot = &mut lists.slots[index];
-            slot.set_ready(slot.ready() | (ready & Ready::OF_FD).bits() as u8);
-            lists.queue(index);
-        });
+        waiting.unread = true;
+        if !direct || !self.backend.is_steady() {
+            self.flush_direct(waiting);
+        }
         // A plan is read once: a second collect without a wait finds nothing.
         waiting.plan.outcome = Ok(0);
+        if cfg!(epoll) {
+            while let Some(index) = self.lists.pop(List::ALWAYS) {
+                let ready = self.interest_of(index) & (Ready::READABLE | Ready::WRITABLE);
+                merge(&mut self.lists, index + 1, ready);
+            }
+        }
+    }
+
+    /// Queues what the backend still has to report: before anybody looks at the queue, and before the next wait.
+    #[inline]
+    pub(super) fn flush_direct(&mut self, waiting: &mut Waiting) {
+        if waiting.unread {
+            self.flush_reports(waiting);
+        }
+    }
+
+    fn flush_reports(&mut self, waiting: &mut Waiting) {
+        let Engine { backend, registrations, lists, shared, .. } = self;
+        while let Some((place, ready)) = backend.next(registrations, &shared.names, &mut waiting.plan) {
+            if place == 0 {
+                shared.drain();
+            } else {
+                merge(lists, place, ready);
+            }
+        }
+        waiting.unread = false;
+        self.lists.note_queued();
     }
 
     fn collect_signals(&mut self) {
@@ -142,6 +197,59 @@ impl Engine {
 
 /// Phase 4: next. One event at a time.
 impl Engine {
+    /// Takes out the next readiness that the backend reports, without a way through the queue: for a front end that calls
+    /// handlers for all that there is. What is more than plain readiness is queued. False: there is no more, or it is
+    /// the queue's turn.
+    #[inline]
+    pub(super) fn next_direct(&mut self, waiting: &mut Waiting, taken: &mut Taken) -> bool {
+        while waiting.unread && self.budget_left > 0 {
+            if self.dispatches % LOWER_LEVELS_EVERY == LOWER_LEVELS_EVERY - 1 && self.lists.levels(List::QUEUE) > 1 {
+                return false;
+            }
+            let Engine { backend, registrations, lists, shared, .. } = self;
+            let Some((place, ready)) = backend.next(registrations, &shared.names, &mut waiting.plan) else {
+                waiting.unread = false;
+                return false;
+            };
+            let Some(index) = place.checked_sub(1) else {
+                shared.drain();
+                continue;
+            };
+            let link = &lists.links[index];
+            if !link.is_plain_io() {
+                merge(lists, place, ready);
+                continue;
+            }
+            let registration = registrations[place];
+            let ready = ready & asked_by(registration.interest());
+            if ready.is_empty() {
+                self.statistics.stale_dropped += 1;
+                continue;
+            }
+            let idle = link.has(bits::IDLE);
+            let slot = &mut lists.slots[index];
+            if idle {
+                slot.time = slot.time.max(self.now.as_nanos());
+            }
+            *taken = Taken {
+                source: shared.names.handle(index),
+                value: 0,
+                user: slot.target.user,
+                kind: Kind::Io.mask().bits(),
+                flags: ready.bits().into(),
+                fd: registration.fd(),
+                level: 0,
+                handler: slot.target.handler,
+            };
+            self.budget_left -= 1;
+            self.dispatches = self.dispatches.wrapping_add(1);
+            self.statistics.events[Kind::Io as usize - 1] += 1;
+            self.phase.idle_done = true;
+            return true;
+        }
+        false
+    }
+
     /// Takes out the next event of one of these kinds. False: there is none, or this turn's budget is used up.
     ///
     /// O(1) for all kinds; O(events before it) when a mask selects. Deferred events come when no other that was asked
@@ -253,12 +361,7 @@ impl Engine {
         let slot = &mut self.lists.slots[index];
         let pending = Ready::from_bits_retain(u16::from(slot.ready()));
         slot.set_ready(0);
-        let mut asked = Ready::DEADLINE;
-        if !interest.is_empty() {
-            asked |= interest | Ready::ERROR | Ready::HANGUP;
-            asked.set(Ready::PEER_CLOSED, interest.contains(Ready::READABLE));
-        }
-        let mut ready = pending & asked;
+        let mut ready = pending & (asked_by(interest) | Ready::DEADLINE);
         let link = &mut self.lists.links[index];
         if link.has(bits::TRIGGERED) {
             link.set(bits::TRIGGERED, false);
@@ -267,9 +370,12 @@ impl Engine {
         if ready.is_empty() {
             ready = if interest.is_empty() { ready } else { pending & Ready::TIMEOUT };
             if ready.is_empty() {
+                self.rest_io(index);
                 return false;
             }
         }
+        let link = &self.lists.links[index];
+        let slot = &mut self.lists.slots[index];
         if link.has(bits::IDLE | bits::ONESHOT) {
             // Something is delivered: the idle timeout counts from here. A store; the heap learns of it when it fires.
             slot.time = slot.time.max(self.now.as_nanos());
@@ -277,6 +383,7 @@ impl Engine {
                 self.set_interest(index, Ready::empty());
             }
         }
+        self.rest_io(index);
         taken.value = 0;
         taken.flags = ready.bits().into();
         self.describe(index, self.shared.names.handle(index), Kind::Io, registration.fd(), taken);

@@ -21,12 +21,16 @@ const _: () = assert!(BECKET_LEVELS as usize == lists::LEVELS && BECKET_SOURCES_
 
 // ---- Backends: becket_config.backend ----
 
-/// The best that is built in: poll, else select.
+/// The best that the system grants: io_uring where becket_config.ring is given, else epoll, poll, select.
 pub const BECKET_BACKEND_AUTO: u32 = 0;
 /// select(2): every POSIX system; fds below FD_SETSIZE; a connection that ended is READABLE, there is no HANGUP.
 pub const BECKET_BACKEND_SELECT: u32 = 1;
 /// poll(2): every POSIX system.
 pub const BECKET_BACKEND_POLL: u32 = 2;
+/// epoll(7): Linux. An fd that was closed before its source was removed is silent until it is modified.
+pub const BECKET_BACKEND_EPOLL: u32 = 3;
+/// io_uring(7): Linux 6.1 and later. Without becket_config.ring the kernel's memory is mapped for the rings.
+pub const BECKET_BACKEND_IO_URING: u32 = 4;
 
 // ---- Configuration flags: becket_config.flags ----
 
@@ -81,6 +85,12 @@ const _: () = {
 pub const BECKET_ONESHOT: u32 = 0x1000;
 /// The caller vouches that the fd is open and can be waited for: saves a system call. For becket_io_add() only.
 pub const BECKET_TRUSTED: u32 = 0x2000;
+/// Told when it becomes ready, not as long as it is: the handler reads or writes until EAGAIN. Each becket_io_modify(), with
+/// the same interest too, tells anew what is ready. For becket_io_add() only, on epoll and io_uring; else -ENOTSUP.
+pub const BECKET_EDGE: u32 = 0x4000;
+/// Of several processes that wait for one listening socket, not all are woken (EPOLLEXCLUSIVE). Not with BECKET_PRIORITY.
+/// For becket_io_add() only, on epoll; else -ENOTSUP.
+pub const BECKET_EXCLUSIVE: u32 = 0x8000;
 
 // ---- Kinds: becket_event.kind, and masks for becket_next() ----
 
@@ -124,7 +134,7 @@ const _: () = {
 // ---- Sizes, in bytes: upper bounds that hold on every system ----
 
 /// A loop without sources and posts.
-pub const BECKET_LOOP_BYTES: u32 = 1280;
+pub const BECKET_LOOP_BYTES: u32 = 2048;
 /// One source in all: slot, queue, deadline, fd index, registration with the backend.
 pub const BECKET_SOURCE_BYTES: u32 = 80;
 /// One post.

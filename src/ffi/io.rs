@@ -1,6 +1,6 @@
 //! I/O sources.
 
-use super::constants::{BECKET_ONESHOT, BECKET_TRUSTED};
+use super::constants::{BECKET_EDGE, BECKET_EXCLUSIVE, BECKET_ONESHOT, BECKET_TRUSTED};
 use super::types::{becket_handle, becket_handler, becket_loop};
 use super::{add, answer, done, look, store, with};
 use crate::backend::Ready;
@@ -20,12 +20,15 @@ fn interest(flags: u32) -> Result<Ready> {
     Ok(Ready::from_bits_truncate(flags as u16))
 }
 
-/// Watches an fd. flags: an interest (0: paused), and BECKET_ONESHOT, BECKET_TRUSTED. The fd stays the caller's.
+/// Watches an fd. flags: an interest (0: paused), and BECKET_ONESHOT, BECKET_TRUSTED, BECKET_EDGE, BECKET_EXCLUSIVE. The fd
+/// stays the caller's.
 ///
 /// -EBADF: it is not open; -EPERM: a regular file, directory or block device, which cannot be waited for; -EEXIST: it
 /// has a source already; -ENOSPC: the table is full, or, on poll, full but for places above RLIMIT_NOFILE; -EINVAL: on
-/// select, an fd at or above FD_SETSIZE. Other fds that the kernel cannot wait for (/dev/null) are always ready. O(1)
-/// expected, O(free slots) where sources without an fd have filled the table before; one fstat(2) unless BECKET_TRUSTED.
+/// select, an fd at or above FD_SETSIZE; -ENOTSUP: BECKET_EDGE or BECKET_EXCLUSIVE where the backend has none; -ENOMEM,
+/// -ENOSPC: on epoll, the kernel's own limits. Other fds that the kernel cannot wait for (/dev/null) are always ready. O(1)
+/// expected, O(free slots) where sources without an fd have filled the table before; one fstat(2) unless BECKET_TRUSTED; on epoll
+/// one epoll_ctl(2) instead.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_io_add(
     event_loop: *mut becket_loop,
@@ -35,15 +38,20 @@ pub unsafe extern "C" fn becket_io_add(
     user: *mut c_void,
     handle: *mut becket_handle,
 ) -> c_int {
-    let interest = interest(flags & !(BECKET_ONESHOT | BECKET_TRUSTED));
-    let options = IoOptions { oneshot: flags & BECKET_ONESHOT != 0, trusted: flags & BECKET_TRUSTED != 0 };
+    let interest = interest(flags & !(BECKET_ONESHOT | BECKET_TRUSTED | BECKET_EDGE | BECKET_EXCLUSIVE));
+    let options = IoOptions {
+        oneshot: flags & BECKET_ONESHOT != 0,
+        trusted: flags & BECKET_TRUSTED != 0,
+        edge: flags & BECKET_EDGE != 0,
+        exclusive: flags & BECKET_EXCLUSIVE != 0,
+    };
     // SAFETY: the caller gives a loop and a place, or NULL, which is checked.
     unsafe { add(event_loop, handler, user, handle, |engine, target| engine.add_io(fd, interest?, options, target)) }
 }
 
 /// The interest from now on, with BECKET_ONESHOT or without. 0 pauses: the source is silent, ERROR and HANGUP
 /// included, and costs nothing; they are told when it is resumed. The idle timeout rests meanwhile; the deadline does
-/// not. The same interest again changes nothing. Cannot fail for space. O(1), O(log n) to pause or resume one with an
+/// not. The same interest again changes nothing (with BECKET_EDGE: tells anew what is ready). Cannot fail for space. O(1), O(log n) to pause or resume one with an
 /// idle timeout.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_io_modify(event_loop: *mut becket_loop, handle: becket_handle, flags: u32) -> c_int {
@@ -160,10 +168,16 @@ pub unsafe extern "C" fn becket_io_fd(event_loop: *const becket_loop, handle: be
     answer(unsafe { look(event_loop, |engine| engine.io_fd(Handle::from_raw(handle))) })
 }
 
-/// The interest of a source, with BECKET_ONESHOT if it has that. O(1).
+/// The interest of a source, with BECKET_ONESHOT, BECKET_EDGE and BECKET_EXCLUSIVE if it has them. O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_io_interest(event_loop: *const becket_loop, handle: becket_handle) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
     let asked = unsafe { look(event_loop, |engine| engine.io_interest(Handle::from_raw(handle))) };
-    answer(asked.map(|(interest, oneshot)| u32::from(interest.bits()) | if oneshot { BECKET_ONESHOT } else { 0 }))
+    answer(asked.map(|(interest, options)| {
+        let flag = |on: bool, flag: u32| if on { flag } else { 0 };
+        u32::from(interest.bits())
+            | flag(options.oneshot, BECKET_ONESHOT)
+            | flag(options.edge, BECKET_EDGE)
+            | flag(options.exclusive, BECKET_EXCLUSIVE)
+    }))
 }

@@ -1,8 +1,8 @@
 //! Memory: the descriptor, making and closing a loop in it.
 
 use super::constants::{
-    BECKET_BACKEND_AUTO, BECKET_BACKEND_POLL, BECKET_BACKEND_SELECT, BECKET_NO_PIDFD, BECKET_RETURN_EINTR,
-    BECKET_VIRTUAL_CLOCK,
+    BECKET_BACKEND_AUTO, BECKET_BACKEND_EPOLL, BECKET_BACKEND_IO_URING, BECKET_BACKEND_POLL, BECKET_BACKEND_SELECT,
+    BECKET_NO_PIDFD, BECKET_RETURN_EINTR, BECKET_VIRTUAL_CLOCK,
 };
 use super::types::{becket_config, becket_loop};
 use super::{done, store};
@@ -10,7 +10,9 @@ use crate::backend::BackendChoice;
 use crate::engine::Config;
 use crate::engine::core::Core;
 use crate::error::{Error, Result};
+use crate::storage::ring::{self, RingMemory};
 use crate::storage::{Block, layout};
+use crate::time::Duration;
 use core::ffi::{c_int, c_void};
 use core::ptr::NonNull;
 
@@ -18,7 +20,7 @@ use core::ptr::NonNull;
 //
 // A loop lives in one block of memory and never asks for more:
 //
-//   1280 bytes + 80 a source + 24 a post
+//   2048 bytes + 80 a source + 24 a post
 //
 // BECKET_MEMORY declares a block of a size that is known when the program is compiled, and its descriptor. A program
 // that learns its capacities at run time fills a descriptor for memory of its own. The block need not be zeroed, and
@@ -40,6 +42,13 @@ pub struct becket_memory {
     pub posts: u32,
     /// 0 in this version.
     pub operations: u32,
+}
+
+/// Bytes of the rings for so many entries: what BECKET_RING_SIZE says, or 0 when there can be no such rings. Any thread.
+/// O(1).
+#[unsafe(no_mangle)]
+pub extern "C" fn becket_ring_size(entries: u32) -> usize {
+    ring::bytes(entries).unwrap_or(0)
 }
 
 /// Bytes that a loop of these capacities needs: what BECKET_MEMORY_SIZE says, or 0 when there can be no such loop.
@@ -67,7 +76,8 @@ pub extern "C" fn becket_memory_size(sources: u32, posts: u32, operations: u32) 
 ///
 /// -ENOBUFS: the block is too small; -EINVAL: misaligned, or a bad descriptor or configuration; -EBUSY: a live loop is
 /// in it, or an inherited one that is calling a handler; -ENOTSUP: the backend, or operations, are not built in; -EMFILE,
-/// -ENFILE, -ENOMEM: the system has no descriptor for waking. Reads the fd index, else O(1).
+/// -ENFILE, -ENOMEM: the system has no descriptor for waking, or for the backend; -ENOSYS, -EPERM, …: what it says of a backend
+/// that was asked for by name. Reads the fd index, else O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_loop_init(
     event_loop: *mut *mut becket_loop,
@@ -84,9 +94,18 @@ unsafe fn init(memory: *const becket_memory, config: *const becket_config) -> Re
     // SAFETY: by this function's contract. The size comes first, and tells whether the rest may be read.
     let memory = unsafe { sized(memory) }?.ok_or(Error::INVALID)?;
     // SAFETY: likewise.
-    let config = match unsafe { sized(config) }? {
-        Some(config) => convert(&config)?,
-        None => Config::DEFAULT,
+    let (config, ring) = match unsafe { sized(config) }? {
+        // SAFETY: likewise.
+        Some(given) => (convert(&given)?, unsafe { sized(given.ring) }?),
+        None => (Config::DEFAULT, None),
+    };
+    let ring = match ring {
+        Some(given) => Some(RingMemory::new(
+            NonNull::new(given.block.cast()).ok_or(Error::INVALID)?,
+            given.block_size,
+            given.entries,
+        )?),
+        None => None,
     };
     let block = Block {
         start: NonNull::new(memory.block.cast()).ok_or(Error::INVALID)?,
@@ -96,7 +115,7 @@ unsafe fn init(memory: *const becket_memory, config: *const becket_config) -> Re
         operations: memory.operations as usize,
     };
     // SAFETY: by this function's contract.
-    Ok(unsafe { Core::init(&block, &config, false) }?.as_ptr().cast())
+    Ok(unsafe { Core::init(&block, &config, ring, false) }?.as_ptr().cast())
 }
 
 /// A struct that begins with its own size. EINVAL: it is of another size than ours. `None`: there is none.
@@ -120,6 +139,8 @@ fn convert(config: &becket_config) -> Result<Config> {
         BECKET_BACKEND_AUTO => BackendChoice::Auto,
         BECKET_BACKEND_SELECT => BackendChoice::Select,
         BECKET_BACKEND_POLL => BackendChoice::Poll,
+        BECKET_BACKEND_EPOLL => BackendChoice::Epoll,
+        BECKET_BACKEND_IO_URING => BackendChoice::IoUring,
         _ => return Err(Error::INVALID),
     };
     let known = BECKET_VIRTUAL_CLOCK | BECKET_RETURN_EINTR | BECKET_NO_PIDFD;
@@ -131,6 +152,7 @@ fn convert(config: &becket_config) -> Result<Config> {
         budget: config.budget,
         virtual_clock: config.flags & BECKET_VIRTUAL_CLOCK != 0,
         return_interrupted: config.flags & BECKET_RETURN_EINTR != 0,
+        busy_poll: Duration::from_nanos(config.busy_poll_ns),
         without_pidfd: config.flags & BECKET_NO_PIDFD != 0,
     })
 }

@@ -112,7 +112,7 @@ pub unsafe extern "C" fn becket_dispatch(event_loop: *mut becket_loop, event: *c
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_prepare(event_loop: *mut becket_loop, timeout_ns: i64) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
-    answer(timeout(timeout_ns).and_then(|timeout| unsafe { ours(event_loop) }?.prepare(timeout, true)))
+    answer(timeout(timeout_ns).and_then(|timeout| unsafe { ours(event_loop) }?.prepare(timeout)))
 }
 
 /// How long the wait that was prepared will be at most, in ns; BECKET_FOREVER: without end. O(1).
@@ -142,16 +142,16 @@ pub unsafe extern "C" fn becket_collect(event_loop: *mut becket_loop) -> c_int {
     answer(unsafe { ours(event_loop) }.and_then(crate::engine::core::Core::collect))
 }
 
-/// An fd that is readable when the backend has something to tell. -ENOTSUP: select and poll have none; see
-/// becket_watches().
+/// An fd that is readable, after becket_prepare(), when there is something to collect: epoll's, or the ring's. -ENOTSUP: select
+/// and poll have none; see becket_watches(). O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_fd(event_loop: *const becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
-    done(unsafe { look(event_loop, |_| Err(Error::UNSUPPORTED)) })
+    answer(unsafe { look(event_loop, crate::engine::Engine::backend_fd) })
 }
 
 /// What a foreign loop has to watch while it sleeps: how many fds that are (at most one more than there are I/O sources and
-/// children), the first count of them written. watches may be NULL when count is 0. O(sources).
+/// children; on epoll and io_uring becket_fd() alone), the first count of them written. watches may be NULL when count is 0. O(sources).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_watches(
     event_loop: *const becket_loop,

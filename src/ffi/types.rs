@@ -48,6 +48,22 @@ pub struct becket_event {
 pub type becket_handler =
     Option<unsafe extern "C" fn(event_loop: *mut becket_loop, event: *const becket_event, user: *mut c_void)>;
 
+/// Describes memory for the rings of io_uring, which the kernel then shares with the loop. It has to stay until the loop is
+/// closed. BECKET_RING declares both.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct becket_ring {
+    /// sizeof(becket_ring).
+    pub size: usize,
+    /// The block, aligned to 4096 bytes. (Where pages are larger the kernel cannot use it.)
+    pub block: *mut c_void,
+    /// Bytes: at least becket_ring_size().
+    pub block_size: usize,
+    /// Changes that one system call can carry, a power of two from 8 to 16384; there is room for four times as many
+    /// completions. More of either cost further system calls, and nothing is lost.
+    pub entries: u32,
+}
+
 /// How a loop is to be. Zeros mean the default.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -60,6 +76,11 @@ pub struct becket_config {
     pub flags: u32,
     /// The most events of one turn, deferred and idle ones not counted. 0: 1024.
     pub budget: u32,
+    /// A wait that would sleep first looks again and again without sleeping, for so long: a faster answer for a busy CPU.
+    /// Not on a virtual clock.
+    pub busy_poll_ns: u64,
+    /// Memory for the rings of io_uring, or NULL.
+    pub ring: *const becket_ring,
 }
 
 /// An fd that a foreign loop has to watch for becket, and what for.

@@ -11,6 +11,7 @@ use crate::engine::{Config, Engine, Event, Statistics, Taken};
 use crate::error::Result;
 use crate::handle::{Handle, Kind, Kinds};
 use crate::storage::Storage;
+use crate::storage::ring::{Ring, RingMemory};
 use crate::storage::slot::Target;
 use crate::time::{Duration, Instant};
 use core::marker::PhantomData;
@@ -100,9 +101,17 @@ impl<'s, App> Loop<'s, App> {
         storage: &'s mut Storage<S, P, O>,
         config: &Config,
     ) -> Result<Loop<'s, App>> {
+        Loop::make(storage, config, None)
+    }
+
+    fn make<const S: usize, const P: usize, const O: usize>(
+        storage: &'s mut Storage<S, P, O>,
+        config: &Config,
+        ring: Option<RingMemory>,
+    ) -> Result<Loop<'s, App>> {
         // SAFETY: the storage is borrowed for as long as the loop lives; a loop that was leaked in it cannot be used
-        // any more, since the borrow that it lived by has ended.
-        let core = unsafe { Core::init(&storage.block(), config, true) }?;
+        // any more, since the borrow that it lived by has ended. Ring memory is borrowed for ever.
+        let core = unsafe { Core::init(&storage.block(), config, ring, true) }?;
         Ok(Loop { core, _storage: PhantomData, _handlers: PhantomData })
     }
 
@@ -183,7 +192,7 @@ impl<'s, App> Loop<'s, App> {
     /// Phase 1 of [`Loop::poll`], for a program that sleeps elsewhere. How many before-wait events were queued: take
     /// them, and call this again; 0: the wait is prepared. O(sources) on select and poll.
     pub fn prepare(&self, timeout: Duration) -> Result<u32> {
-        self.core().prepare(timeout, true)
+        self.core().prepare(timeout)
     }
 
     /// How long the wait that was prepared will be at most. O(1).
@@ -233,6 +242,12 @@ impl<'s, App> Loop<'s, App> {
         names.map_or(("", ""), |(name, note)| (name.to_str().unwrap_or(""), note.to_str().unwrap_or("")))
     }
 
+    /// The descriptor of the backend, for a foreign loop: readable, after [`Loop::prepare`], when there is something to
+    /// collect. ENOTSUP: select and poll have none. O(1).
+    pub fn fd(&self) -> Result<i32> {
+        self.core().look(|engine| engine.backend_fd())
+    }
+
     /// What the loop has counted; zeros in a forked child. O(1).
     #[must_use]
     pub fn statistics(&self) -> Statistics {
@@ -243,7 +258,8 @@ impl<'s, App> Loop<'s, App> {
 /// Sources of all kinds. ENOSPC: the table is full; ESTALE: the source was removed.
 impl<'s, App> Loop<'s, App> {
     /// A source for an fd, which stays the caller's: remove the source before closing it. EBADF; EEXIST: the fd has a
-    /// source; EPERM: a regular file, directory or block device; EINVAL: the backend cannot watch it. O(1) expected.
+    /// source; EPERM: a regular file, directory or block device; EINVAL: the backend cannot watch it; ENOTSUP: not with
+    /// these options. O(1) expected.
     pub fn add_io(&self, fd: i32, interest: Ready, handler: Handler<'s, App>, token: usize) -> Result<Handle> {
         self.add_io_with(fd, interest, IoOptions::default(), Some(handler), token)
     }
@@ -261,7 +277,8 @@ impl<'s, App> Loop<'s, App> {
     }
 
     /// The interest from now on; an empty one pauses the source: it is silent, HANGUP and ERROR included, and costs
-    /// nothing. EINVAL: not an I/O source. O(1).
+    /// nothing. On an edge-triggered source the same again tells anew what is ready. EINVAL: not an I/O source, or
+    /// PRIORITY of an exclusive one. O(1).
     pub fn modify_io(&self, source: Handle, interest: Ready) -> Result<()> {
         self.with(|engine| engine.modify_io(source, interest, None))
     }
@@ -276,7 +293,7 @@ impl<'s, App> Loop<'s, App> {
 
     /// Whether the interest becomes empty on delivery. O(1).
     pub fn is_oneshot(&self, source: Handle) -> Result<bool> {
-        self.core().look(|engine| engine.io_interest(source).map(|(_, oneshot)| oneshot))
+        self.core().look(|engine| engine.io_interest(source).map(|(_, options)| options.oneshot))
     }
 
     /// Adds directions to the interest and takes others away. O(1).
@@ -317,6 +334,11 @@ impl<'s, App> Loop<'s, App> {
     /// The fd of a source. O(1).
     pub fn io_fd(&self, source: Handle) -> Result<i32> {
         self.core().look(|engine| engine.io_fd(source))
+    }
+
+    /// The options of a source, but for `trusted`, which is not kept. O(1).
+    pub fn io_options(&self, source: Handle) -> Result<IoOptions> {
+        self.core().look(|engine| engine.io_interest(source).map(|(_, options)| options))
     }
 
     /// The interest of a source. O(1).
@@ -481,8 +503,29 @@ impl<'s, App> Loop<'s, App> {
     }
 }
 
-/// What other threads and signal handlers may touch later: only in memory that is never given back.
+/// What the kernel, other threads and signal handlers may touch later: only in memory that is never given back.
 impl<App> Loop<'static, App> {
+    /// Makes a loop with memory for the rings of io_uring, which [`BackendChoice::Auto`](crate::BackendChoice::Auto) then
+    /// takes where the kernel grants it.
+    ///
+    /// ```
+    /// use becket::{Config, Loop, Ring, Storage};
+    ///
+    /// let storage = Box::leak(Box::new(Storage::<16, 4>::new())); // or statics
+    /// let ring = Box::leak(Box::new(Ring::<64>::new()));
+    /// let event_loop = Loop::<()>::with_ring(storage, ring, &Config::default())?;
+    /// let (name, why) = event_loop.backend();
+    /// assert!(name == "io_uring" || !why.is_empty());
+    /// # Ok::<(), becket::Error>(())
+    /// ```
+    pub fn with_ring<const S: usize, const P: usize, const O: usize, const ENTRIES: usize>(
+        storage: &'static mut Storage<S, P, O>,
+        ring: &'static mut Ring<ENTRIES>,
+        config: &Config,
+    ) -> Result<Loop<'static, App>> {
+        Loop::make(storage, config, Some(ring.memory()))
+    }
+
     /// A signal, as an event and never in signal context; counted. The old disposition comes back on removal. EINVAL: no
     /// such signal; EBUSY: another loop has it; EEXIST: this one has a source for it. One system call. O(1).
     pub fn add_signal(&self, signal: i32, handler: Handler<'static, App>, token: usize) -> Result<Handle> {

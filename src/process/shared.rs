@@ -166,10 +166,6 @@ impl Shared {
         while self.is_ours() && self.notifying.load(Ordering::SeqCst) != 0 {
             sys::pause();
         }
-        let Notifier { watched, written } = self.notifier;
-        let _ = sys::fd::close(watched);
-        if written != watched {
-            let _ = sys::fd::close(written);
-        }
+        self.notifier.close();
     }
 }

@@ -33,7 +33,9 @@ impl List {
     pub(crate) const IDLE: List = List(12);
     /// Deferred sources that are scheduled.
     pub(crate) const DEFERRED: List = List(13);
-    const COUNT: usize = 14;
+    /// I/O sources whose fd is always ready, and that are not queued.
+    pub(crate) const ALWAYS: List = List(14);
+    const COUNT: usize = 15;
 
     /// The lists of events, as a set.
     const QUEUES: u16 = 0b1_1111_1110;

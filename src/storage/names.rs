@@ -118,6 +118,12 @@ impl Names {
         Handle::from_raw(generation << INDEX_BITS | u64::from(index + 1))
     }
 
+    /// The slot of a handle that this loop once gave; `None`: of no source.
+    #[inline]
+    pub(crate) fn index_of(handle: Handle) -> Option<u32> {
+        index_of(handle)
+    }
+
     /// The slot that a handle names, if it is still that generation's.
     #[inline]
     pub(crate) fn resolve(&self, handle: Handle) -> Option<u32> {

@@ -30,6 +30,13 @@ impl<T> Region<T> {
         &(**self)[..self.count.min(count as usize)]
     }
 
+    /// The same, to change them.
+    #[cfg(any(epoll, io_uring))]
+    pub(crate) fn first_mut(&mut self, count: u32) -> &mut [T] {
+        let count = self.count.min(count as usize);
+        &mut (**self)[..count]
+    }
+
     /// Where the values are, for a system call: valid for as long as the region is, whatever borrows come and go.
     #[cfg(feature = "poll")]
     pub(crate) fn as_ptr(&self) -> *mut T {

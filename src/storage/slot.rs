@@ -50,7 +50,8 @@ pub(crate) mod bits {
     pub(crate) const COUNTED: u8 = 1 << 4;
     /// `becket_trigger` or `becket_wake` was called and not yet delivered.
     pub(crate) const TRIGGERED: u8 = 1 << 5;
-    /// A timer is armed, a hook is on, a child has not been reaped, a deferred source is scheduled.
+    /// A timer is armed, a hook is on, a child has not been reaped, a deferred source is scheduled. I/O: the fd cannot be
+    /// waited for, and so is always ready.
     pub(crate) const ACTIVE: u8 = 1 << 6;
     /// `extra` is an idle timeout.
     pub(crate) const IDLE: u8 = 1 << 7;
@@ -198,6 +199,14 @@ impl Link {
     #[inline]
     pub(crate) fn kind_number(&self) -> u8 {
         self.next.tag() & 0xf
+    }
+
+    /// Whether it is an I/O source, in no list, of level 0, and with nothing that a delivery has to look at but an idle
+    /// timeout.
+    #[inline]
+    pub(crate) fn is_plain_io(&self) -> bool {
+        const BITS: u8 = bits::LEVEL | bits::ONESHOT | bits::TRIGGERED | bits::ACTIVE;
+        self.next.tag() == Kind::Io as u8 && self.prev.tag() & BITS == 0
     }
 
     /// `None`: the slot is free.

@@ -10,7 +10,7 @@ use super::names::{Names, Woken};
 use super::region::Region;
 use super::slot::{Link, NIL, Post, Slot, Target, bits};
 use crate::handle::{Handle, Kind};
-use crate::ready::{Ready, Registration};
+use crate::ready::{Mode, Ready, Registration};
 use crate::time::{Duration, Instant, PackedDuration};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -143,7 +143,7 @@ fn fd_index_finds_what_was_inserted_and_nothing_else() {
                 let fd = random.below(3 * sources as u64) as i32 * stride;
                 if !fds.contains(&fd) {
                     fds[slot] = fd;
-                    registrations[slot as u32 + 1] = Registration::new(fd, Ready::READABLE);
+                    registrations[slot as u32 + 1] = Registration::new(fd, Ready::READABLE, Mode::empty(), 0);
                     index.insert(fd, slot as u32, &registrations);
                 }
             }

@@ -43,12 +43,31 @@ pub(crate) fn close(fd: i32) -> Result<()> {
     }
 }
 
+/// `target` becomes what `fd` is, closed on exec, and `fd` is closed.
+#[cfg(epoll)]
+pub(crate) fn replace(fd: i32, target: i32) -> Result<()> {
+    // SAFETY: no pointer is passed; a bad fd is an error.
+    let result = check(unsafe { libc::dup3(fd, target, libc::O_CLOEXEC) }).map(|_| ());
+    let _ = close(fd);
+    result
+}
+
 /// The two ends of the descriptor that wakes a loop: the one it watches and the one that is written to. An eventfd
 /// is both; a pipe has one of each.
 #[derive(Clone, Copy)]
 pub(crate) struct Notifier {
     pub(crate) watched: i32,
     pub(crate) written: i32,
+}
+
+impl Notifier {
+    /// Closes both ends.
+    pub(crate) fn close(self) {
+        let _ = close(self.watched);
+        if self.written != self.watched {
+            let _ = close(self.written);
+        }
+    }
 }
 
 /// A new notifier: non-blocking and closed on exec.

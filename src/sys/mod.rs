@@ -4,6 +4,8 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod clock;
+#[cfg(epoll)]
+pub(crate) mod epoll;
 pub(crate) mod errno;
 pub(crate) mod fd;
 #[cfg(feature = "poll")]
@@ -12,6 +14,8 @@ pub(crate) mod process;
 #[cfg(feature = "select")]
 pub(crate) mod select;
 pub(crate) mod signal;
+#[cfg(io_uring)]
+pub(crate) mod uring;
 
 use crate::error::{Error, Result};
 

@@ -11,7 +11,7 @@ const _: () = {
     assert!(align_of::<Registration>() >= align_of::<libc::pollfd>());
     assert!(core::mem::offset_of!(Registration, fd) == core::mem::offset_of!(libc::pollfd, fd));
     assert!(core::mem::offset_of!(Registration, events) == core::mem::offset_of!(libc::pollfd, events));
-    assert!(core::mem::offset_of!(Registration, revents) == core::mem::offset_of!(libc::pollfd, revents));
+    assert!(core::mem::offset_of!(Registration, state) == core::mem::offset_of!(libc::pollfd, revents));
     assert!(libc::POLLIN as u16 == Ready::READABLE.bits());
     assert!(libc::POLLPRI as u16 == Ready::PRIORITY.bits());
     assert!(libc::POLLOUT as u16 == Ready::WRITABLE.bits());

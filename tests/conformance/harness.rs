@@ -33,6 +33,8 @@ macro_rules! each_backend {
     (@all $run:ident $tests:tt) => {
         each_backend!(@on select Select $run $tests);
         each_backend!(@on poll Poll $run $tests);
+        each_backend!(@on epoll Epoll $run $tests);
+        each_backend!(@on uring IoUring $run $tests);
     };
     ($($test:ident)*) => {
         mod on { each_backend!(@all guarded [$($test)*]); }

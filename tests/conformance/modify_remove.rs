@@ -99,7 +99,7 @@ fn an_interest_is_a_direction(backend: BackendChoice) {
     assert_eq!(rig.turn(), ["a readable"]);
 }
 
-const ONESHOT: IoOptions = IoOptions { oneshot: true, trusted: false };
+const ONESHOT: IoOptions = IoOptions { oneshot: true, trusted: false, edge: false, exclusive: false };
 
 fn oneshot_ends_with_its_delivery(backend: BackendChoice) {
     let (ours, _theirs) = readable();

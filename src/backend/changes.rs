@@ -1,0 +1,86 @@
+//! What was changed since the kernel was last told: each place once, however often its registration changed.
+
+use super::{Registration, Registrations};
+use core::mem::take;
+
+/// In the state of a registration: it is among the changes.
+pub(super) const CHANGED: u16 = 1 << 15;
+
+/// Places that are remembered one by one.
+const ROOM: usize = 32;
+
+/// A set of places. Up to 32 are a list. When there are more, the marks in the registrations are searched, O(n): after
+/// as many changes, each of which costs a system call or an entry of a ring, that is no more than they cost themselves.
+pub(super) struct Changes {
+    places: [u32; ROOM],
+    count: u32,
+    /// Some are not in the list.
+    more: bool,
+}
+
+impl Changes {
+    pub(super) const fn new() -> Changes {
+        Changes { places: [0; ROOM], count: 0, more: false }
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0 && !self.more
+    }
+
+    /// Adds a place. O(1).
+    pub(super) fn note(&mut self, registration: &mut Registration, place: u32) {
+        if registration.state & CHANGED != 0 {
+            return;
+        }
+        registration.state |= CHANGED;
+        match self.places.get_mut(self.count as usize) {
+            Some(free) => {
+                *free = place;
+                self.count += 1;
+            }
+            None => self.more = true,
+        }
+    }
+
+    /// Adds all of the first `count` places.
+    pub(super) fn note_all(&mut self, registrations: &mut Registrations, count: u32) {
+        for registration in registrations.first_mut(count) {
+            registration.state |= CHANGED;
+        }
+        self.more = true;
+    }
+
+    /// Takes each place out and calls `apply`, which says whether that is done with; if not, it comes again next time.
+    /// O(changes), or O(count) when there were many.
+    pub(super) fn apply(
+        &mut self,
+        registrations: &mut Registrations,
+        count: u32,
+        mut apply: impl FnMut(&mut Registrations, u32) -> bool,
+    ) {
+        let listed = take(&mut self.count);
+        let mut each = |changes: &mut Changes, registrations: &mut Registrations, place: u32| {
+            registrations[place].state &= !CHANGED;
+            if !apply(registrations, place) {
+                // No longer list than before: each of the listed ones has left its place in it.
+                changes.note(&mut registrations[place], place);
+            }
+        };
+        for at in 0..listed {
+            let place = self.places[at as usize];
+            if registrations[place].state & CHANGED != 0 {
+                each(self, registrations, place);
+            }
+        }
+        if take(&mut self.more) {
+            let again = self.count;
+            for place in 0..count {
+                let told = (0..again).any(|at| self.places[at as usize] == place);
+                if registrations[place].state & CHANGED != 0 && !told {
+                    each(self, registrations, place);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! epoll(7). The kernel keeps the set; only changes are told to it, and a wait costs O(ready).
+//!
+//! An addition and a removal are one system call each, at once. A changed interest is told before the next wait, once,
+//! and not at all when it has changed back meanwhile. A paused fd is not in the set. Events carry the source's handle: one of an earlier owner of the
+//! slot is recognised by its generation.
+//!
+//! The kernel ties an entry of the set to the open file, not to the fd: where a file was duplicated elsewhere (or
+//! inherited by a child) and the program has closed its fd before the removal, the entry lives on and nothing can be said
+//! to remove it. Its events are recognised as stale; then the set is built anew.
+
+use super::changes::Changes;
+use super::{Backend, Mode, Ready, Registration, Registrations, complete};
+use crate::error::{Error, Result};
+use crate::handle::Handle;
+use crate::storage::names::Names;
+use crate::sys;
+use crate::sys::epoll::Event;
+use crate::time::Duration;
+
+/// Events that one wait can bring. More that are ready come with the next one: the kernel goes round.
+const EVENTS: usize = 64;
+
+// What the kernel was told, in the state of a registration; the lowest bits are the interest.
+/// The set has an entry for it.
+const LISTED: u16 = 1 << 14;
+/// It is to be told anew, also when the interest is the same.
+const ANEW: u16 = 1 << 13;
+const TOLD: u16 = Ready::INTEREST.bits();
+
+/// A rebuilt set costs O(n): it is worth one in every n/16 turns.
+const REBUILD_SHARE: u32 = 16;
+
+pub(crate) struct Epoll {
+    fd: i32,
+    changes: Changes,
+    /// Turns since the set was built anew.
+    turns: u32,
+    /// The last wait brought an event of an earlier owner of a slot.
+    stale: bool,
+    /// It brought one of a present owner too.
+    live: bool,
+    /// Something was removed since that wait was laid out: then its events may well be stale.
+    removed: bool,
+}
+
+/// What a wait needs, and brings.
+pub(super) struct Area {
+    fd: i32,
+    /// There is no epoll_pwait2, or it is forbidden: time in milliseconds.
+    coarse: bool,
+    /// Stale events keep the kernel from sleeping: sleep a little first.
+    nap: bool,
+    next: u32,
+    count: u32,
+    events: [Event; EVENTS],
+}
+
+impl Epoll {
+    /// A new set. EMFILE, ENFILE, ENOMEM, ENOSYS; EPERM: a filter forbids it.
+    pub(super) fn new() -> Result<(Epoll, Area)> {
+        let fd = sys::epoll::create()?;
+        let changes = Changes::new();
+        let epoll = Epoll { fd, changes, turns: u32::MAX, stale: false, live: false, removed: false };
+        Ok((epoll, Area { fd, coarse: false, nap: false, next: 0, count: 0, events: [Event::NONE; EVENTS] }))
+    }
+
+    /// Makes the set have what the registration wants. False: the kernel has refused, for the reason that is reported.
+    fn apply(&self, registration: &mut Registration, handle: Handle, report: impl FnOnce(Ready)) -> bool {
+        let interest = registration.interest();
+        let event = event(*registration, handle);
+        let told = registration.state;
+        let listed = told & LISTED != 0;
+        if told & (ANEW | TOLD) == interest.bits() && listed || interest.is_empty() && !listed {
+            return true;
+        }
+        let fd = registration.fd();
+        registration.state = told & !(LISTED | ANEW | TOLD);
+        if listed && (interest.is_empty() || registration.mode().contains(Mode::EXCLUSIVE)) {
+            // A paused fd has no entry: the kernel would tell of its hang-up for ever. An exclusive one cannot be changed.
+            let _ = sys::epoll::delete(self.fd, fd);
+        }
+        if interest.is_empty() {
+            return true;
+        }
+        let changed = if listed { sys::epoll::modify(self.fd, fd, event) } else { Err(Error::NOT_FOUND) };
+        let result = match changed {
+            // Also when it was closed and opened again: it is another file, and the kernel has dropped the old one's entry.
+            Err(Error::NOT_FOUND) => add(self.fd, fd, event),
+            result => result,
+        };
+        match result {
+            Ok(()) => {
+                registration.state |= LISTED | interest.bits();
+                true
+            }
+            Err(_) => {
+                report(complete(Ready::ERROR, interest));
+                false
+            }
+        }
+    }
+
+    /// Builds the set anew from the registrations, under the same number. Where the system refuses, the old one stays.
+    #[cold]
+    fn rebuild(&mut self, registrations: &mut Registrations, names: &Names, count: u32) {
+        let Ok(fd) = sys::epoll::create() else { return };
+        for place in 0..count {
+            let registration = &mut registrations[place];
+            if registration.state & LISTED == 0 {
+                continue;
+            }
+            registration.state &= !(LISTED | TOLD);
+            let interest = registration.interest();
+            if add(fd, registration.fd(), event(*registration, handle(names, place))).is_ok() {
+                registration.state |= LISTED | interest.bits();
+            } else {
+                self.changes.note(registration, place);
+            }
+        }
+        // Who watches the number goes on doing so.
+        if sys::fd::replace(fd, self.fd).is_ok() {
+            self.turns = 0;
+        }
+    }
+}
+
+/// The handle of the source at a place.
+fn handle(names: &Names, place: u32) -> Handle {
+    place.checked_sub(1).map_or(Handle::NONE, |index| names.handle(index))
+}
+
+/// An entry of the set.
+fn event(registration: Registration, handle: Handle) -> Event {
+    let interest = registration.interest();
+    let mut flags = u32::from(interest.bits());
+    if interest.contains(Ready::READABLE) && !registration.mode().contains(Mode::EXCLUSIVE) {
+        flags |= sys::epoll::PEER_CLOSED;
+    }
+    if registration.mode().contains(Mode::EDGE) {
+        flags |= sys::epoll::EDGE;
+    }
+    if registration.mode().contains(Mode::EXCLUSIVE) {
+        flags |= sys::epoll::EXCLUSIVE;
+    }
+    Event::new(flags, handle.raw())
+}
+
+/// Enters an fd. EEXIST: the file's entry from before a close, under this number, lives on: it becomes ours.
+fn add(set: i32, fd: i32, event: Event) -> Result<()> {
+    match sys::epoll::add(set, fd, event) {
+        Err(Error::EXISTS) => {
+            // (An exclusive one cannot be changed.)
+            let _ = sys::epoll::delete(set, fd);
+            sys::epoll::add(set, fd, event)
+        }
+        result => result,
+    }
+}
+
+impl Area {
+    pub(super) fn wait(&mut self, mut timeout: Duration) -> Result<usize> {
+        if core::mem::take(&mut self.nap) && timeout > Duration::ZERO {
+            sys::pause();
+            if timeout != Duration::FOREVER {
+                timeout = Duration::from_nanos(timeout.as_nanos().saturating_sub(1_000_000));
+            }
+        }
+        self.next = 0;
+        self.count = 0;
+        if !self.coarse {
+            match sys::epoll::wait(self.fd, &mut self.events, timeout) {
+                Err(Error::NO_CALL | Error::NOT_PERMITTED) => self.coarse = true,
+                answer => return self.found(answer),
+            }
+        }
+        let answer = sys::epoll::wait_coarse(self.fd, &mut self.events, timeout);
+        self.found(answer)
+    }
+
+    fn found(&mut self, answer: Result<usize>) -> Result<usize> {
+        self.count = answer.unwrap_or(0) as u32;
+        answer
+    }
+}
+
+impl Backend<Area> for Epoll {
+    fn name(&self) -> &'static core::ffi::CStr {
+        c"epoll"
+    }
+
+    fn check(&mut self, _fd: i32, _place: u32, _mode: Mode) -> Result<()> {
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        registrations: &mut Registrations,
+        place: u32,
+        handle: Handle,
+        wanted: Registration,
+    ) -> Result<()> {
+        let mut new = wanted;
+        new.state &= !(LISTED | ANEW | TOLD);
+        add(self.fd, wanted.fd(), event(wanted, handle))?;
+        if wanted.interest().is_empty() {
+            // It was only to see whether the kernel takes it.
+            let _ = sys::epoll::delete(self.fd, wanted.fd());
+        } else {
+            new.state |= LISTED | wanted.interest().bits();
+        }
+        registrations[place] = new;
+        Ok(())
+    }
+
+    fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready) {
+        let registration = &mut registrations[place];
+        *registration = registration.with_interest(interest);
+        if registration.mode().contains(Mode::EDGE) {
+            registration.state |= ANEW;
+        }
+        self.changes.note(registration, place);
+    }
+
+    fn remove(&mut self, registrations: &mut Registrations, place: u32, _: Handle, closing: bool) {
+        let registration = &mut registrations[place];
+        if registration.state & LISTED != 0 && !closing {
+            // Closed already: the kernel has done it, or it cannot be done, and the entry will be found stale.
+            let _ = sys::epoll::delete(self.fd, registration.fd());
+        }
+        self.removed = true;
+        *registration = Registration { state: registration.state & !(LISTED | ANEW | TOLD), ..Registration::NONE };
+    }
+
+    fn prepare(
+        &mut self,
+        registrations: &mut Registrations,
+        names: &Names,
+        count: u32,
+        area: &mut Area,
+        report: &mut impl FnMut(u32, Ready),
+    ) {
+        self.turns = self.turns.saturating_add(1);
+        if self.stale {
+            self.stale = false;
+            if self.turns >= count / REBUILD_SHARE {
+                self.rebuild(registrations, names, count);
+            }
+            area.nap = !self.live && self.turns > 0;
+        }
+        if !self.changes.is_empty() {
+            let mut changes = core::mem::replace(&mut self.changes, Changes::new());
+            changes.apply(registrations, count, |registrations, place| {
+                self.apply(&mut registrations[place], handle(names, place), |ready| report(place, ready))
+            });
+            self.changes = changes;
+        }
+        self.live = false;
+        self.removed = false;
+        area.count = 0;
+        area.next = 0;
+    }
+
+    #[inline]
+    fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<(u32, Ready)> {
+        while area.next < area.count {
+            let Some(event) = area.events.get(area.next as usize) else { return None };
+            area.next += 1;
+            let source = Handle::from_raw(event.data());
+            let Some(index) = Names::index_of(source) else { continue }; // the loop's own descriptor
+            if names.handle(index) != source {
+                // Removed since that wait, or else long ago, and closed before that.
+                self.stale |= !self.removed;
+                continue;
+            }
+            let flags = event.flags();
+            let mut ready = Ready::from_bits_retain(flags as u16 & 0x1f);
+            if flags & sys::epoll::PEER_CLOSED != 0 {
+                ready |= Ready::PEER_CLOSED;
+            }
+            self.live = true;
+            if flags & 0x18 != 0 {
+                ready = complete(ready, registrations[index + 1].interest());
+            }
+            return Some((index + 1, ready));
+        }
+        None
+    }
+
+    fn checks_fds(&self) -> bool {
+        true
+    }
+
+    fn fd(&self) -> Option<i32> {
+        Some(self.fd)
+    }
+
+    /// The set is shared by fork: a child may close its own descriptor of it and nothing else.
+    fn close(&mut self, _ours: bool) {
+        let _ = sys::fd::close(self.fd);
+    }
+}

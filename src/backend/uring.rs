@@ -1,0 +1,229 @@
+//! io_uring(7), as a readiness backend: polls are submitted, and their completions are what is ready. Additions and changes
+//! ride in the one system call that also waits.
+//!
+//! Level-triggered: a poll that completes once, armed again after it was reported, in the next wait. EDGE: one that goes
+//! on. Each poll has its own data (handle and a sequence number), so that what an earlier one has left behind is
+//! recognised. A removal ends the poll at once: an armed poll holds the file, which the program's close would not close.
+//!
+//! There may be more polls than completions have room: the kernel keeps what does not fit (IORING_FEAT_NODROP) and gives
+//! it with the next wait. Should it ever have no memory for that, it counts them, and all polls are made anew.
+
+use super::changes::Changes;
+use super::{Backend, Mode, Ready, Registration, Registrations, complete};
+use crate::error::{Error, Result};
+use crate::handle::Handle;
+use crate::storage::names::Names;
+use crate::storage::ring::RingMemory;
+use crate::sys::uring::{self, Completions, NOBODY, Submissions};
+use crate::time::Duration;
+
+// The state of a registration; the lowest bits are the interest that the poll has.
+/// There is a poll.
+const ARMED: u16 = 1 << 14;
+/// It is to be made anew, also when the interest is the same.
+const ANEW: u16 = 1 << 13;
+/// The number of the latest poll, kept when the place gets another owner.
+const SEQUENCE: u16 = 0x1ff8;
+const SEQUENCE_SHIFT: u32 = 3;
+const TOLD: u16 = Ready::INTEREST.bits();
+
+/// The part of a poll's data that is the handle's: all of the place, and 30 bits of the generation.
+const HANDLE_BITS: u32 = 54;
+const PLACE: u64 = 0xff_ffff;
+
+pub(crate) struct Uring {
+    submissions: Submissions,
+    changes: Changes,
+    /// A thread is bound to the rings.
+    enabled: bool,
+    /// Polls that go on, but for the loop's own.
+    edges: u32,
+    /// A poll could not be cancelled: all have to be.
+    lost: bool,
+    /// Completions that the kernel could not keep, when it was last looked.
+    dropped: u32,
+}
+
+/// What a wait needs, and brings.
+pub(super) struct Area(Completions);
+
+/// The data of the poll that a registration has.
+#[inline]
+fn data(handle: Handle, state: u16) -> u64 {
+    handle.raw() & ((1 << HANDLE_BITS) - 1) | u64::from((state & SEQUENCE) >> SEQUENCE_SHIFT) << HANDLE_BITS
+}
+
+impl Uring {
+    /// New rings. ENOSYS, EPERM, ENOMEM, EMFILE, ENFILE; ENOTSUP: the kernel is too old.
+    pub(super) fn new(memory: Option<RingMemory>) -> Result<(Uring, Area)> {
+        let (submissions, completions) = uring::make(memory)?;
+        let changes = Changes::new();
+        let uring = Uring { submissions, changes, enabled: false, edges: 0, lost: false, dropped: 0 };
+        Ok((uring, Area(completions)))
+    }
+
+    pub(super) fn is_mapped(&self) -> bool {
+        self.submissions.is_mapped()
+    }
+
+    /// Makes the poll be what the registration wants. False: there is no room now.
+    fn apply(&mut self, registration: &mut Registration, handle: Handle) -> bool {
+        let interest = registration.interest();
+        if registration.state & ARMED != 0 {
+            if registration.state & (ANEW | TOLD) == interest.bits() {
+                return true;
+            }
+            if !self.submissions.cancel(Some(data(handle, registration.state))) {
+                return false;
+            }
+            registration.state &= !ARMED;
+        }
+        registration.state &= !ANEW;
+        if interest.is_empty() {
+            return true;
+        }
+        let mut mask = u32::from(interest.bits());
+        if interest.contains(Ready::READABLE) {
+            mask |= uring::PEER_CLOSED;
+        }
+        let sequence = registration.state.wrapping_add(1 << SEQUENCE_SHIFT) & SEQUENCE;
+        let state = registration.state & !(SEQUENCE | TOLD) | sequence | interest.bits();
+        let many = registration.mode().contains(Mode::EDGE);
+        if !self.submissions.poll(registration.fd(), mask, many, data(handle, state)) {
+            return false;
+        }
+        registration.state = state | ARMED;
+        true
+    }
+
+    /// Ends all polls, and has them made anew.
+    #[cold]
+    fn start_over(&mut self, registrations: &mut Registrations, count: u32) {
+        self.lost = !self.submissions.cancel(None);
+        let _ = self.submissions.submit();
+        for registration in registrations.first_mut(count) {
+            registration.state &= !ARMED;
+        }
+        self.changes.note_all(registrations, count);
+    }
+}
+
+impl Area {
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+        self.0.wait(timeout)
+    }
+
+    pub(super) fn flush(&mut self) {
+        self.0.flush();
+    }
+}
+
+impl Backend<Area> for Uring {
+    fn name(&self) -> &'static core::ffi::CStr {
+        c"io_uring"
+    }
+
+    fn check(&mut self, _fd: i32, _place: u32, mode: Mode) -> Result<()> {
+        if mode.contains(Mode::EXCLUSIVE) { Err(Error::UNSUPPORTED) } else { Ok(()) }
+    }
+
+    fn add(&mut self, registrations: &mut Registrations, place: u32, _: Handle, wanted: Registration) -> Result<()> {
+        let registration = &mut registrations[place];
+        *registration = wanted;
+        registration.state &= !(ARMED | ANEW);
+        self.edges += u32::from(place != 0 && wanted.mode().contains(Mode::EDGE));
+        self.changes.note(registration, place);
+        Ok(())
+    }
+
+    fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready) {
+        let registration = &mut registrations[place];
+        *registration = registration.with_interest(interest);
+        if registration.mode().contains(Mode::EDGE) {
+            registration.state |= ANEW;
+        }
+        self.changes.note(registration, place);
+    }
+
+    fn remove(&mut self, registrations: &mut Registrations, place: u32, handle: Handle, _closing: bool) {
+        let registration = &mut registrations[place];
+        self.edges -= u32::from(registration.mode().contains(Mode::EDGE));
+        if registration.state & ARMED != 0 {
+            // From another thread than the loop's own nothing can be submitted: the loop does, as soon as it wakes.
+            self.lost |= !self.submissions.cancel(Some(data(handle, registration.state)));
+            let _ = self.submissions.submit();
+        }
+        *registration = Registration { state: registration.state & !(ARMED | ANEW), ..Registration::NONE };
+    }
+
+    fn prepare(
+        &mut self,
+        registrations: &mut Registrations,
+        names: &Names,
+        count: u32,
+        area: &mut Area,
+        _: &mut impl FnMut(u32, Ready),
+    ) {
+        area.0.stop();
+        if !self.enabled {
+            self.enabled = self.submissions.enable().is_ok();
+        }
+        let dropped = self.submissions.dropped();
+        if self.lost || dropped != self.dropped {
+            self.dropped = dropped;
+            self.start_over(registrations, count);
+        }
+        if !self.changes.is_empty() {
+            let mut changes = core::mem::replace(&mut self.changes, Changes::new());
+            changes.apply(registrations, count, |registrations, place| {
+                let handle = place.checked_sub(1).map_or(Handle::NONE, |index| names.handle(index));
+                self.apply(&mut registrations[place], handle)
+            });
+            self.changes = changes;
+        }
+    }
+
+    #[inline]
+    fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<(u32, Ready)> {
+        while let Some(completion) = area.0.next() {
+            if completion.data == NOBODY {
+                continue;
+            }
+            let place = (completion.data & PLACE) as u32;
+            let handle = place.checked_sub(1).map_or(Handle::NONE, |index| names.handle(index));
+            let registration = &mut registrations[place];
+            if registration.state & ARMED == 0 || completion.data != data(handle, registration.state) {
+                continue; // of an earlier poll
+            }
+            if !completion.more {
+                registration.state &= !ARMED;
+                self.changes.note(registration, place);
+            }
+            if place == 0 {
+                continue; // the loop's own descriptor: it only had to wake it
+            }
+            let ready = completion.result.map_or(Ready::ERROR, uring::readiness);
+            return Some((place, complete(ready, registration.interest())));
+        }
+        None
+    }
+
+    fn fd(&self) -> Option<i32> {
+        Some(self.submissions.fd())
+    }
+
+    /// A poll that goes on may have several completions, which the queue makes one event of.
+    fn is_steady(&self) -> bool {
+        self.edges == 0
+    }
+
+    /// In a forked child the rings are the parent's, and so are the polls.
+    fn close(&mut self, ours: bool) {
+        if ours && self.enabled {
+            // So that the files are let go of, and the kernel writes nothing into the caller's memory after this.
+            let _ = self.submissions.cancel(None);
+            let _ = self.submissions.submit();
+        }
+        self.submissions.close();
+    }
+}

@@ -1,0 +1,417 @@
+//! io_uring(7) by its three system calls, with the rings in memory that the caller gave or that the kernel mapped.
+//!
+//! The rings are shared with the kernel: they are read and written through raw pointers, heads and tails as atomics, and
+//! no reference into them is ever made but to those.
+
+use super::{check, last_error};
+use crate::error::{Error, Result};
+use crate::ready::Ready;
+use crate::storage::ring::{self, RingMemory};
+use crate::time::Duration;
+use core::ptr::{NonNull, null, null_mut};
+use core::sync::atomic::{AtomicU32, Ordering};
+use linux_raw_sys::general::__kernel_timespec;
+use linux_raw_sys::io_uring::{
+    IO_URING_OP_SUPPORTED, IORING_ASYNC_CANCEL_ALL, IORING_ASYNC_CANCEL_ANY, IORING_CQE_F_MORE, IORING_ENTER_EXT_ARG,
+    IORING_ENTER_GETEVENTS, IORING_FEAT_CQE_SKIP, IORING_FEAT_EXT_ARG, IORING_FEAT_NODROP, IORING_FEAT_POLL_32BITS,
+    IORING_FEAT_SINGLE_MMAP, IORING_OFF_SQ_RING, IORING_OFF_SQES, IORING_POLL_ADD_MULTI, IORING_SETUP_CQSIZE,
+    IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_NO_MMAP, IORING_SETUP_R_DISABLED, IORING_SETUP_SINGLE_ISSUER,
+    IORING_SETUP_SUBMIT_ALL, io_uring_cqe, io_uring_getevents_arg, io_uring_op, io_uring_params, io_uring_probe,
+    io_uring_probe_op, io_uring_register_op, io_uring_sqe, io_uring_sqe_flags_bit,
+};
+
+const _: () = {
+    assert!(size_of::<io_uring_sqe>() == ring::SUBMISSION_BYTES);
+    assert!(size_of::<io_uring_cqe>() == ring::COMPLETION_BYTES);
+};
+
+/// Entries where the caller gave no memory.
+const ENTRIES: u32 = 256;
+
+/// Linux 6.1 and later take all of these. One thread submits, and completions are made only when it waits: no interrupts
+/// of the handlers. Until the first wait nothing is bound to a thread.
+const SETUP: u32 = IORING_SETUP_CQSIZE
+    | IORING_SETUP_SUBMIT_ALL
+    | IORING_SETUP_R_DISABLED
+    | IORING_SETUP_SINGLE_ISSUER
+    | IORING_SETUP_DEFER_TASKRUN;
+const FEATURES: u32 =
+    IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_SINGLE_MMAP | IORING_FEAT_POLL_32BITS;
+
+const POLL_ADD: u8 = io_uring_op::IORING_OP_POLL_ADD as u8;
+const ASYNC_CANCEL: u8 = io_uring_op::IORING_OP_ASYNC_CANCEL as u8;
+/// Success makes no completion.
+const SKIP_SUCCESS: u8 = 1 << io_uring_sqe_flags_bit::IOSQE_CQE_SKIP_SUCCESS_BIT as u8;
+
+const TIME_IS_OVER: Error = Error::from_errno(libc::ETIME);
+
+/// The data of what nobody waits for.
+pub(crate) const NOBODY: u64 = u64::MAX;
+
+/// What poll calls "the peer has shut down its writing side".
+pub(crate) const PEER_CLOSED: u32 = libc::POLLRDHUP as u32;
+
+/// A completion.
+#[derive(Clone, Copy)]
+pub(crate) struct Completion {
+    pub(crate) data: u64,
+    /// A mask of readiness, or an error.
+    pub(crate) result: Result<u32>,
+    /// The poll goes on.
+    pub(crate) more: bool,
+}
+
+/// The side that waits: what one thread may use while another, under the program's lock, uses [`Submissions`].
+#[derive(Clone, Copy)]
+pub(crate) struct Completions {
+    fd: i32,
+    submitted: NonNull<AtomicU32>,
+    written: NonNull<AtomicU32>,
+    head: NonNull<AtomicU32>,
+    tail: NonNull<AtomicU32>,
+    entries: NonNull<io_uring_cqe>,
+    mask: u32,
+    /// Completions up to here may be taken.
+    end: u32,
+}
+
+/// The side that submits, and owns the rings.
+pub(crate) struct Submissions {
+    fd: i32,
+    head: NonNull<AtomicU32>,
+    tail: NonNull<AtomicU32>,
+    dropped: NonNull<AtomicU32>,
+    entries: NonNull<io_uring_sqe>,
+    count: u32,
+    /// Where the kernel mapped the rings, and the submissions.
+    mapped: Option<[(NonNull<u8>, usize); 2]>,
+}
+
+/// Makes the rings, in the caller's memory where there is some and the kernel can.
+///
+/// ENOSYS; EPERM: forbidden; ENOMEM: above RLIMIT_MEMLOCK; ENOTSUP: older than Linux 6.1; EMFILE, ENFILE.
+pub(crate) fn make(memory: Option<RingMemory>) -> Result<(Submissions, Completions)> {
+    let entries = memory.map_or(ENTRIES, |memory| memory.entries);
+    let own = memory.map(|memory| setup(entries, Some(memory)));
+    let (fd, params, memory) = match own {
+        Some(Ok((fd, params))) => (fd, params, memory),
+        Some(Err(error)) if error != Error::INVALID => return Err(error),
+        _ => match setup(entries, None) {
+            Ok((fd, params)) => (fd, params, None),
+            Err(Error::INVALID) => return Err(Error::UNSUPPORTED),
+            Err(error) => return Err(error),
+        },
+    };
+    let made = if params.features & FEATURES == FEATURES && has_operations(fd) {
+        lay_out(fd, &params, memory)
+    } else {
+        Err(Error::UNSUPPORTED)
+    };
+    if made.is_err() {
+        let _ = super::fd::close(fd);
+    }
+    made
+}
+
+fn setup(entries: u32, memory: Option<RingMemory>) -> Result<(i32, io_uring_params)> {
+    // SAFETY: all zeros are valid parameters.
+    let mut params: io_uring_params = unsafe { core::mem::zeroed() };
+    params.flags = SETUP;
+    params.cq_entries = entries * ring::COMPLETIONS_EACH as u32;
+    if let Some(memory) = memory {
+        params.flags |= IORING_SETUP_NO_MMAP;
+        let at = memory.start.as_ptr() as u64;
+        params.sq_off.user_addr = at;
+        params.cq_off.user_addr = at + ring::submission_bytes(entries) as u64;
+    }
+    // SAFETY: the parameters are valid to read and write; the memory is as large as such rings can be, and the caller
+    // gave it for as long as the loop lives.
+    let fd = check(unsafe { libc::syscall(libc::SYS_io_uring_setup, entries, &raw mut params) } as i32)?;
+    Ok((fd, params))
+}
+
+/// Whether the kernel knows what we ask of it.
+fn has_operations(fd: i32) -> bool {
+    const ASKED: usize = 32;
+    #[repr(C)]
+    struct Probe {
+        head: io_uring_probe,
+        operations: [io_uring_probe_op; ASKED],
+    }
+    // SAFETY: all zeros are a valid probe.
+    let mut probe: Probe = unsafe { core::mem::zeroed() };
+    let operation = io_uring_register_op::IORING_REGISTER_PROBE as u32;
+    // SAFETY: the probe is writable, with as many entries as are said.
+    let answer = unsafe { libc::syscall(libc::SYS_io_uring_register, fd, operation, &raw mut probe, ASKED) };
+    let has = |code: u8| {
+        let found = probe.operations.get(usize::from(code));
+        found.is_some_and(|it| u32::from(it.flags) & IO_URING_OP_SUPPORTED != 0)
+    };
+    answer == 0 && has(POLL_ADD) && has(ASYNC_CANCEL)
+}
+
+fn map(fd: i32, bytes: usize, offset: u32) -> Result<NonNull<u8>> {
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_POPULATE);
+    // SAFETY: a new mapping, where the kernel likes.
+    let at = unsafe { libc::mmap(null_mut(), bytes, access, kind, fd, libc::off_t::from(offset)) };
+    if at == libc::MAP_FAILED { Err(last_error()) } else { NonNull::new(at.cast()).ok_or(Error::NO_MEMORY) }
+}
+
+fn unmap((at, bytes): (NonNull<u8>, usize)) {
+    // SAFETY: one of our own mappings, which nobody uses any more.
+    unsafe { libc::munmap(at.as_ptr().cast(), bytes) };
+}
+
+fn lay_out(fd: i32, params: &io_uring_params, memory: Option<RingMemory>) -> Result<(Submissions, Completions)> {
+    let (sq, cq) = (&params.sq_off, &params.cq_off);
+    let rings_bytes = (sq.array as usize + params.sq_entries as usize * size_of::<u32>())
+        .max(cq.cqes as usize + params.cq_entries as usize * size_of::<io_uring_cqe>());
+    let entries_bytes = params.sq_entries as usize * size_of::<io_uring_sqe>();
+    let (rings, entries, mapped) = match memory {
+        Some(memory) => {
+            let first = ring::submission_bytes(memory.entries);
+            // SAFETY: within the caller's block.
+            (unsafe { memory.start.add(first) }, memory.start, None)
+        }
+        None => {
+            let rings = map(fd, rings_bytes, IORING_OFF_SQ_RING)?;
+            let entries = map(fd, entries_bytes, IORING_OFF_SQES).inspect_err(|_| unmap((rings, rings_bytes)))?;
+            (rings, entries, Some([(rings, rings_bytes), (entries, entries_bytes)]))
+        }
+    };
+    // SAFETY: all offsets are the kernel's own, into the rings.
+    let at = |offset: u32| unsafe { rings.add(offset as usize) };
+    for index in 0..params.sq_entries {
+        // The indices stand for themselves, for ever.
+        // SAFETY: there is one for each entry; nothing is submitted yet.
+        unsafe { at(sq.array).cast::<u32>().add(index as usize).write(index) };
+    }
+    let submissions = Submissions {
+        fd,
+        head: at(sq.head).cast(),
+        tail: at(sq.tail).cast(),
+        dropped: at(cq.overflow).cast(),
+        entries: entries.cast(),
+        count: params.sq_entries,
+        mapped,
+    };
+    let completions = Completions {
+        fd,
+        submitted: submissions.head,
+        written: submissions.tail,
+        head: at(cq.head).cast(),
+        tail: at(cq.tail).cast(),
+        entries: at(cq.cqes).cast(),
+        mask: params.cq_entries - 1,
+        end: 0,
+    };
+    Ok((submissions, completions))
+}
+
+/// A word of a ring, shared with the kernel.
+fn word(at: &NonNull<AtomicU32>) -> &AtomicU32 {
+    // SAFETY: the rings live as long as what points into them, and both sides use these words as atomics.
+    unsafe { at.as_ref() }
+}
+
+/// io_uring_enter(2): submits, and waits for completions where `flags` say so.
+fn enter(fd: i32, submit: u32, complete: u32, flags: u32, argument: Option<&io_uring_getevents_arg>) -> Result<u32> {
+    let (at, bytes) = argument.map_or((null(), 0), |it| (core::ptr::from_ref(it), size_of::<io_uring_getevents_arg>()));
+    // SAFETY: the argument, if any, is readable, and so is the time that it points to.
+    let count = unsafe { libc::syscall(libc::SYS_io_uring_enter, fd, submit, complete, flags, at, bytes) };
+    check(count as i32).map(|count| count as u32)
+}
+
+impl Submissions {
+    pub(crate) fn fd(&self) -> i32 {
+        self.fd
+    }
+
+    /// Whether the rings are in memory that the kernel mapped.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.mapped.is_some()
+    }
+
+    /// Lets the calling thread submit, and from now on no other.
+    pub(crate) fn enable(&mut self) -> Result<()> {
+        let operation = io_uring_register_op::IORING_REGISTER_ENABLE_RINGS as u32;
+        // SAFETY: no pointer is passed.
+        check(unsafe { libc::syscall(libc::SYS_io_uring_register, self.fd, operation, 0, 0) } as i32).map(|_| ())
+    }
+
+    /// Completions that the kernel had no memory for, since the beginning.
+    pub(crate) fn dropped(&self) -> u32 {
+        word(&self.dropped).load(Ordering::Relaxed)
+    }
+
+    /// Waits for an fd; with `many`, each time it becomes ready. False: there is no room, and no submitting.
+    pub(crate) fn poll(&mut self, fd: i32, mask: u32, many: bool, data: u64) -> bool {
+        self.push(|entry| {
+            entry.opcode = POLL_ADD;
+            entry.fd = fd;
+            entry.len = if many { IORING_POLL_ADD_MULTI } else { 0 };
+            // The kernel takes the two halves the other way round there.
+            entry.__bindgen_anon_3.poll32_events =
+                if cfg!(target_endian = "big") { mask.rotate_left(16) } else { mask };
+            entry.user_data = data;
+        })
+    }
+
+    /// Ends the poll with this data; or all there are. False: likewise.
+    pub(crate) fn cancel(&mut self, data: Option<u64>) -> bool {
+        self.push(|entry| {
+            entry.opcode = ASYNC_CANCEL;
+            entry.flags = SKIP_SUCCESS;
+            entry.fd = -1;
+            match data {
+                Some(data) => entry.__bindgen_anon_2.addr = data,
+                None => entry.__bindgen_anon_3.cancel_flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY,
+            }
+            entry.user_data = NOBODY;
+        })
+    }
+
+    fn is_full(&self, tail: u32) -> bool {
+        tail.wrapping_sub(word(&self.head).load(Ordering::Acquire)) >= self.count
+    }
+
+    fn push(&mut self, fill: impl FnOnce(&mut io_uring_sqe)) -> bool {
+        let tail = word(&self.tail).load(Ordering::Relaxed);
+        if self.is_full(tail) {
+            let _ = self.submit();
+            if self.is_full(tail) {
+                return false;
+            }
+        }
+        // SAFETY: all zeros are a valid entry.
+        let mut entry: io_uring_sqe = unsafe { core::mem::zeroed() };
+        fill(&mut entry);
+        // SAFETY: the mask keeps it inside; the kernel has read what was there before.
+        unsafe { self.entries.add((tail & (self.count - 1)) as usize).write(entry) };
+        word(&self.tail).store(tail.wrapping_add(1), Ordering::Release);
+        true
+    }
+
+    /// Submits what there is, and makes the completions that are due: what was cancelled has let go of its file then.
+    /// EEXIST: the rings are another thread's.
+    pub(crate) fn submit(&mut self) -> Result<()> {
+        let tail = word(&self.tail).load(Ordering::Relaxed);
+        let count = tail.wrapping_sub(word(&self.head).load(Ordering::Acquire));
+        enter(self.fd, count, 0, IORING_ENTER_GETEVENTS, None).map(|_| ())
+    }
+
+    /// Closes the rings. What polls there are end some time later, unless they were cancelled.
+    pub(crate) fn close(&mut self) {
+        let _ = super::fd::close(self.fd);
+        for mapping in self.mapped.take().into_iter().flatten() {
+            unmap(mapping);
+        }
+    }
+}
+
+impl Completions {
+    fn unsubmitted(&self) -> u32 {
+        word(&self.written).load(Ordering::Acquire).wrapping_sub(word(&self.submitted).load(Ordering::Acquire))
+    }
+
+    /// Submits what there is, for who sleeps elsewhere.
+    pub(crate) fn flush(&mut self) {
+        if self.unsubmitted() > 0 {
+            let _ = enter(self.fd, self.unsubmitted(), 0, IORING_ENTER_GETEVENTS, None);
+        }
+        self.skip_cancelled();
+    }
+
+    /// Submits and waits, in one system call: how many completions there are.
+    ///
+    /// EINTR: a signal came first. EAGAIN: a signal came or the time is over, and as something was submitted the kernel
+    /// does not tell which. EBUSY: it was woken by what was cancelled, and has to wait again.
+    pub(crate) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+        let nanos = timeout.as_nanos();
+        let time = __kernel_timespec {
+            tv_sec: (nanos / 1_000_000_000).cast_signed(),
+            tv_nsec: (nanos % 1_000_000_000).cast_signed(),
+        };
+        let argument = io_uring_getevents_arg {
+            sigmask: 0,
+            sigmask_sz: 0,
+            min_wait_usec: 0,
+            ts: if timeout == Duration::FOREVER { 0 } else { (&raw const time) as u64 },
+        };
+        // What was cancelled while nobody waited is nothing to wake up for.
+        self.skip_cancelled();
+        let submit = self.unsubmitted();
+        let answer = if timeout == Duration::ZERO {
+            enter(self.fd, submit, 0, IORING_ENTER_GETEVENTS, None)
+        } else {
+            enter(self.fd, submit, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, Some(&argument))
+        };
+        let before = word(&self.head).load(Ordering::Relaxed);
+        let found = self.skip_cancelled();
+        let skipped = word(&self.head).load(Ordering::Relaxed) != before;
+        match answer {
+            _ if found > 0 => Ok(found),
+            Err(TIME_IS_OVER) => Ok(0),
+            Ok(_) | Err(Error::BUSY | Error::AGAIN) if timeout == Duration::ZERO => Ok(0),
+            Ok(_) | Err(Error::BUSY | Error::AGAIN) if skipped => Err(Error::BUSY),
+            Ok(_) | Err(Error::BUSY | Error::AGAIN) => Err(Error::AGAIN),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Leaves out the completions of cancelled polls that are first; how many there are behind them.
+    fn skip_cancelled(&mut self) -> usize {
+        self.end = word(&self.tail).load(Ordering::Acquire);
+        let mut head = word(&self.head).load(Ordering::Relaxed);
+        while head != self.end {
+            let entry = self.entry(head);
+            if entry.res != -libc::ECANCELED && entry.user_data != NOBODY {
+                break;
+            }
+            head = head.wrapping_add(1);
+        }
+        word(&self.head).store(head, Ordering::Release);
+        self.end.wrapping_sub(head) as usize
+    }
+
+    /// Forgets how many there were: they stay for the next wait.
+    pub(crate) fn stop(&mut self) {
+        self.end = word(&self.head).load(Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn entry(&self, at: u32) -> io_uring_cqe_head {
+        // SAFETY: the mask keeps it inside, and the kernel writes only behind the tail.
+        unsafe { self.entries.add((at & self.mask) as usize).cast::<io_uring_cqe_head>().read() }
+    }
+
+    /// Takes the next completion that was there when the wait ended.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<Completion> {
+        let head = word(&self.head).load(Ordering::Relaxed);
+        if head == self.end {
+            return None;
+        }
+        let entry = self.entry(head);
+        word(&self.head).store(head.wrapping_add(1), Ordering::Release);
+        let result = if entry.res < 0 { Err(Error::from_errno(entry.res)) } else { Ok(entry.res.cast_unsigned()) };
+        Some(Completion { data: entry.user_data, result, more: entry.flags & IORING_CQE_F_MORE != 0 })
+    }
+}
+
+/// A completion as the kernel writes it; the crate's type ends in an array without a length.
+#[derive(Clone, Copy)]
+#[repr(C)]
+#[allow(non_camel_case_types)]
+struct io_uring_cqe_head {
+    user_data: u64,
+    res: i32,
+    flags: u32,
+}
+
+/// The readiness in a poll's mask. (It has poll's bits, which are ours.)
+pub(crate) fn readiness(mask: u32) -> Ready {
+    let mut ready = Ready::from_bits_truncate(mask as u16 & 0x1f);
+    ready.set(Ready::PEER_CLOSED, mask & PEER_CLOSED != 0);
+    ready
+}
