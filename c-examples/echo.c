@@ -5,7 +5,7 @@
  * When the table is full, new connections wait in the listener's queue. SIGTERM and SIGINT end it. */
 #define _POSIX_C_SOURCE 200809L
 #define PROGRAM "echo"
-#define USAGE "usage: echo [--port N] [--backend auto|select|poll]\n"
+#define USAGE "usage: echo [--port N] [--backend auto|select|poll|epoll|uring]\n"
 #include "example.h"
 #include <arpa/inet.h>
 #include <errno.h>

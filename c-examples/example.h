@@ -49,11 +49,12 @@ static inline int usage(int help) {
 
 /* Takes argv[*index] and its value when they say `--backend NAME`. */
 static inline int backend_option(char **argv, int *index, becket_config *config) {
-  static const char *const names[] = {"auto", "select", "poll"}; /* in the order of BECKET_BACKEND_AUTO, _SELECT, _POLL */
+  /* In the order of BECKET_BACKEND_AUTO, _SELECT, …; the last has two names. */
+  static const char *const names[] = {"auto", "select", "poll", "epoll", "uring", "io_uring"};
   if (strcmp(argv[*index], "--backend") != 0 || argv[*index + 1] == NULL) return 0;
   for (uint32_t backend = 0; backend < sizeof names / sizeof *names; backend++) {
     if (strcmp(argv[*index + 1], names[backend]) != 0) continue;
-    config->backend = backend;
+    config->backend = backend < BECKET_BACKEND_IO_URING ? backend : BECKET_BACKEND_IO_URING;
     *index += 1;
     return 1;
   }

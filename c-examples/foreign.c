@@ -15,7 +15,7 @@
  * It ends at the end of standard input or by SIGTERM. */
 #define _POSIX_C_SOURCE 200809L
 #define PROGRAM "foreign"
-#define USAGE "usage: foreign [--port N] [--backend auto|select|poll]\n"
+#define USAGE "usage: foreign [--port N] [--backend auto|select|poll|epoll|uring]\n"
 #include "example.h"
 #include <arpa/inet.h>
 #include <errno.h>

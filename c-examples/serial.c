@@ -5,7 +5,7 @@
  * SIGTERM and SIGINT end it. */
 #define _DEFAULT_SOURCE
 #define PROGRAM "serial"
-#define USAGE "usage: serial [--backend auto|select|poll] [--retry-ms N] DEVICE\n"
+#define USAGE "usage: serial [--backend auto|select|poll|epoll|uring] [--retry-ms N] DEVICE\n"
 #include "example.h"
 #include <errno.h>
 #include <fcntl.h>

@@ -7,7 +7,7 @@
  * Exit status: 0 when the child was done or asked to end, 1 when it failed too often. */
 #define _POSIX_C_SOURCE 200809L
 #define PROGRAM "signals"
-#define USAGE "usage: signals [--backend auto|select|poll] [--restarts N] [COMMAND [ARGUMENT...]]\n"
+#define USAGE "usage: signals [--backend auto|select|poll|epoll|uring] [--restarts N] [COMMAND [ARGUMENT...]]\n"
 #include "example.h"
 #include <errno.h>
 #include <signal.h>

@@ -4,7 +4,7 @@
  * expires, and the idle timeout of a pipe that falls silent. When the last source is removed, becket_run returns. */
 #define _POSIX_C_SOURCE 200809L
 #define PROGRAM "timers"
-#define USAGE "usage: timers [--backend auto|select|poll]\n"
+#define USAGE "usage: timers [--backend auto|select|poll|epoll|uring]\n"
 #include "example.h"
 #include <errno.h>
 #include <fcntl.h>

@@ -5,7 +5,7 @@
  * SIGTERM and SIGINT end it. */
 #define _POSIX_C_SOURCE 200809L
 #define PROGRAM "udp"
-#define USAGE "usage: udp [--port N] [--backend auto|select|poll]\n"
+#define USAGE "usage: udp [--port N] [--backend auto|select|poll|epoll|uring]\n"
 #include "example.h"
 #include <arpa/inet.h>
 #include <errno.h>

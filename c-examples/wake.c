@@ -6,7 +6,7 @@
  * block for the thread (musl's does not). */
 #define _DEFAULT_SOURCE
 #define PROGRAM "wake"
-#define USAGE "usage: wake [--backend auto|select|poll] [--items N]\n"
+#define USAGE "usage: wake [--backend auto|select|poll|epoll|uring] [--items N]\n"
 #include "example.h"
 #include <pthread.h>
 #include <stdatomic.h>

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 use util::{Child, GUARD, Watched, port_in};
 
-const BACKENDS: [&str; 2] = ["select", "poll"];
+const BACKENDS: [&str; 4] = ["select", "poll", "epoll", "io_uring"];
 
 /// Starts an example on a backend.
 fn start(watched: Watched, name: &str, backend: &str, arguments: &[&str]) -> Child {
@@ -42,7 +42,7 @@ fn help_and_bad_options() {
         child.expect_exit(0);
         assert!(child.out().starts_with(&format!("usage: {name} ")), "{}", child.out());
         assert_eq!(child.err(), "");
-        for bad in [&["--nonsense"][..], &["--backend", "epoll"], &["--backend"], &["--backend", "poll", "--"]] {
+        for bad in [&["--nonsense"][..], &["--backend", "kqueue"], &["--backend"], &["--backend", "poll", "--"]] {
             let mut child = Child::start(&program, bad);
             child.expect_exit(2);
             assert!(child.err().starts_with("usage: "), "{name} {bad:?}: {}", child.err());

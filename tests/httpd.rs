@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use util::{Child, GUARD, port_in, wait_until};
 
-const BACKENDS: [&str; 2] = ["select", "poll"];
+const BACKENDS: [&str; 4] = ["select", "poll", "epoll", "io_uring"];
 const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// How long something that must not happen is waited for.

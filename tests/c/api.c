@@ -21,7 +21,7 @@ static BECKET_MEMORY(memory, SOURCES, POSTS, 0);
 static uint32_t backend;
 
 static becket_loop *open_loop(uint32_t flags) {
-  becket_config config = {sizeof config, backend, flags, 0};
+  becket_config config = {.size = sizeof config, .backend = backend, .flags = flags, .budget = 0};
   becket_loop *loop = NULL;
   EQUAL(becket_loop_init(&loop, &memory, &config), 0);
   return loop;
@@ -98,7 +98,7 @@ static void memory_sizes(void) {
       CHECK(size <= sizeof block && size % 8 == 0);
       memset(block, i % 2 == 0 ? 0 : 0xFF, sizeof block); /* zeroed memory is valid, and so is any other */
       const becket_memory described = {sizeof described, block, size, sources[i], posts[j], 0};
-      becket_config config = {sizeof config, backend, BECKET_VIRTUAL_CLOCK, 0};
+      becket_config config = {.size = sizeof config, .backend = backend, .flags = BECKET_VIRTUAL_CLOCK, .budget = 0};
       becket_loop *loop = NULL;
       becket_handle handle = 0, first = 0;
       EQUAL(becket_loop_init(&loop, &described, &config), 0);
@@ -169,7 +169,7 @@ static void getters(void) {
   EQUAL(becket_turn(loop, GUARD), 1);
   TRACE(" other");
 
-  CHECK(strcmp(becket_backend_name(loop), backend == BECKET_BACKEND_SELECT ? "select" : "poll") == 0);
+  CHECK(strcmp(becket_backend_name(loop), backend_name(backend)) == 0);
   CHECK(strcmp(becket_backend_note(loop), "") == 0); /* it was asked for */
   EQUAL(becket_fd(loop), -ENOTSUP);
   close_loop(loop);
@@ -377,7 +377,7 @@ static void levels_and_budget(void) {
   TRACE(" zero=1 one=1 one=2 one=3 two=1 three=1"); /* level by level, first in first out in each */
   close_loop(loop);
 
-  becket_config config = {sizeof config, backend, 0, 2};
+  becket_config config = {.size = sizeof config, .backend = backend, .flags = 0, .budget = 2};
   EQUAL(becket_loop_init(&loop, &memory, &config), 0);
   EQUAL(becket_wake_add(loop, on_event, "post", &handles[0]), 0);
   for (int i = 1; i <= 5; i++) EQUAL(becket_post(loop, handles[0], i), 0);
@@ -901,12 +901,12 @@ int main(void) {
       {"built_here_run_there", built_here_run_there},
       {"statistics", statistics},
   };
-  const uint32_t backends[] = {BECKET_BACKEND_SELECT, BECKET_BACKEND_POLL};
+  const uint32_t backends[] = {BECKET_BACKEND_SELECT, BECKET_BACKEND_POLL, BECKET_BACKEND_EPOLL, BECKET_BACKEND_IO_URING};
   for (size_t i = 0; i < COUNT(backends); i++) {
     backend = backends[i];
     for (size_t j = 0; j < COUNT(tests); j++) {
       static char context[64];
-      snprintf(context, sizeof context, "%s on %s", tests[j].name, backend == BECKET_BACKEND_SELECT ? "select" : "poll");
+      snprintf(context, sizeof context, "%s on %s", tests[j].name, backend_name(backend));
       check_context = context;
       printf("%s\n", context);
       fflush(stdout); /* or a forked child would print it again */

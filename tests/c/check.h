@@ -45,4 +45,10 @@ static inline becket_statistics statistics_of(const becket_loop *loop) {
   return statistics;
 }
 
+/* What becket_backend_name() says of BECKET_BACKEND_… */
+static inline const char *backend_name(uint32_t backend) {
+  static const char *const names[] = {"", "select", "poll", "epoll", "io_uring"};
+  return backend < sizeof names / sizeof *names ? names[backend] : "?";
+}
+
 #endif

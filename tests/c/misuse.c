@@ -22,7 +22,7 @@
 
 static BECKET_MEMORY(memory, SOURCES, POSTS, 0);
 static BECKET_MEMORY(second_memory, SOURCES, POSTS, 0);
-static becket_config config = {sizeof config, BECKET_BACKEND_POLL, 0, 0};
+static becket_config config = {.size = sizeof config, .backend = BECKET_BACKEND_POLL, .flags = 0, .budget = 0};
 
 static void on_nothing(becket_loop *loop, const becket_event *event, void *user) {
   (void)loop, (void)event, (void)user;
@@ -286,7 +286,7 @@ static void bad_config(void) {
   REFUSED(bad.size = 0, -EINVAL);
   REFUSED(bad.size = sizeof bad - 1, -EINVAL);
   REFUSED(bad.size = sizeof bad + 8, -EINVAL);
-  REFUSED(bad.backend = BECKET_BACKEND_POLL + 1, -EINVAL);
+  REFUSED(bad.backend = BECKET_BACKEND_IO_URING + 1, -EINVAL);
   REFUSED(bad.backend = UINT32_MAX, -EINVAL);
   REFUSED(bad.flags = 8, -EINVAL);
   REFUSED(bad.flags = UINT32_C(1) << 31, -EINVAL);
@@ -853,11 +853,11 @@ int main(void) {
       {"children", children},
       {"use_after_fork", use_after_fork},
   };
-  const uint32_t backends[] = {BECKET_BACKEND_SELECT, BECKET_BACKEND_POLL};
+  const uint32_t backends[] = {BECKET_BACKEND_SELECT, BECKET_BACKEND_POLL, BECKET_BACKEND_EPOLL, BECKET_BACKEND_IO_URING};
   for (size_t i = 0; i < COUNT(backends); i++) {
     config.backend = backends[i];
     for (size_t j = 0; j < COUNT(tests); j++) {
-      printf("%s on %s\n", tests[j].name, backends[i] == BECKET_BACKEND_SELECT ? "select" : "poll");
+      printf("%s on %s\n", tests[j].name, backend_name(backends[i]));
       fflush(stdout); /* or a forked child would print it again */
       tests[j].test();
     }

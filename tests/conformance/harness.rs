@@ -326,6 +326,11 @@ impl Rig {
     }
 }
 
+/// A backend that tells of an fd that was closed under it, though nobody changes its interest.
+pub fn tells_of_closed(backend: BackendChoice) -> bool {
+    backend != BackendChoice::Epoll
+}
+
 /// A backend that knows of hang-ups, errors and closed peers apart from readiness.
 pub fn tells_more(backend: BackendChoice) -> bool {
     backend != BackendChoice::Select

@@ -441,7 +441,9 @@ fn an_fd_that_went_bad_tells_its_own_source(backend: BackendChoice) {
     for _ in 0..2 {
         let mut trace = rig.turn();
         trace.sort();
-        assert_eq!(trace, ["a readable", "b readable error", "c writable"]);
+        // epoll has forgotten the fd, and tells when it is asked for something new.
+        let told = ["a readable", "b readable error", "c writable"];
+        assert_eq!(trace, told.into_iter().filter(|it| tells_of_closed(backend) || *it != told[1]).collect::<Vec<_>>());
     }
     // Paused, it costs nothing; removing it is legal.
     rig.event_loop.remove(rig.app.handle("a")).unwrap();
@@ -450,7 +452,9 @@ fn an_fd_that_went_bad_tells_its_own_source(backend: BackendChoice) {
     rig.event_loop.modify_io(b, PAUSED).unwrap();
     rig.assert_silent();
     rig.event_loop.modify_io(b, WRITABLE).unwrap();
-    assert_eq!(rig.turn(), ["b writable error"]);
+    for _ in 0..2 {
+        assert_eq!(rig.turn(), ["b writable error"]);
+    }
     rig.event_loop.remove(b).unwrap();
     rig.assert_silent();
 }
@@ -464,6 +468,16 @@ fn many_bad_fds_leave_the_others_alone(backend: BackendChoice) {
         rig.io(&format!("{number}"), ours, READABLE, nothing);
     }
     drop(pairs);
+    if !tells_of_closed(backend) {
+        assert_eq!(rig.turn(), [""; 0]);
+        for number in 0..20 {
+            rig.event_loop.modify_io(rig.app.handle(&format!("{number}")), BOTH).unwrap();
+        }
+        let trace = rig.turn();
+        assert_eq!(trace.iter().filter(|text| text.ends_with("readable writable error")).count(), 20, "{trace:?}");
+        peer.write_all(b"x").unwrap();
+        return assert!(rig.turn().contains(&"quiet readable".to_owned()));
+    }
     let trace = rig.turn();
     assert_eq!(trace.iter().filter(|text| text.ends_with("readable error")).count(), 20, "{trace:?}");
     assert_eq!(trace.len(), 20);

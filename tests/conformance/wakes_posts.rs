@@ -119,8 +119,8 @@ fn a_waker_outlives_its_loop(backend: BackendChoice) {
 /// Each thread counts up and wakes; what was counted before a wake is seen by a delivery after it.
 fn four_threads_and_nothing_is_lost(backend: BackendChoice) {
     const WAKES: u64 = 5_000;
-    static COUNTS: [[AtomicU64; 4]; 2] = [const { [const { AtomicU64::new(0) }; 4] }; 2];
-    let counts = &COUNTS[usize::from(backend == BackendChoice::Poll)];
+    static COUNTS: [[AtomicU64; 4]; 5] = [const { [const { AtomicU64::new(0) }; 4] }; 5];
+    let counts = &COUNTS[backend as usize];
     let mut rig = Rig::with(&Config { backend, ..Config::default() });
     let threads: Vec<_> = (0..4)
         .map(|number: usize| {
