@@ -565,7 +565,7 @@ static const char usage[] =
     "usage: httpd [options]\n"
     "  --port N                 port to listen on, 0 for any free one (8080)\n"
     "  --address A              IPv4 address to listen on (127.0.0.1)\n"
-    "  --backend B              select, poll or auto (auto)\n"
+    "  --backend B              select, poll, epoll, uring or auto (auto)\n"
     "  --connections N          clients served at the same time, 1 to 1000 (1000)\n"
     "  --request-timeout-ms N   from a request's first byte to its last, and to send an answer (10000)\n"
     "  --idle-timeout-ms N      between requests (30000)\n"
@@ -589,6 +589,8 @@ static void read_options(int count, char **arguments) {
     const char *name = arguments[i];
     if (strcmp(name, "--help") == 0) exit(write(STDOUT_FILENO, usage, sizeof usage - 1) < 0);
     const char *value = i + 1 < count ? arguments[++i] : NULL;
+    /* In the order of BECKET_BACKEND_AUTO, _SELECT, …; the last has two names. */
+    static const char *const backends[] = {"auto", "select", "poll", "epoll", "uring", "io_uring"};
     static const char *const names[] = {
         "--port", "--address", "--backend", "--connections", "--request-timeout-ms", "--idle-timeout-ms"};
     size_t option = 0;
@@ -599,14 +601,12 @@ static void read_options(int count, char **arguments) {
     case 0: options.port = option_number(name, value, 0, 65535); break;
     case 1: options.address = value; break;
     case 2:
-      if (strcmp(value, "auto") == 0)
-        options.backend = BECKET_BACKEND_AUTO;
-      else if (strcmp(value, "select") == 0)
-        options.backend = BECKET_BACKEND_SELECT;
-      else if (strcmp(value, "poll") == 0)
-        options.backend = BECKET_BACKEND_POLL;
-      else
-        FAIL(2, "--backend takes select, poll or auto, not '", value, "'");
+      options.backend = 0;
+      while (options.backend < sizeof backends / sizeof backends[0] && strcmp(value, backends[options.backend]) != 0)
+        options.backend++;
+      if (options.backend == sizeof backends / sizeof backends[0])
+        FAIL(2, "--backend takes auto, select, poll, epoll or uring, not '", value, "'");
+      if (options.backend > BECKET_BACKEND_IO_URING) options.backend = BECKET_BACKEND_IO_URING;
       break;
     case 3: options.connections = option_number(name, value, 1, CONNECTIONS_MAX); break;
     case 4: options.request_timeout_ms = option_number(name, value, 1, 86400000); break;

@@ -49,6 +49,7 @@ mod front;
 mod handle;
 mod process;
 mod ready;
+mod ring;
 mod storage;
 mod sys;
 mod time;
@@ -59,7 +60,7 @@ pub use error::{Error, Result};
 pub use front::{Handler, IoOptions, Loop, Outcome, Stopper, Waker, Watch};
 pub use handle::{Handle, Kind, Kinds};
 pub use ready::Ready;
-pub use storage::ring::Ring;
+pub use ring::Ring;
 pub use storage::{StaticStorage, Storage};
 pub use time::{Duration, Instant};
 

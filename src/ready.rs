@@ -84,8 +84,9 @@ impl Registration {
         Ready::from_bits_truncate(self.events as u16 & Ready::INTEREST.bits())
     }
 
+    /// (Where no backend has modes, nothing is ever watched in one.)
     #[inline]
     pub(crate) fn mode(self) -> Mode {
-        Mode::from_bits_truncate(self.events as u16)
+        if cfg!(any(epoll, io_uring)) { Mode::from_bits_truncate(self.events as u16) } else { Mode::empty() }
     }
 }

@@ -1,4 +1,4 @@
-//! The C examples, run as a user would run them: real clients, a real terminal line, real signals; on select and on poll. Each
+//! The C examples, run as a user would run them: real clients, a real terminal line, real signals; on every backend. Each
 //! short session is also run under the sanitizers and under valgrind. `httpd` has a file of its own.
 
 mod util;
@@ -19,10 +19,11 @@ fn start(watched: Watched, name: &str, backend: &str, arguments: &[&str]) -> Chi
     Child::spawn(watched.command(&format!("examples/{name}")).args(["--backend", backend]).args(arguments))
 }
 
-/// Runs a session in every way that this machine offers, on each backend.
+/// Runs a session in every way that this machine offers, on each backend. Not on io_uring under valgrind, in which no signal
+/// arrives and no other thread runs during io_uring_enter(2).
 fn everywhere(session: impl Fn(Watched, &str)) {
     for &watched in Watched::all() {
-        for backend in BACKENDS {
+        for backend in BACKENDS.into_iter().filter(|it| watched != Watched::Valgrind || *it != "io_uring") {
             session(watched, backend);
         }
     }

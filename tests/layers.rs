@@ -11,17 +11,21 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("ready", &[]),
+    ("ring", &["error"]),
     ("handle", &["error", "time"]),
     ("error", &["time"]),
     ("storage", &["ready", "error", "time", "handle"]),
-    ("sys", &["ready", "error", "time"]),
-    ("backend", &["ready", "sys", "storage", "error", "time", "handle"]),
+    ("sys", &["ready", "ring", "error", "time"]),
+    ("backend", &["ready", "ring", "sys", "storage", "error", "time", "handle"]),
     ("ops", &["ready", "sys", "storage", "error", "time", "handle"]),
     ("process", &["ready", "sys", "storage", "error", "time", "handle"]),
-    ("engine", &["ready", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
-    ("front", &["ready", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"]),
+    ("engine", &["ready", "ring", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
+    ("front", &["ready", "ring", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"]),
     ("task", &["ready", "front", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"]),
-    ("ffi", &["ready", "front", "engine", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
+    (
+        "ffi",
+        &["ready", "ring", "front", "engine", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"],
+    ),
 ];
 
 /// Single exceptions, each with its reason.

@@ -9,7 +9,7 @@
 //! to remove it. Its events are recognised as stale; then the set is built anew.
 
 use super::changes::Changes;
-use super::{Backend, Mode, Ready, Registration, Registrations, complete};
+use super::{Backend, Mode, Ready, Registration, Registrations, complete, handle};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::storage::names::Names;
@@ -124,11 +124,6 @@ impl Epoll {
     }
 }
 
-/// The handle of the source at a place.
-fn handle(names: &Names, place: u32) -> Handle {
-    place.checked_sub(1).map_or(Handle::NONE, |index| names.handle(index))
-}
-
 /// An entry of the set.
 fn event(registration: Registration, handle: Handle) -> Event {
     let interest = registration.interest();
@@ -221,7 +216,7 @@ impl Backend<Area> for Epoll {
         self.changes.note(registration, place);
     }
 
-    fn remove(&mut self, registrations: &mut Registrations, place: u32, _: Handle, closing: bool) {
+    fn remove(&mut self, registrations: &mut Registrations, _: &Names, place: u32, closing: bool) {
         let registration = &mut registrations[place];
         if registration.state & LISTED != 0 && !closing {
             // Closed already: the kernel has done it, or it cannot be done, and the entry will be found stale.
@@ -263,7 +258,7 @@ impl Backend<Area> for Epoll {
     #[inline]
     fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<(u32, Ready)> {
         while area.next < area.count {
-            let Some(event) = area.events.get(area.next as usize) else { return None };
+            let event = area.events.get(area.next as usize)?;
             area.next += 1;
             let source = Handle::from_raw(event.data());
             let Some(index) = Names::index_of(source) else { continue }; // the loop's own descriptor

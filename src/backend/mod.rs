@@ -31,9 +31,9 @@ mod uring;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 pub(crate) use crate::ready::{Mode, Ready, Registration};
+use crate::ring::RingMemory;
 use crate::storage::names::Names;
 use crate::storage::region::Region;
-use crate::storage::ring::RingMemory;
 use crate::time::Duration;
 use core::ffi::CStr;
 
@@ -86,7 +86,7 @@ pub(crate) trait Backend<P> {
     fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready);
 
     /// Watches it no more, from now on. `closing`: the caller closes the fd next. O(1).
-    fn remove(&mut self, registrations: &mut Registrations, place: u32, handle: Handle, closing: bool);
+    fn remove(&mut self, registrations: &mut Registrations, names: &Names, place: u32, closing: bool);
 
     /// Applies changes, and lays out a wait for the first `count` registrations. `report` gets what the kernel refused,
     /// as ERROR. O(changes); O(count) on select and poll, and where there were many changes.
@@ -147,6 +147,7 @@ pub enum BackendChoice {
 }
 
 /// The backend of a loop.
+#[allow(clippy::large_enum_variant)] // likewise
 pub(crate) enum AnyBackend {
     #[cfg(feature = "select")]
     Select(select::Select),
@@ -180,22 +181,31 @@ impl AnyBackend {
         watched: i32,
         table: &mut Registrations,
     ) -> Result<Chosen> {
-        let order: &[BackendChoice] = match choice {
-            BackendChoice::Auto if ring.is_some() => &[IoUring, Epoll, Poll, Select],
-            BackendChoice::Auto => &[Epoll, Poll, Select],
-            BackendChoice::IoUring => &[IoUring],
-            BackendChoice::Epoll => &[Epoll],
-            BackendChoice::Poll => &[Poll],
-            BackendChoice::Select => &[Select],
-        };
-        use BackendChoice::{Epoll, IoUring, Poll, Select};
+        /// From the best to the last resort.
+        const ORDER: &[BackendChoice] = &[
+            #[cfg(io_uring)]
+            BackendChoice::IoUring,
+            #[cfg(epoll)]
+            BackendChoice::Epoll,
+            #[cfg(feature = "poll")]
+            BackendChoice::Poll,
+            #[cfg(feature = "select")]
+            BackendChoice::Select,
+        ];
         let mut refused = None;
-        for candidate in order {
+        for candidate in ORDER {
+            let wanted = match choice {
+                BackendChoice::Auto => *candidate != BackendChoice::IoUring || ring.is_some(),
+                choice => *candidate == choice,
+            };
+            if !wanted {
+                continue;
+            }
             match AnyBackend::make(*candidate, ring).and_then(|made| AnyBackend::with_first(made, watched, table)) {
                 Ok(made) => {
                     let note = match refused {
                         Some((better, error)) => why_not(better, error),
-                        None => made.0.remark(ring.is_some()),
+                        None => made.0.remark(choice, ring.is_some()),
                     };
                     let plan = Plan { timeout: Duration::ZERO, outcome: Ok(0), area: made.1 };
                     return Ok(Chosen { backend: made.0, plan, note });
@@ -244,12 +254,13 @@ impl AnyBackend {
     }
 
     /// A word on a backend that was the first choice.
-    fn remark(&self, ring: bool) -> &'static CStr {
-        let _ = ring;
+    fn remark(&self, choice: BackendChoice, ring: bool) -> &'static CStr {
         match self {
             #[cfg(io_uring)]
             AnyBackend::IoUring(uring) if ring && uring.is_mapped() => c"the kernel cannot use the ring memory given",
-            _ => c"",
+            _ if choice != BackendChoice::Auto => c"",
+            _ if cfg!(io_uring) && !ring => c"no io_uring: no memory for its rings was given",
+            _ => c"the best one that is built in",
         }
     }
 }
@@ -333,8 +344,8 @@ impl Backend<Plan> for AnyBackend {
     fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready) {
         of_any!(self, backend => backend.set(registrations, place, interest));
     }
-    fn remove(&mut self, registrations: &mut Registrations, place: u32, handle: Handle, closing: bool) {
-        of_any!(self, backend => backend.remove(registrations, place, handle, closing));
+    fn remove(&mut self, registrations: &mut Registrations, names: &Names, place: u32, closing: bool) {
+        of_any!(self, backend => backend.remove(registrations, names, place, closing));
     }
     fn prepare(
         &mut self,
@@ -391,6 +402,13 @@ impl Plan {
             area.flush();
         }
     }
+}
+
+/// The handle of the source at a place.
+#[cfg(any(epoll, io_uring))]
+#[inline]
+fn handle(names: &Names, place: u32) -> Handle {
+    place.checked_sub(1).map_or(Handle::NONE, |index| names.handle(index))
 }
 
 /// With ERROR or HANGUP come the directions that were asked for.

@@ -75,7 +75,7 @@ impl Backend<Area> for Poll {
         registrations[place] = pollfd(registrations[place].with_interest(interest));
     }
 
-    fn remove(&mut self, registrations: &mut Registrations, place: u32, _: Handle, _closing: bool) {
+    fn remove(&mut self, registrations: &mut Registrations, _: &Names, place: u32, _closing: bool) {
         registrations[place] = Registration::NONE;
     }
 

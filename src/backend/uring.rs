@@ -9,11 +9,11 @@
 //! it with the next wait. Should it ever have no memory for that, it counts them, and all polls are made anew.
 
 use super::changes::Changes;
-use super::{Backend, Mode, Ready, Registration, Registrations, complete};
+use super::{Backend, Mode, Ready, Registration, Registrations, complete, handle};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
+use crate::ring::RingMemory;
 use crate::storage::names::Names;
-use crate::storage::ring::RingMemory;
 use crate::sys::uring::{self, Completions, NOBODY, Submissions};
 use crate::time::Duration;
 
@@ -145,12 +145,12 @@ impl Backend<Area> for Uring {
         self.changes.note(registration, place);
     }
 
-    fn remove(&mut self, registrations: &mut Registrations, place: u32, handle: Handle, _closing: bool) {
+    fn remove(&mut self, registrations: &mut Registrations, names: &Names, place: u32, _closing: bool) {
         let registration = &mut registrations[place];
         self.edges -= u32::from(registration.mode().contains(Mode::EDGE));
         if registration.state & ARMED != 0 {
             // From another thread than the loop's own nothing can be submitted: the loop does, as soon as it wakes.
-            self.lost |= !self.submissions.cancel(Some(data(handle, registration.state)));
+            self.lost |= !self.submissions.cancel(Some(data(handle(names, place), registration.state)));
             let _ = self.submissions.submit();
         }
         *registration = Registration { state: registration.state & !(ARMED | ANEW), ..Registration::NONE };
@@ -176,8 +176,7 @@ impl Backend<Area> for Uring {
         if !self.changes.is_empty() {
             let mut changes = core::mem::replace(&mut self.changes, Changes::new());
             changes.apply(registrations, count, |registrations, place| {
-                let handle = place.checked_sub(1).map_or(Handle::NONE, |index| names.handle(index));
-                self.apply(&mut registrations[place], handle)
+                self.apply(&mut registrations[place], handle(names, place))
             });
             self.changes = changes;
         }
@@ -190,9 +189,8 @@ impl Backend<Area> for Uring {
                 continue;
             }
             let place = (completion.data & PLACE) as u32;
-            let handle = place.checked_sub(1).map_or(Handle::NONE, |index| names.handle(index));
             let registration = &mut registrations[place];
-            if registration.state & ARMED == 0 || completion.data != data(handle, registration.state) {
+            if registration.state & ARMED == 0 || completion.data != data(handle(names, place), registration.state) {
                 continue; // of an earlier poll
             }
             if !completion.more {

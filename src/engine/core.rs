@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::handle::Kinds;
 use crate::process::shared::Shared;
 use crate::process::signals;
+use crate::ring::RingMemory;
 use crate::storage::layout::{LOOP_BYTES, REGISTRATION_BYTES};
-use crate::storage::ring::RingMemory;
 use crate::storage::slot::NIL;
 use crate::storage::{Block, Layout};
 use crate::sys;
@@ -45,13 +45,13 @@ pub(crate) struct Waiting {
 pub struct Core {
     /// [`LIVE`] or [`CLOSED`], with the address: so that neither garbage nor a moved copy passes for a loop.
     mark: AtomicU64,
+    engine: UnsafeCell<Engine>,
     pub(crate) shared: Shared,
+    waiting: UnsafeCell<Waiting>,
     /// The thread that waits; 0 before the first wait.
     owner: AtomicUsize,
     /// The first generation that no handle of a closed loop had.
     next_generation: AtomicU64,
-    waiting: UnsafeCell<Waiting>,
-    engine: UnsafeCell<Engine>,
 }
 
 /// A pointer to the shared part, from the engine beside it.
@@ -255,7 +255,8 @@ impl Core {
     /// Phase 1. Before-wait events that were queued: they are to be taken out, and `prepare` called again; 0: ready.
     /// EPERM: the loop belongs to another thread; likewise the two other phases.
     pub(crate) fn prepare(&self, timeout: Duration) -> Result<u32> {
-        let before = self.lay_out(timeout, true)?;
+        self.check_owner()?;
+        let before = self.lay_out(timeout, true);
         if before == 0 {
             // The sleep may be elsewhere, on the backend's descriptor.
             // SAFETY: only the thread that waits touches this, and it is here.
@@ -264,13 +265,12 @@ impl Core {
         Ok(before)
     }
 
-    /// The same for a wait that follows at once. `hooks`: with before-wait events.
-    fn lay_out(&self, timeout: Duration, hooks: bool) -> Result<u32> {
-        self.check_owner()?;
+    /// The same for a wait that follows at once, in the owner. `hooks`: with before-wait events.
+    fn lay_out(&self, timeout: Duration, hooks: bool) -> u32 {
         // SAFETY: as in `with`; no wait is under way while the thread that waits calls this.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
         engine.flush_direct(waiting);
-        Ok(engine.prepare(timeout, hooks, waiting))
+        engine.prepare(timeout, hooks, waiting)
     }
 
     /// How long the wait that was prepared will be at most.
@@ -286,6 +286,10 @@ impl Core {
     /// due all the same.
     pub(crate) fn wait(&self) -> Result<()> {
         self.check_owner()?;
+        self.sleep()
+    }
+
+    fn sleep(&self) -> Result<()> {
         // SAFETY: only the thread that waits touches this, and it is here.
         let waiting = unsafe { &mut *self.waiting.get() };
         if waiting.unread {
@@ -298,12 +302,12 @@ impl Core {
 
     /// Phase 3: how many events are queued.
     pub(crate) fn collect(&self) -> Result<u32> {
-        self.collect_all(false)
+        self.check_owner()?;
+        Ok(self.collect_all(false))
     }
 
     /// The same; `direct`: readiness may stay with the backend, and is not counted then.
-    fn collect_all(&self, direct: bool) -> Result<u32> {
-        self.check_owner()?;
+    fn collect_all(&self, direct: bool) -> u32 {
         // SAFETY: as in `prepare`.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
         let queued = engine.collect(waiting, direct);
@@ -311,12 +315,13 @@ impl Core {
         if !engine.running {
             self.shared.take_stop();
         }
-        Ok(queued)
+        queued
     }
 
     /// Phases 1 to 3. Before-wait events end it early: they are in the queue.
     pub(crate) fn poll(&self, timeout: Duration) -> Result<u32> {
-        match self.lay_out(timeout, true)? {
+        self.check_owner()?;
+        match self.lay_out(timeout, true) {
             0 => self.wait_and_collect(false),
             before => Ok(before),
         }
@@ -324,8 +329,8 @@ impl Core {
 
     /// Phases 2 and 3. What went wrong with the wait is told only when there is nothing else to tell.
     fn wait_and_collect(&self, direct: bool) -> Result<u32> {
-        let waited = self.wait();
-        let queued = self.collect_all(direct)?;
+        let waited = self.sleep();
+        let queued = self.collect_all(direct);
         if queued == 0 { waited.map(|()| 0) } else { Ok(queued) }
     }
 
@@ -344,12 +349,15 @@ impl Core {
 
     /// A whole turn; `call` calls the handlers. How many events it had.
     pub(crate) fn turn(&self, timeout: Duration, call: &mut impl FnMut(&Taken)) -> Result<u32> {
+        self.check_owner()?;
         let mut count = 0;
-        if self.lay_out(timeout, true)? > 0 {
+        if self.lay_out(timeout, true) > 0 {
             count += self.drain(Kinds::BEFORE, call)?;
             // They may have been the last that `run` went on for.
-            let go_on = self.look(|engine| Ok(!engine.running || engine.depth > 0 || engine.is_alive()))?;
-            self.lay_out(if go_on { timeout } else { Duration::ZERO }, false)?;
+            // SAFETY: as in `with`.
+            let engine = unsafe { &*self.engine.get() };
+            let go_on = !engine.running || engine.depth > 0 || engine.is_alive();
+            self.lay_out(if go_on { timeout } else { Duration::ZERO }, false);
         }
         self.wait_and_collect(true)?;
         count += self.drain(Kinds::all(), call)?;
@@ -380,7 +388,6 @@ impl Core {
 
     /// Calls the handlers of what is queued. A stop inside `run` leaves the rest for the next one.
     fn drain(&self, kinds: Kinds, call: &mut impl FnMut(&Taken)) -> Result<u32> {
-        self.check_process()?;
         let engine = self.engine.get();
         // SAFETY: as in `with`; each of these borrows ends before a handler is called.
         unsafe { (*engine).depth += 1 };
@@ -458,47 +465,31 @@ impl Waiting {
         if self.virtual_clock && self.until != Instant::NEVER {
             self.plan.timeout = Duration::ZERO;
         }
-        let spun = self.spin(shared);
+        let mut spinning = self.busy_poll.min(self.plan.timeout) > Duration::ZERO;
+        let spin_until = if spinning { sys::clock::now() + self.busy_poll } else { Instant::NEVER };
         self.plan.outcome = loop {
-            match spun.map_or_else(|| self.plan.wait(), Ok) {
-                // A signal handler ran. Was it one of ours, then there is something to collect; else what is left
-                // of the time is waited for.
-                Err(Error::INTERRUPTED | Error::AGAIN) if shared.pending() => break Ok(0),
-                // io_uring cannot tell whether it was that or the end of the time.
+            if spinning {
+                self.plan.timeout = Duration::ZERO;
+            }
+            match self.plan.wait() {
+                // A wake, or a signal handler that was one of ours: then there is something to collect. After another
+                // one what is left of the time is waited for.
+                Ok(0) | Err(Error::INTERRUPTED | Error::AGAIN) if shared.pending() => break Ok(0),
+                Ok(0) if spinning => {}
+                // io_uring cannot tell whether it was a signal or the end of the time.
                 Err(Error::AGAIN) if self.left() == Duration::ZERO => break Ok(0),
                 Err(Error::INTERRUPTED | Error::AGAIN) if self.return_interrupted => break Err(Error::INTERRUPTED),
-                Err(Error::INTERRUPTED | Error::AGAIN | Error::BUSY) => self.plan.timeout = self.left(),
+                Err(Error::INTERRUPTED | Error::AGAIN | Error::BUSY) => {}
                 outcome => break outcome,
             }
+            self.plan.timeout = self.left();
+            spinning = spinning && sys::clock::now() < spin_until;
         };
         match self.plan.outcome {
             // select's word for one bad fd among many: that one's source will be told.
             Ok(_) | Err(Error::BAD_FD) => Ok(()),
             Err(error) => Err(error),
         }
-    }
-
-    /// Looks for so long as is configured without sleeping: what was found, if anything was.
-    fn spin(&mut self, shared: &Shared) -> Option<usize> {
-        let timeout = self.plan.timeout;
-        let span = self.busy_poll.min(timeout);
-        if span == Duration::ZERO {
-            return None;
-        }
-        let end = sys::clock::now() + span;
-        self.plan.timeout = Duration::ZERO;
-        let mut found = None;
-        while found.is_none() && sys::clock::now() < end {
-            found = self.plan.wait().ok().filter(|count| *count > 0);
-            // No need to be woken: a wake that came is collected.
-            if shared.pending() {
-                break;
-            }
-        }
-        if found.is_none() && !shared.pending() {
-            self.plan.timeout = if self.until == Instant::NEVER { timeout } else { self.left() };
-        }
-        found
     }
 
     fn left(&self) -> Duration {

@@ -193,8 +193,7 @@ impl Engine {
     /// Watches nothing for this source any more.
     pub(super) fn deregister(&mut self, index: u32, closing: bool) {
         self.note_race();
-        let handle = self.shared.names.handle(index);
-        self.backend.remove(&mut self.registrations, index + 1, handle, closing);
+        self.backend.remove(&mut self.registrations, &self.shared.names, index + 1, closing);
     }
 
     pub(super) fn set_interest(&mut self, index: u32, interest: Ready) {

@@ -91,55 +91,54 @@ struct Phase {
     raced: bool,
 }
 
-/// One loop.
+/// One loop. In this order: what is used most is within reach of a short displacement, which makes the code smaller.
+#[repr(C)]
 pub(crate) struct Engine {
     shared: SharedRef,
-    lists: Lists,
-    deadlines: Deadlines,
-    fd_index: FdIndex,
-    /// By slot index plus one; the first is the notifier's.
-    registrations: Region<Registration>,
-    backend: AnyBackend,
-    backend_note: &'static ::core::ffi::CStr,
-    config: Config,
-
     /// The time of this turn.
     now: Instant,
-    /// When the wait of this turn began.
-    asleep_since: Instant,
-    made_at: Instant,
-
-    /// The first free slots that were used before, linked through the slots: from below, for sources with an fd, and
-    /// from above, for all others.
-    free_low: u32,
-    free_high: u32,
-    /// Registrations that the backend looks at, the notifier's not counted.
-    watched: u32,
-    free_post: u32,
-    posts_mark: u32,
-    /// The generation of a slot that is used for the first time.
-    generation: u64,
-    /// Counts armed deadlines, so that equal ones expire in that order.
-    arming: u32,
-    /// Sources that keep the loop alive.
-    counted: u32,
-    /// Sources of another level than the first.
-    leveled: u32,
-    /// Children that are learned of by SIGCHLD.
-    children_by_signal: u32,
-
-    phase: Phase,
+    /// By slot index plus one; the first is the notifier's.
+    registrations: Region<Registration>,
     /// Events that this turn may still deliver.
     budget_left: u32,
     /// Counts dispatches, across turns.
     dispatches: u32,
-    /// The lower level that was served last.
-    rotation: u8,
+    /// Registrations that the backend looks at, the notifier's not counted.
+    watched: u32,
+    /// Sources that keep the loop alive.
+    counted: u32,
+    /// Sources of another level than the first.
+    leveled: u32,
     /// Handlers that are being called, one inside the other.
     depth: u32,
+    /// Counts armed deadlines, so that equal ones expire in that order.
+    arming: u32,
+    phase: Phase,
     /// Inside `run`.
     running: bool,
+    /// The lower level that was served last.
+    rotation: u8,
+    lists: Lists,
+
+    deadlines: Deadlines,
+    fd_index: FdIndex,
+    /// The first free slots that were used before, linked through the slots: from below, for sources with an fd, and
+    /// from above, for all others.
+    free_low: u32,
+    free_high: u32,
+    free_post: u32,
+    posts_mark: u32,
+    /// The generation of a slot that is used for the first time.
+    generation: u64,
+    /// Children that are learned of by SIGCHLD.
+    children_by_signal: u32,
+    /// When the wait of this turn began.
+    asleep_since: Instant,
+    made_at: Instant,
+    config: Config,
     statistics: Statistics,
+    backend: AnyBackend,
+    backend_note: &'static ::core::ffi::CStr,
 }
 
 impl Engine {

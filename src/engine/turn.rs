@@ -108,7 +108,7 @@ impl Engine {
         self.asleep_since = self.now;
 
         // Who waits in the queue of the first level was there before; and where levels differ, they decide.
-        let direct = direct && !cfg!(becket_small) && self.leveled == 0 && self.lists.levels(List::QUEUE) & 1 == 0;
+        let direct = direct && self.leveled == 0 && self.lists.levels(List::QUEUE) & 1 == 0;
         self.collect_readiness(waiting, direct);
         self.expire();
         self.collect_signals();
@@ -132,8 +132,8 @@ impl Engine {
             waiting.plan.outcome = waiting.plan.wait();
         }
         waiting.unread = true;
-        if !direct || !self.backend.is_steady() {
-            self.flush_direct(waiting);
+        if cfg!(becket_small) || !direct || !self.backend.is_steady() {
+            self.flush_reports(waiting);
         }
         // A plan is read once: a second collect without a wait finds nothing.
         waiting.plan.outcome = Ok(0);
@@ -148,7 +148,7 @@ impl Engine {
     /// Queues what the backend still has to report: before anybody looks at the queue, and before the next wait.
     #[inline]
     pub(super) fn flush_direct(&mut self, waiting: &mut Waiting) {
-        if waiting.unread {
+        if !cfg!(becket_small) && waiting.unread {
             self.flush_reports(waiting);
         }
     }
@@ -202,7 +202,7 @@ impl Engine {
     /// the queue's turn.
     #[inline]
     pub(super) fn next_direct(&mut self, waiting: &mut Waiting, taken: &mut Taken) -> bool {
-        while waiting.unread && self.budget_left > 0 {
+        while !cfg!(becket_small) && waiting.unread && self.budget_left > 0 {
             if self.dispatches % LOWER_LEVELS_EVERY == LOWER_LEVELS_EVERY - 1 && self.lists.levels(List::QUEUE) > 1 {
                 return false;
             }

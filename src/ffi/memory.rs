@@ -10,7 +10,7 @@ use crate::backend::BackendChoice;
 use crate::engine::Config;
 use crate::engine::core::Core;
 use crate::error::{Error, Result};
-use crate::storage::ring::{self, RingMemory};
+use crate::ring::{self, RingMemory};
 use crate::storage::{Block, layout};
 use crate::time::Duration;
 use core::ffi::{c_int, c_void};
@@ -100,12 +100,13 @@ unsafe fn init(memory: *const becket_memory, config: *const becket_config) -> Re
         None => (Config::DEFAULT, None),
     };
     let ring = match ring {
-        Some(given) => Some(RingMemory::new(
+        // (Without io_uring nobody looks at it.)
+        Some(given) if cfg!(io_uring) => Some(RingMemory::new(
             NonNull::new(given.block.cast()).ok_or(Error::INVALID)?,
             given.block_size,
             given.entries,
         )?),
-        None => None,
+        _ => None,
     };
     let block = Block {
         start: NonNull::new(memory.block.cast()).ok_or(Error::INVALID)?,

@@ -74,16 +74,17 @@ struct Ends {
 }
 
 /// All slots, all posts, and the lists that they are in.
+#[repr(C)]
 pub(crate) struct Lists {
     pub(crate) slots: Region<Slot>,
-    pub(crate) posts: Region<Post>,
     /// Of the sources, then of the posts.
     pub(crate) links: Region<Link>,
-    ends: [Ends; List::COUNT],
     /// The lists that are not empty, as a set.
     filled: u16,
     queued: u32,
     queued_max: u32,
+    ends: [Ends; List::COUNT],
+    pub(crate) posts: Region<Post>,
 }
 
 /// Sources and posts.

@@ -14,7 +14,6 @@ pub(crate) mod layout;
 pub(crate) mod lists;
 pub(crate) mod names;
 pub(crate) mod region;
-pub(crate) mod ring;
 pub(crate) mod slot;
 
 pub(crate) use layout::{Block, Layout};

@@ -119,6 +119,7 @@ impl Names {
     }
 
     /// The slot of a handle that this loop once gave; `None`: of no source.
+    #[cfg(epoll)]
     #[inline]
     pub(crate) fn index_of(handle: Handle) -> Option<u32> {
         index_of(handle)

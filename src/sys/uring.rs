@@ -6,7 +6,7 @@
 use super::{check, last_error};
 use crate::error::{Error, Result};
 use crate::ready::Ready;
-use crate::storage::ring::{self, RingMemory};
+use crate::ring::{self, RingMemory};
 use crate::time::Duration;
 use core::ptr::{NonNull, null, null_mut};
 use core::sync::atomic::{AtomicU32, Ordering};

@@ -4,6 +4,7 @@
 //! | submissions: 64 E, up to a page | a head of 256, completions: 16 · 4 E, indices: 4 E, up to a page |    E entries
 //! ```
 
+#[cfg(feature = "capi")]
 use crate::error::{Error, Result};
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
@@ -41,6 +42,7 @@ pub(crate) struct RingMemory {
     pub(crate) entries: u32,
 }
 
+#[cfg(feature = "capi")]
 impl RingMemory {
     /// EINVAL: misaligned, or a number of entries that cannot be; ENOBUFS: too small.
     pub(crate) fn new(start: NonNull<u8>, bytes: usize, entries: u32) -> Result<RingMemory> {
