@@ -2,7 +2,7 @@
 //! ride in the one system call that also waits.
 //!
 //! Level-triggered: a poll that completes once, armed again after it was reported, in the next wait. EDGE: one that goes
-//! on. Each poll has its own data (handle and a sequence number), so that what an earlier one has left behind is
+//! on. A completion that may tell of what has gone by is asked again, poll(2). Each poll has its own data (handle and a sequence number), so that what an earlier one has left behind is
 //! recognised. A removal ends the poll at once: an armed poll holds the file, which the program's close would not close.
 //!
 //! There may be more polls than completions have room: the kernel keeps what does not fit (IORING_FEAT_NODROP) and gives
@@ -22,8 +22,11 @@ use crate::time::Duration;
 const ARMED: u16 = 1 << 14;
 /// It is to be made anew, also when the interest is the same.
 const ANEW: u16 = 1 << 13;
+/// The last poll told nothing that is asked for: the next one goes on, and tells when something changes. (A half-closed
+/// connection completes every poll, PEER_CLOSED asked for or not.)
+const PARKED: u16 = 1 << 12;
 /// The number of the latest poll, kept when the place gets another owner.
-const SEQUENCE: u16 = 0x1ff8;
+const SEQUENCE: u16 = 0xff8;
 const SEQUENCE_SHIFT: u32 = 3;
 const TOLD: u16 = Ready::INTEREST.bits();
 
@@ -82,14 +85,10 @@ impl Uring {
         if interest.is_empty() {
             return true;
         }
-        let mut mask = u32::from(interest.bits());
-        if interest.contains(Ready::READABLE) {
-            mask |= uring::PEER_CLOSED;
-        }
         let sequence = registration.state.wrapping_add(1 << SEQUENCE_SHIFT) & SEQUENCE;
         let state = registration.state & !(SEQUENCE | TOLD) | sequence | interest.bits();
-        let many = registration.mode().contains(Mode::EDGE);
-        if !self.submissions.poll(registration.fd(), mask, many, data(handle, state)) {
+        let many = registration.mode().contains(Mode::EDGE) || registration.state & PARKED != 0;
+        if !self.submissions.poll(registration.fd(), mask(interest.bits()), many, data(handle, state)) {
             return false;
         }
         registration.state = state | ARMED;
@@ -106,6 +105,34 @@ impl Uring {
         }
         self.changes.note_all(registrations, count);
     }
+}
+
+/// The place whose poll has this data. `None`: it was an earlier one's.
+#[inline]
+fn place_of(registrations: &Registrations, names: &Names, of: u64) -> Option<u32> {
+    if of == NOBODY {
+        return None;
+    }
+    let place = (of & PLACE) as u32;
+    let state = registrations[place].state;
+    (state & ARMED != 0 && of == data(handle(names, place), state)).then_some(place)
+}
+
+/// The kernel notes what a poll has found when the file tells it, not when it completes: what was drained since is not
+/// ready any more. With EDGE the program finds out by itself.
+#[cold]
+fn ask_again(registrations: &Registrations, names: &Names, completions: &mut Completions) {
+    completions.ask_again(|data| {
+        let registration = registrations[place_of(registrations, names, data)?];
+        let told = registration.state & TOLD;
+        (!registration.mode().contains(Mode::EDGE)).then(|| (registration.fd(), mask(told)))
+    });
+}
+
+/// What a poll for this interest asks for.
+fn mask(interest: u16) -> u32 {
+    let asks_for_end = interest & Ready::READABLE.bits() != 0;
+    u32::from(interest) | if asks_for_end { uring::PEER_CLOSED } else { 0 }
 }
 
 impl Area {
@@ -130,7 +157,7 @@ impl Backend<Area> for Uring {
     fn add(&mut self, registrations: &mut Registrations, place: u32, _: Handle, wanted: Registration) -> Result<()> {
         let registration = &mut registrations[place];
         *registration = wanted;
-        registration.state &= !(ARMED | ANEW);
+        registration.state &= !(ARMED | ANEW | PARKED);
         self.edges += u32::from(place != 0 && wanted.mode().contains(Mode::EDGE));
         self.changes.note(registration, place);
         Ok(())
@@ -139,6 +166,7 @@ impl Backend<Area> for Uring {
     fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready) {
         let registration = &mut registrations[place];
         *registration = registration.with_interest(interest);
+        registration.state &= !PARKED;
         if registration.mode().contains(Mode::EDGE) {
             registration.state |= ANEW;
         }
@@ -184,23 +212,36 @@ impl Backend<Area> for Uring {
 
     #[inline]
     fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<(u32, Ready)> {
+        if area.0.take_old() {
+            ask_again(registrations, names, &mut area.0);
+        }
         while let Some(completion) = area.0.next() {
-            if completion.data == NOBODY {
-                continue;
-            }
-            let place = (completion.data & PLACE) as u32;
+            let Some(place) = place_of(registrations, names, completion.data) else { continue };
             let registration = &mut registrations[place];
-            if registration.state & ARMED == 0 || completion.data != data(handle(names, place), registration.state) {
-                continue; // of an earlier poll
-            }
+            let edge = registration.mode().contains(Mode::EDGE);
             if !completion.more {
                 registration.state &= !ARMED;
                 self.changes.note(registration, place);
+            } else if !edge && registration.state & ANEW != 0 {
+                continue; // it has told already
             }
             if place == 0 {
                 continue; // the loop's own descriptor: it only had to wake it
             }
-            let ready = completion.result.map_or(Ready::ERROR, uring::readiness);
+            let mut ready = completion.result.map_or(Ready::ERROR, uring::readiness);
+            if registration.state & Ready::READABLE.bits() == 0 {
+                ready -= Ready::PEER_CLOSED;
+            }
+            registration.state &= !PARKED;
+            if ready.is_empty() {
+                registration.state |= PARKED;
+                continue;
+            }
+            if completion.more && !edge {
+                // As long as it is ready, and not once: one that completes again and again.
+                registration.state |= ANEW;
+                self.changes.note(registration, place);
+            }
             return Some((place, complete(ready, registration.interest())));
         }
         None

@@ -16,7 +16,7 @@ use linux_raw_sys::io_uring::{
     IORING_ENTER_GETEVENTS, IORING_FEAT_CQE_SKIP, IORING_FEAT_EXT_ARG, IORING_FEAT_NODROP, IORING_FEAT_POLL_32BITS,
     IORING_FEAT_SINGLE_MMAP, IORING_OFF_SQ_RING, IORING_OFF_SQES, IORING_POLL_ADD_MULTI, IORING_SETUP_CQSIZE,
     IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_NO_MMAP, IORING_SETUP_R_DISABLED, IORING_SETUP_SINGLE_ISSUER,
-    IORING_SETUP_SUBMIT_ALL, io_uring_cqe, io_uring_getevents_arg, io_uring_op, io_uring_params, io_uring_probe,
+    IORING_SETUP_SUBMIT_ALL, IORING_SETUP_TASKRUN_FLAG, IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN, io_uring_cqe, io_uring_getevents_arg, io_uring_op, io_uring_params, io_uring_probe,
     io_uring_probe_op, io_uring_register_op, io_uring_sqe, io_uring_sqe_flags_bit,
 };
 
@@ -29,12 +29,13 @@ const _: () = {
 const ENTRIES: u32 = 256;
 
 /// Linux 6.1 and later take all of these. One thread submits, and completions are made only when it waits: no interrupts
-/// of the handlers. Until the first wait nothing is bound to a thread.
+/// of the handlers; a flag tells that some could be made. Until the first wait nothing is bound to a thread.
 const SETUP: u32 = IORING_SETUP_CQSIZE
     | IORING_SETUP_SUBMIT_ALL
     | IORING_SETUP_R_DISABLED
     | IORING_SETUP_SINGLE_ISSUER
-    | IORING_SETUP_DEFER_TASKRUN;
+    | IORING_SETUP_DEFER_TASKRUN
+    | IORING_SETUP_TASKRUN_FLAG;
 const FEATURES: u32 =
     IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_SINGLE_MMAP | IORING_FEAT_POLL_32BITS;
 
@@ -67,12 +68,15 @@ pub(crate) struct Completions {
     fd: i32,
     submitted: NonNull<AtomicU32>,
     written: NonNull<AtomicU32>,
+    flags: NonNull<AtomicU32>,
     head: NonNull<AtomicU32>,
     tail: NonNull<AtomicU32>,
     entries: NonNull<io_uring_cqe>,
     mask: u32,
     /// Completions up to here may be taken.
     end: u32,
+    /// Some of them tell of a time before the wait.
+    old: bool,
 }
 
 /// The side that submits, and owns the rings.
@@ -199,11 +203,13 @@ fn lay_out(fd: i32, params: &io_uring_params, memory: Option<RingMemory>) -> Res
         fd,
         submitted: submissions.head,
         written: submissions.tail,
+        flags: at(sq.flags).cast(),
         head: at(cq.head).cast(),
         tail: at(cq.tail).cast(),
         entries: at(cq.cqes).cast(),
         mask: params.cq_entries - 1,
         end: 0,
+        old: false,
     };
     Ok((submissions, completions))
 }
@@ -339,7 +345,8 @@ impl Completions {
             ts: if timeout == Duration::FOREVER { 0 } else { (&raw const time) as u64 },
         };
         // What was cancelled while nobody waited is nothing to wake up for.
-        self.skip_cancelled();
+        let flags = word(&self.flags).load(Ordering::Relaxed);
+        self.old = self.skip_cancelled() > 0 || flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW) != 0;
         let submit = self.unsubmitted();
         let answer = if timeout == Duration::ZERO {
             enter(self.fd, submit, 0, IORING_ENTER_GETEVENTS, None)
@@ -383,6 +390,47 @@ impl Completions {
     fn entry(&self, at: u32) -> io_uring_cqe_head {
         // SAFETY: the mask keeps it inside, and the kernel writes only behind the tail.
         unsafe { self.entries.add((at & self.mask) as usize).cast::<io_uring_cqe_head>().read() }
+    }
+
+    /// Whether some completions tell of a time before the wait, and have to be asked again. Only the first call after a
+    /// wait says so.
+    #[inline]
+    pub(crate) fn take_old(&mut self) -> bool {
+        core::mem::take(&mut self.old)
+    }
+
+    /// Asks poll(2) about the polls for whose data `asked` gives an fd and a mask: their results are those of this moment.
+    /// One system call for every 64.
+    #[cold]
+    pub(crate) fn ask_again(&mut self, mut asked: impl FnMut(u64) -> Option<(i32, u32)>) {
+        const AT_ONCE: usize = 64;
+        let mut at = word(&self.head).load(Ordering::Relaxed);
+        while at != self.end {
+            let mut fds = [libc::pollfd { fd: -1, events: 0, revents: 0 }; AT_ONCE];
+            let mut places = [0; AT_ONCE];
+            let mut count = 0;
+            while at != self.end && count < AT_ONCE {
+                let entry = self.entry(at);
+                if entry.res > 0
+                    && let Some((fd, mask)) = asked(entry.user_data)
+                {
+                    fds[count] = libc::pollfd { fd, events: mask as i16, revents: 0 };
+                    places[count] = at;
+                    count += 1;
+                }
+                at = at.wrapping_add(1);
+            }
+            // SAFETY: so many entries are there to be written.
+            if count == 0 || unsafe { libc::poll(fds.as_mut_ptr(), count as libc::nfds_t, 0) } < 0 {
+                continue;
+            }
+            for (asked, place) in fds.iter().zip(places).take(count).filter(|(it, _)| it.revents & libc::POLLNVAL == 0) {
+                let mut entry = self.entry(place);
+                entry.res = i32::from(asked.revents as u16);
+                // SAFETY: the mask keeps it inside; until it is taken the kernel does not look at it.
+                unsafe { self.entries.add((place & self.mask) as usize).cast::<io_uring_cqe_head>().write(entry) };
+            }
+        }
     }
 
     /// Takes the next completion that was there when the wait ended.

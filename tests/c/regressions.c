@@ -22,9 +22,11 @@ static void count(becket_loop *loop, const becket_event *event, void *user) {
   calls += 1;
 }
 
+static becket_config config = {.size = sizeof config};
+
 static becket_loop *new_loop(const becket_memory *block) {
   becket_loop *loop = NULL;
-  EQUAL(becket_loop_init(&loop, block, NULL), 0);
+  EQUAL(becket_loop_init(&loop, block, &config), 0);
   return loop;
 }
 
@@ -68,7 +70,7 @@ static void fork_in_handler(becket_loop *loop, const becket_event *event, void *
   CHECK(pid >= 0);
   if (pid == 0) {
     becket_loop *again = NULL;
-    EQUAL(becket_loop_init(&again, &memory, NULL), -EBUSY);
+    EQUAL(becket_loop_init(&again, &memory, &config), -EBUSY);
     EQUAL(becket_loop_close(loop), -EBUSY);
     loop = new_loop(&other_memory);
     EQUAL(becket_run(loop), 0);
@@ -107,7 +109,7 @@ static void fails_once(becket_loop *loop) {
   none = limit;
   none.rlim_cur = 0;
   EQUAL(setrlimit(RLIMIT_NOFILE, &none), 0);
-  EQUAL(becket_loop_init(&loop, &memory, NULL), -EMFILE);
+  EQUAL(becket_loop_init(&loop, &memory, &config), -EMFILE);
   EQUAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
   int before = open("/dev/null", O_RDONLY);
   loop = new_loop(&memory);
@@ -209,9 +211,9 @@ static void stop_of_the_phases(void) {
 
 /* A second loop in the same memory gave out handles of the first one again. */
 static void handles_of_an_earlier_loop(void) {
-  becket_config config = {.size = sizeof config, .flags = BECKET_VIRTUAL_CLOCK}; /* no help from the clock */
   becket_loop *loop;
   becket_handle handle, old = 0;
+  config.flags = BECKET_VIRTUAL_CLOCK; /* no help from the clock */
   EQUAL(becket_loop_init(&loop, &memory, &config), 0);
   for (int i = 0; i < 1000; i++) {
     EQUAL(becket_wake_add(loop, count, NULL, &old), 0);
@@ -219,6 +221,7 @@ static void handles_of_an_earlier_loop(void) {
   }
   EQUAL(becket_loop_close(loop), 0);
   EQUAL(becket_loop_init(&loop, &memory, &config), 0);
+  config.flags = 0;
   for (int i = 0; i < 4000; i++) {
     EQUAL(becket_wake_add(loop, count, NULL, &handle), 0);
     EQUAL(becket_kind(loop, old), -ESTALE);
@@ -278,7 +281,7 @@ static void fds_after_a_full_table(void) {
       EQUAL(becket_io_add(loop, fds[i], BECKET_READABLE, count, NULL, &handle), 0);
     }
     EQUAL(statistics_of(loop).sources, 100);
-    EQUAL(becket_watches(loop, NULL, 0), 101);
+    EQUAL(becket_watches(loop, NULL, 0), becket_fd(loop) >= 0 ? 1 : 101);
     EQUAL(becket_turn(loop, 0), 100);
     for (int i = 0; i < 100; i++) {
       EQUAL(becket_io_find(loop, fds[i], &handle), 0);
@@ -349,9 +352,13 @@ int main(void) {
       {"close_while_another_waits", close_while_another_waits},
   };
   alarm(120); /* a hang is a failure */
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    check_context = cases[i].name;
-    cases[i].run();
+  for (config.backend = next_backend(0); config.backend != 0; config.backend = next_backend(config.backend)) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+      static char context[64];
+      snprintf(context, sizeof context, "%s on %s", cases[i].name, backend_name(config.backend));
+      check_context = context;
+      cases[i].run();
+    }
   }
   return 0;
 }
