@@ -8,7 +8,7 @@
 //! inherited by a child) and the program has closed its fd before the removal, the entry lives on and nothing can be said
 //! to remove it. Its events are recognised as stale; then the set is built anew.
 
-use super::changes::Changes;
+use super::changes::{CHANGED, Changes};
 use super::{Backend, Mode, Ready, Registration, Registrations, complete, handle};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
@@ -17,7 +17,7 @@ use crate::sys;
 use crate::sys::epoll::Event;
 use crate::time::Duration;
 
-/// Events that one wait can bring. More that are ready come with the next one: the kernel goes round.
+/// Events that one system call can bring. More that are ready take another one.
 const EVENTS: usize = 64;
 
 // What the kernel was told, in the state of a registration; the lowest bits are the interest.
@@ -26,6 +26,9 @@ const LISTED: u16 = 1 << 14;
 /// It is to be told anew, also when the interest is the same.
 const ANEW: u16 = 1 << 13;
 const TOLD: u16 = Ready::INTEREST.bits();
+/// The number of the collection that has reported it, where that took more than one system call.
+const REPORTED: u16 = 0x1ff8;
+const REPORTED_ONE: u16 = 8;
 
 /// A rebuilt set costs O(n): it is worth one in every n/16 turns.
 const REBUILD_SHARE: u32 = 16;
@@ -41,6 +44,8 @@ pub(crate) struct Epoll {
     live: bool,
     /// Something was removed since that wait was laid out: then its events may well be stale.
     removed: bool,
+    /// The number of this collection, in the bits of `REPORTED`.
+    collection: u16,
 }
 
 /// What a wait needs, and brings.
@@ -50,6 +55,10 @@ pub(super) struct Area {
     coarse: bool,
     /// Stale events keep the kernel from sleeping: sleep a little first.
     nap: bool,
+    /// These events are not the first of this collection.
+    more: bool,
+    /// One of them was not reported before.
+    fresh: bool,
     next: u32,
     count: u32,
     events: [Event; EVENTS],
@@ -60,8 +69,9 @@ impl Epoll {
     pub(super) fn new() -> Result<(Epoll, Area)> {
         let fd = sys::epoll::create()?;
         let changes = Changes::new();
-        let epoll = Epoll { fd, changes, turns: u32::MAX, stale: false, live: false, removed: false };
-        Ok((epoll, Area { fd, coarse: false, nap: false, next: 0, count: 0, events: [Event::NONE; EVENTS] }))
+        let epoll = Epoll { fd, changes, turns: u32::MAX, stale: false, live: false, removed: false, collection: 0 };
+        let events = [Event::NONE; EVENTS];
+        Ok((epoll, Area { fd, coarse: false, nap: false, more: false, fresh: false, next: 0, count: 0, events }))
     }
 
     /// Makes the set have what the registration wants. False: the kernel has refused, for the reason that is reported.
@@ -98,6 +108,26 @@ impl Epoll {
                 false
             }
         }
+    }
+
+    /// Gets the events that had no room: the kernel goes round, and begins with those that it has not told yet. Whether
+    /// there may be some. O(1): one system call for 64 events.
+    #[cold]
+    fn refill(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> bool {
+        if (area.count as usize) < EVENTS || area.more && !area.fresh {
+            return false;
+        }
+        if !area.more {
+            self.collection = self.collection.wrapping_add(REPORTED_ONE) & REPORTED;
+        }
+        for index in area.events.iter().filter_map(|event| names.resolve(Handle::from_raw(event.data()))) {
+            let state = &mut registrations[index + 1].state;
+            *state = *state & !REPORTED | self.collection;
+        }
+        let found = area.wait(Duration::ZERO).unwrap_or(0);
+        area.more = true;
+        area.fresh = false;
+        found > 0
     }
 
     /// Builds the set anew from the registrations, under the same number. Where the system refuses, the old one stays.
@@ -162,6 +192,7 @@ impl Area {
         }
         self.next = 0;
         self.count = 0;
+        self.more = false;
         if !self.coarse {
             match sys::epoll::wait(self.fd, &mut self.events, timeout) {
                 Err(Error::NO_CALL | Error::NOT_PERMITTED) => self.coarse = true,
@@ -195,7 +226,7 @@ impl Backend<Area> for Epoll {
         wanted: Registration,
     ) -> Result<()> {
         let mut new = wanted;
-        new.state &= !(LISTED | ANEW | TOLD);
+        new.state &= CHANGED;
         add(self.fd, wanted.fd(), event(wanted, handle))?;
         if wanted.interest().is_empty() {
             // It was only to see whether the kernel takes it.
@@ -223,7 +254,7 @@ impl Backend<Area> for Epoll {
             let _ = sys::epoll::delete(self.fd, registration.fd());
         }
         self.removed = true;
-        *registration = Registration { state: registration.state & !(LISTED | ANEW | TOLD), ..Registration::NONE };
+        *registration = Registration { state: registration.state & CHANGED, ..Registration::NONE };
     }
 
     fn prepare(
@@ -257,8 +288,8 @@ impl Backend<Area> for Epoll {
 
     #[inline]
     fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<(u32, Ready)> {
-        while area.next < area.count {
-            let event = area.events.get(area.next as usize)?;
+        while area.next < area.count || self.refill(registrations, names, area) {
+            let event = *area.events.get(area.next as usize)?;
             area.next += 1;
             let source = Handle::from_raw(event.data());
             let Some(index) = Names::index_of(source) else { continue }; // the loop's own descriptor
@@ -266,6 +297,14 @@ impl Backend<Area> for Epoll {
                 // Removed since that wait, or else long ago, and closed before that.
                 self.stale |= !self.removed;
                 continue;
+            }
+            if area.more {
+                let registration = registrations[index + 1];
+                let again = registration.state & REPORTED == self.collection;
+                if again && !registration.mode().contains(Mode::EDGE) {
+                    continue; // once round
+                }
+                area.fresh = true;
             }
             let flags = event.flags();
             let mut ready = Ready::from_bits_retain(flags as u16 & 0x1f);

@@ -212,10 +212,16 @@ impl Backend<Area> for Uring {
 
     #[inline]
     fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<(u32, Ready)> {
-        if area.0.take_old() {
-            ask_again(registrations, names, &mut area.0);
-        }
-        while let Some(completion) = area.0.next() {
+        loop {
+            if area.0.take_old() {
+                ask_again(registrations, names, &mut area.0);
+            }
+            let Some(completion) = area.0.next() else {
+                if area.0.refill() {
+                    continue;
+                }
+                return None;
+            };
             let Some(place) = place_of(registrations, names, completion.data) else { continue };
             let registration = &mut registrations[place];
             let edge = registration.mode().contains(Mode::EDGE);
@@ -244,7 +250,6 @@ impl Backend<Area> for Uring {
             }
             return Some((place, complete(ready, registration.interest())));
         }
-        None
     }
 
     fn fd(&self) -> Option<i32> {

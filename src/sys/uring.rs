@@ -16,8 +16,9 @@ use linux_raw_sys::io_uring::{
     IORING_ENTER_GETEVENTS, IORING_FEAT_CQE_SKIP, IORING_FEAT_EXT_ARG, IORING_FEAT_NODROP, IORING_FEAT_POLL_32BITS,
     IORING_FEAT_SINGLE_MMAP, IORING_OFF_SQ_RING, IORING_OFF_SQES, IORING_POLL_ADD_MULTI, IORING_SETUP_CQSIZE,
     IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_NO_MMAP, IORING_SETUP_R_DISABLED, IORING_SETUP_SINGLE_ISSUER,
-    IORING_SETUP_SUBMIT_ALL, IORING_SETUP_TASKRUN_FLAG, IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN, io_uring_cqe, io_uring_getevents_arg, io_uring_op, io_uring_params, io_uring_probe,
-    io_uring_probe_op, io_uring_register_op, io_uring_sqe, io_uring_sqe_flags_bit,
+    IORING_SETUP_SUBMIT_ALL, IORING_SETUP_TASKRUN_FLAG, IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN, io_uring_cqe,
+    io_uring_getevents_arg, io_uring_op, io_uring_params, io_uring_probe, io_uring_probe_op, io_uring_register_op,
+    io_uring_sqe, io_uring_sqe_flags_bit,
 };
 
 const _: () = {
@@ -424,13 +425,24 @@ impl Completions {
             if count == 0 || unsafe { libc::poll(fds.as_mut_ptr(), count as libc::nfds_t, 0) } < 0 {
                 continue;
             }
-            for (asked, place) in fds.iter().zip(places).take(count).filter(|(it, _)| it.revents & libc::POLLNVAL == 0) {
+            for (asked, place) in fds.iter().zip(places).take(count).filter(|(it, _)| it.revents & libc::POLLNVAL == 0)
+            {
                 let mut entry = self.entry(place);
                 entry.res = i32::from(asked.revents as u16);
                 // SAFETY: the mask keeps it inside; until it is taken the kernel does not look at it.
                 unsafe { self.entries.add((place & self.mask) as usize).cast::<io_uring_cqe_head>().write(entry) };
             }
         }
+    }
+
+    /// Gets the completions that had no room in the ring: whether there are some.
+    pub(crate) fn refill(&mut self) -> bool {
+        if word(&self.flags).load(Ordering::Relaxed) & IORING_SQ_CQ_OVERFLOW == 0 {
+            return false;
+        }
+        let _ = enter(self.fd, 0, 0, IORING_ENTER_GETEVENTS, None);
+        self.old = true;
+        self.skip_cancelled() > 0
     }
 
     /// Takes the next completion that was there when the wait ended.
