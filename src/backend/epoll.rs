@@ -18,7 +18,7 @@ use crate::sys::epoll::Event;
 use crate::time::Duration;
 
 /// Events that one system call can bring. More that are ready take another one.
-const EVENTS: usize = 64;
+const EVENTS: usize = 128;
 
 // What the kernel was told, in the state of a registration; the lowest bits are the interest.
 /// The set has an entry for it.
@@ -111,7 +111,7 @@ impl Epoll {
     }
 
     /// Gets the events that had no room: the kernel goes round, and begins with those that it has not told yet. Whether
-    /// there may be some. O(1): one system call for 64 events.
+    /// there may be some. O(1): one system call.
     #[cold]
     fn refill(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> bool {
         if (area.count as usize) < EVENTS || area.more && !area.fresh {
@@ -326,6 +326,11 @@ impl Backend<Area> for Epoll {
 
     fn fd(&self) -> Option<i32> {
         Some(self.fd)
+    }
+
+    /// What is ready while there was no room is got before handlers change what is ready.
+    fn is_steady(&self, area: &Area) -> bool {
+        (area.count as usize) < EVENTS
     }
 
     /// The set is shared by fork: a child may close its own descriptor of it and nothing else.

@@ -118,8 +118,9 @@ pub(crate) trait Backend<P> {
         false
     }
 
-    /// Whether `next` may be called between changes of registrations, and stays right.
-    fn is_steady(&self) -> bool {
+    /// Whether `next` may be called between changes of registrations, and stays right for this wait.
+    fn is_steady(&self, area: &P) -> bool {
+        let _ = area;
         true
     }
 
@@ -368,8 +369,8 @@ impl Backend<Plan> for AnyBackend {
         of_any!(self, backend => backend.fd())
     }
     #[inline]
-    fn is_steady(&self) -> bool {
-        of_any!(self, backend => backend.is_steady())
+    fn is_steady(&self, plan: &Plan) -> bool {
+        of_any_with_area!(self, &plan.area, (backend, area) => backend.is_steady(area))
     }
     fn is_raced(&self) -> bool {
         of_any!(self, backend => backend.is_raced())

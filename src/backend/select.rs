@@ -127,7 +127,7 @@ impl Backend<Area> for Select {
     }
 
     /// The sets know numbers alone: one that was closed and opened again would be taken for the new file.
-    fn is_steady(&self) -> bool {
+    fn is_steady(&self, _: &Area) -> bool {
         false
     }
 }

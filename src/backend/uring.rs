@@ -257,7 +257,7 @@ impl Backend<Area> for Uring {
     }
 
     /// A poll that goes on may have several completions, which the queue makes one event of.
-    fn is_steady(&self) -> bool {
+    fn is_steady(&self, _: &Area) -> bool {
         self.edges == 0
     }
 

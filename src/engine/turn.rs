@@ -132,7 +132,7 @@ impl Engine {
             waiting.plan.outcome = waiting.plan.wait();
         }
         waiting.unread = true;
-        if cfg!(becket_small) || !direct || !self.backend.is_steady() {
+        if cfg!(becket_small) || !direct || !self.backend.is_steady(&waiting.plan) {
             self.flush_reports(waiting);
         }
         // A plan is read once: a second collect without a wait finds nothing.
