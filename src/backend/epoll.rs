@@ -9,7 +9,7 @@
 //! to remove it. Its events are recognised as stale; then the set is built anew.
 
 use super::changes::{CHANGED, Changes};
-use super::{Backend, Mode, Ready, Registration, Registrations, complete, handle};
+use super::{Backend, Mode, Ready, Registration, Registrations, Report, complete, handle};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::storage::names::Names;
@@ -29,6 +29,9 @@ const TOLD: u16 = Ready::INTEREST.bits();
 /// The number of the collection that has reported it, where that took more than one system call.
 const REPORTED: u16 = 0x1ff8;
 const REPORTED_ONE: u16 = 8;
+
+// Its word for a closed peer, shifted to be ours.
+const _: () = assert!(sys::epoll::PEER_CLOSED >> 8 == Ready::PEER_CLOSED.bits() as u32);
 
 /// A rebuilt set costs O(n): it is worth one in every n/16 turns.
 const REBUILD_SHARE: u32 = 16;
@@ -114,7 +117,7 @@ impl Epoll {
     /// there may be some. O(1): one system call.
     #[cold]
     fn refill(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> bool {
-        if (area.count as usize) < EVENTS || area.more && !area.fresh {
+        if area.more && !area.fresh {
             return false;
         }
         if !area.more {
@@ -183,6 +186,12 @@ fn add(set: i32, fd: i32, event: Event) -> Result<()> {
 }
 
 impl Area {
+    /// Whether there may be events that had no room.
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.count as usize == EVENTS
+    }
+
     pub(super) fn wait(&mut self, mut timeout: Duration) -> Result<usize> {
         if core::mem::take(&mut self.nap) && timeout > Duration::ZERO {
             sys::pause();
@@ -286,36 +295,35 @@ impl Backend<Area> for Epoll {
         area.next = 0;
     }
 
-    #[inline]
-    fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<(u32, Ready)> {
-        while area.next < area.count || self.refill(registrations, names, area) {
+    #[inline(always)]
+    fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
+        while area.next < area.count || area.is_full() && self.refill(registrations, names, area) {
             let event = *area.events.get(area.next as usize)?;
             area.next += 1;
             let source = Handle::from_raw(event.data());
             let Some(index) = Names::index_of(source) else { continue }; // the loop's own descriptor
-            if names.handle(index) != source {
+            if !names.is_of(index, source) {
                 // Removed since that wait, or else long ago, and closed before that.
                 self.stale |= !self.removed;
                 continue;
             }
+            let registration = registrations[index + 1];
             if area.more {
-                let registration = registrations[index + 1];
                 let again = registration.state & REPORTED == self.collection;
                 if again && !registration.mode().contains(Mode::EDGE) {
                     continue; // once round
                 }
                 area.fresh = true;
             }
-            let flags = event.flags();
-            let mut ready = Ready::from_bits_retain(flags as u16 & 0x1f);
-            if flags & sys::epoll::PEER_CLOSED != 0 {
-                ready |= Ready::PEER_CLOSED;
-            }
             self.live = true;
+            let flags = event.flags();
+            let mut ready = Ready::from_bits_retain((flags & 0x1f | flags >> 8 & 0x20) as u16);
             if flags & 0x18 != 0 {
-                ready = complete(ready, registrations[index + 1].interest());
+                ready = complete(ready, registration.interest());
             }
-            return Some((index + 1, ready));
+            // The kernel tells what it was told to.
+            let unfiltered = registration.state & CHANGED != 0;
+            return Some(Report { place: index + 1, source, ready, unfiltered });
         }
         None
     }
@@ -330,7 +338,7 @@ impl Backend<Area> for Epoll {
 
     /// What is ready while there was no room is got before handlers change what is ready.
     fn is_steady(&self, area: &Area) -> bool {
-        (area.count as usize) < EVENTS
+        !area.is_full()
     }
 
     /// The set is shared by fork: a child may close its own descriptor of it and nothing else.

@@ -50,6 +50,7 @@ pub(crate) struct Plan {
 }
 
 /// What each backend needs for a wait.
+#[repr(u8)] // a tag of its own is read faster than one in a niche
 #[allow(clippy::large_enum_variant)] // there is one, in the loop's memory
 enum Area {
     #[cfg(feature = "select")]
@@ -60,6 +61,17 @@ enum Area {
     Epoll(epoll::Area),
     #[cfg(io_uring)]
     IoUring(uring::Area),
+}
+
+/// What a backend reports.
+#[derive(Clone, Copy)]
+pub(crate) struct Report {
+    pub(crate) place: u32,
+    /// The source there; of the loop's own place: none.
+    pub(crate) source: Handle,
+    pub(crate) ready: Ready,
+    /// Whether that may be more than is asked for now.
+    pub(crate) unfiltered: bool,
 }
 
 /// The contract of all backends; see the module's text. `P` is a backend's part of the [`Plan`].
@@ -99,9 +111,9 @@ pub(crate) trait Backend<P> {
         report: &mut impl FnMut(u32, Ready),
     );
 
-    /// The next report of the wait that was: the place and what it is ready for. Each place once (with EDGE, more often
+    /// The next report of the wait that was. Each place once (with EDGE, more often
     /// where the kernel has more to say); none of an earlier owner. O(1), but O(n) for all of them on select and poll.
-    fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut P) -> Option<(u32, Ready)>;
+    fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut P) -> Option<Report>;
 
     /// Whether `add` itself says EBADF, and EPERM of a file that cannot be waited for.
     fn checks_fds(&self) -> bool {
@@ -148,6 +160,7 @@ pub enum BackendChoice {
 }
 
 /// The backend of a loop.
+#[repr(u8)]
 #[allow(clippy::large_enum_variant)] // likewise
 pub(crate) enum AnyBackend {
     #[cfg(feature = "select")]
@@ -358,8 +371,8 @@ impl Backend<Plan> for AnyBackend {
     ) {
         of_any_with_area!(self, &mut plan.area, (backend, area) => backend.prepare(registrations, names, count, area, report));
     }
-    #[inline]
-    fn next(&mut self, registrations: &mut Registrations, names: &Names, plan: &mut Plan) -> Option<(u32, Ready)> {
+    #[inline(always)]
+    fn next(&mut self, registrations: &mut Registrations, names: &Names, plan: &mut Plan) -> Option<Report> {
         of_any_with_area!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area))
     }
     fn checks_fds(&self) -> bool {
@@ -406,10 +419,17 @@ impl Plan {
 }
 
 /// The handle of the source at a place.
-#[cfg(any(epoll, io_uring))]
 #[inline]
 fn handle(names: &Names, place: u32) -> Handle {
     place.checked_sub(1).map_or(Handle::NONE, |index| names.handle(index))
+}
+
+impl Report {
+    /// Of a backend that knows places alone.
+    #[inline]
+    fn of_place(names: &Names, place: u32, ready: Ready) -> Report {
+        Report { place, source: handle(names, place), ready, unfiltered: true }
+    }
 }
 
 /// With ERROR or HANGUP come the directions that were asked for.

@@ -2,7 +2,7 @@
 //! one pass. No limit but that of open files.
 #![allow(unsafe_code)]
 
-use super::{Backend, Mode, Ready, Registration, Registrations, complete, plain_only};
+use super::{Backend, Mode, Ready, Registration, Registrations, Report, complete, plain_only};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::storage::names::Names;
@@ -90,8 +90,7 @@ impl Backend<Area> for Poll {
         *area = Area { registrations: registrations.as_ptr(), count, left: 0, cursor: 0 };
     }
 
-    #[inline]
-    fn next(&mut self, registrations: &mut Registrations, _: &Names, area: &mut Area) -> Option<(u32, Ready)> {
+    fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
         while area.left > 0 && area.cursor < area.count {
             let place = area.cursor;
             area.cursor += 1;
@@ -108,7 +107,7 @@ impl Backend<Area> for Poll {
             if answer & sys::poll::INVALID != 0 {
                 ready |= Ready::ERROR;
             }
-            return Some((place, complete(ready, registration.interest())));
+            return Some(Report::of_place(names, place, complete(ready, registration.interest())));
         }
         None
     }

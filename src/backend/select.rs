@@ -2,7 +2,7 @@
 //! above FD_SETSIZE cannot be watched. The portable subset: there is no HANGUP and no PEER_CLOSED; a connection that
 //! ended is READABLE, one with an error READABLE and WRITABLE.
 
-use super::{Backend, Mode, Ready, Registration, Registrations, complete, plain_only};
+use super::{Backend, Mode, Ready, Registration, Registrations, Report, complete, plain_only};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::storage::names::Names;
@@ -90,7 +90,7 @@ impl Backend<Area> for Select {
         area.fill(registrations, |_| true);
     }
 
-    fn next(&mut self, registrations: &mut Registrations, _: &Names, area: &mut Area) -> Option<(u32, Ready)> {
+    fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
         if area.bad && area.cursor == 0 {
             // Each fd is asked, O(n) system calls, the price of a program's mistake; then the others are, without the
             // bad ones.
@@ -116,7 +116,7 @@ impl Backend<Area> for Select {
                 ready |= complete(Ready::ERROR, registration.interest());
             }
             if !ready.is_empty() {
-                return Some((place, ready));
+                return Some(Report::of_place(names, place, ready));
             }
         }
         None

@@ -9,7 +9,7 @@
 //! it with the next wait. Should it ever have no memory for that, it counts them, and all polls are made anew.
 
 use super::changes::Changes;
-use super::{Backend, Mode, Ready, Registration, Registrations, complete, handle};
+use super::{Backend, Mode, Ready, Registration, Registrations, Report, complete, handle};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::ring::RingMemory;
@@ -211,7 +211,7 @@ impl Backend<Area> for Uring {
     }
 
     #[inline]
-    fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<(u32, Ready)> {
+    fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
         loop {
             if area.0.take_old() {
                 ask_again(registrations, names, &mut area.0);
@@ -248,7 +248,8 @@ impl Backend<Area> for Uring {
                 registration.state |= ANEW;
                 self.changes.note(registration, place);
             }
-            return Some((place, complete(ready, registration.interest())));
+            let ready = complete(ready, registration.interest());
+            return Some(Report::of_place(names, place, ready));
         }
     }
 

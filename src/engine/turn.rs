@@ -155,11 +155,11 @@ impl Engine {
 
     fn flush_reports(&mut self, waiting: &mut Waiting) {
         let Engine { backend, registrations, lists, shared, .. } = self;
-        while let Some((place, ready)) = backend.next(registrations, &shared.names, &mut waiting.plan) {
-            if place == 0 {
+        while let Some(report) = backend.next(registrations, &shared.names, &mut waiting.plan) {
+            if report.place == 0 {
                 shared.drain();
             } else {
-                merge(lists, place, ready);
+                merge(lists, report.place, report.ready);
             }
         }
         waiting.unread = false;
@@ -200,39 +200,42 @@ impl Engine {
     /// Takes out the next readiness that the backend reports, without a way through the queue: for a front end that calls
     /// handlers for all that there is. What is more than plain readiness is queued. False: there is no more, or it is
     /// the queue's turn.
-    #[inline]
+    #[inline(always)]
     pub(super) fn next_direct(&mut self, waiting: &mut Waiting, taken: &mut Taken) -> bool {
         while !cfg!(becket_small) && waiting.unread && self.budget_left > 0 {
-            if self.dispatches % LOWER_LEVELS_EVERY == LOWER_LEVELS_EVERY - 1 && self.lists.levels(List::QUEUE) > 1 {
+            if self.lists.levels(List::QUEUE) > 1 && self.is_lower_ones_turn() {
                 return false;
             }
             let Engine { backend, registrations, lists, shared, .. } = self;
-            let Some((place, ready)) = backend.next(registrations, &shared.names, &mut waiting.plan) else {
+            let Some(report) = backend.next(registrations, &shared.names, &mut waiting.plan) else {
                 waiting.unread = false;
                 return false;
             };
-            let Some(index) = place.checked_sub(1) else {
+            let Some(index) = report.place.checked_sub(1) else {
                 shared.drain();
                 continue;
             };
             let link = &lists.links[index];
             if !link.is_plain_io() {
-                merge(lists, place, ready);
-                continue;
-            }
-            let registration = registrations[place];
-            let ready = ready & asked_by(registration.interest());
-            if ready.is_empty() {
-                self.statistics.stale_dropped += 1;
+                merge(lists, report.place, report.ready);
                 continue;
             }
             let idle = link.has(bits::IDLE);
+            let registration = registrations[report.place];
+            let mut ready = report.ready;
+            if report.unfiltered {
+                ready &= asked_by(registration.interest());
+                if ready.is_empty() {
+                    self.statistics.stale_dropped += 1;
+                    continue;
+                }
+            }
             let slot = &mut lists.slots[index];
             if idle {
                 slot.time = slot.time.max(self.now.as_nanos());
             }
             *taken = Taken {
-                source: shared.names.handle(index),
+                source: report.source,
                 value: 0,
                 user: slot.target.user,
                 kind: Kind::Io.mask().bits(),
@@ -298,12 +301,18 @@ impl Engine {
         self.pop(kinds, List::LATE)
     }
 
+    /// Every eighth dispatch.
+    #[inline]
+    fn is_lower_ones_turn(&self) -> bool {
+        self.dispatches % LOWER_LEVELS_EVERY == LOWER_LEVELS_EVERY - 1
+    }
+
     /// Takes out the node that is next: the first of the highest level that has one, and every eighth time the first
     /// of a lower one, in rotation.
     #[inline]
     fn pop(&mut self, kinds: Kinds, queue: List) -> Option<u32> {
         let levels = self.lists.levels(queue);
-        let lower_too = queue == List::QUEUE && self.dispatches % LOWER_LEVELS_EVERY == LOWER_LEVELS_EVERY - 1;
+        let lower_too = queue == List::QUEUE && self.is_lower_ones_turn();
         if !kinds.is_all() || lower_too && levels & levels.wrapping_sub(1) != 0 {
             return self.pop_among(kinds, queue, lower_too);
         }

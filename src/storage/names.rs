@@ -118,6 +118,13 @@ impl Names {
         Handle::from_raw(generation << INDEX_BITS | u64::from(index + 1))
     }
 
+    /// Whether the handle is of the source in its slot, which is this one.
+    #[cfg(epoll)]
+    #[inline]
+    pub(crate) fn is_of(&self, index: u32, handle: Handle) -> bool {
+        self.words[index].load(Ordering::Relaxed) >> GENERATION_SHIFT == handle.raw() >> INDEX_BITS
+    }
+
     /// The slot of a handle that this loop once gave; `None`: of no source.
     #[cfg(epoll)]
     #[inline]
