@@ -474,14 +474,14 @@ int becket_wait(becket_loop *loop);
 int becket_collect(becket_loop *loop);
 
 /**
- * An fd that is readable, after becket_prepare(), when there is something to collect: epoll's, or the ring's. -ENOTSUP: select
- * and poll have none; see becket_watches(). O(1).
+ * An fd that is readable, after becket_prepare(), when there is something to collect: epoll's. -ENOTSUP: the other backends have
+ * none that tells of everything; see becket_watches(). O(1).
  */
 int becket_fd(const becket_loop *loop);
 
 /**
  * What a foreign loop has to watch while it sleeps: how many fds that are (at most one more than there are I/O sources and
- * children; on epoll and io_uring becket_fd() alone), the first count of them written. watches may be NULL when count is 0. O(sources).
+ * children; on epoll becket_fd() alone), the first count of them written. watches may be NULL when count is 0. O(sources).
  */
 int becket_watches(const becket_loop *loop, becket_watch *watches, size_t count);
 

@@ -31,3 +31,5 @@ mod signals;
 mod timers;
 #[path = "conformance/wakes_posts.rs"]
 mod wakes_posts;
+#[path = "conformance/watching.rs"]
+mod watching;

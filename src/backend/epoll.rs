@@ -95,7 +95,8 @@ impl Epoll {
         if interest.is_empty() {
             return true;
         }
-        let changed = if listed { sys::epoll::modify(self.fd, fd, event) } else { Err(Error::NOT_FOUND) };
+        let in_place = listed && !registration.mode().contains(Mode::EXCLUSIVE);
+        let changed = if in_place { sys::epoll::modify(self.fd, fd, event) } else { Err(Error::NOT_FOUND) };
         let result = match changed {
             // Also when it was closed and opened again: it is another file, and the kernel has dropped the old one's entry.
             Err(Error::NOT_FOUND) => add(self.fd, fd, event),

@@ -252,12 +252,10 @@ impl AnyBackend {
         }
     }
 
-    /// Watches the loop's own descriptor. Where there are edges it need never be read.
+    /// Watches the loop's own descriptor. With edges it need never be read; but where a foreign loop watches it too, it has
+    /// to be.
     fn with_first((mut backend, area): Made, watched: i32, table: &mut Registrations) -> Result<Made> {
-        let mode = match backend.check(watched, 0, Mode::EDGE) {
-            Ok(()) => Mode::EDGE,
-            Err(_) => Mode::empty(),
-        };
+        let mode = if backend.fd().is_some() { Mode::EDGE } else { Mode::empty() };
         match backend.add(table, 0, Handle::NONE, Registration::new(watched, Ready::READABLE, mode, 0)) {
             Ok(()) => Ok((backend, area)),
             Err(error) => {
@@ -406,14 +404,6 @@ impl Plan {
             Area::Epoll(area) => area.wait(*timeout),
             #[cfg(io_uring)]
             Area::IoUring(area) => area.wait(*timeout),
-        }
-    }
-
-    /// Makes the kernel know all that `prepare` has laid out, for who sleeps elsewhere, on the backend's descriptor.
-    pub(crate) fn flush(&mut self) {
-        #[cfg(io_uring)]
-        if let Area::IoUring(area) = &mut self.area {
-            area.flush();
         }
     }
 }

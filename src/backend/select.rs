@@ -14,6 +14,8 @@ pub(crate) struct Select;
 
 /// The sets of one wait, and how far they were read.
 pub(super) struct Area {
+    asked: [FdSet; 3],
+    /// What select made of them.
     sets: [FdSet; 3],
     limit: i32,
     count: u32,
@@ -28,10 +30,12 @@ const SETS: [Ready; 3] = [Ready::READABLE, Ready::WRITABLE, Ready::PRIORITY];
 
 impl Area {
     pub(super) const fn new() -> Area {
-        Area { sets: [const { FdSet::new() }; 3], limit: 0, count: 0, cursor: 0, found: false, bad: false }
+        let none = [FdSet::new(); 3];
+        Area { asked: none, sets: none, limit: 0, count: 0, cursor: 0, found: false, bad: false }
     }
 
     pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+        self.sets = self.asked;
         let ready = sys::select::select(&mut self.sets, self.limit, timeout);
         self.bad = ready == Err(Error::BAD_FD);
         self.found = self.bad || ready.unwrap_or(0) > 0;
@@ -41,11 +45,11 @@ impl Area {
 
     /// Builds the three sets of the fds that `wanted` accepts.
     fn fill(&mut self, registrations: &Registrations, wanted: impl Fn(i32) -> bool) {
-        self.sets = [const { FdSet::new() }; 3];
+        self.asked = [FdSet::new(); 3];
         self.limit = 0;
         for registration in registrations.first(self.count).iter().filter(|it| it.fd >= 0 && wanted(it.fd)) {
             self.limit = self.limit.max(registration.fd + 1);
-            for (set, direction) in self.sets.iter_mut().zip(SETS) {
+            for (set, direction) in self.asked.iter_mut().zip(SETS) {
                 if registration.interest().contains(direction) {
                     set.insert(registration.fd);
                 }
@@ -95,8 +99,9 @@ impl Backend<Area> for Select {
             // Each fd is asked, O(n) system calls, the price of a program's mistake; then the others are, without the
             // bad ones.
             area.fill(registrations, sys::fd::is_open);
+            area.sets = area.asked;
             if sys::select::select(&mut area.sets, area.limit, Duration::ZERO).is_err() {
-                area.sets = [const { FdSet::new() }; 3];
+                area.sets = [FdSet::new(); 3];
             }
         }
         while area.found && area.cursor < area.count {

@@ -39,7 +39,7 @@ pub(crate) struct Uring {
     changes: Changes,
     /// A thread is bound to the rings.
     enabled: bool,
-    /// Polls that go on, but for the loop's own.
+    /// Polls that go on.
     edges: u32,
     /// A poll could not be cancelled: all have to be.
     lost: bool,
@@ -139,10 +139,6 @@ impl Area {
     pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
         self.0.wait(timeout)
     }
-
-    pub(super) fn flush(&mut self) {
-        self.0.flush();
-    }
 }
 
 impl Backend<Area> for Uring {
@@ -158,7 +154,7 @@ impl Backend<Area> for Uring {
         let registration = &mut registrations[place];
         *registration = wanted;
         registration.state &= !(ARMED | ANEW | PARKED);
-        self.edges += u32::from(place != 0 && wanted.mode().contains(Mode::EDGE));
+        self.edges += u32::from(wanted.mode().contains(Mode::EDGE));
         self.changes.note(registration, place);
         Ok(())
     }
@@ -231,9 +227,6 @@ impl Backend<Area> for Uring {
             } else if !edge && registration.state & ANEW != 0 {
                 continue; // it has told already
             }
-            if place == 0 {
-                continue; // the loop's own descriptor: it only had to wake it
-            }
             let mut ready = completion.result.map_or(Ready::ERROR, uring::readiness);
             if registration.state & Ready::READABLE.bits() == 0 {
                 ready -= Ready::PEER_CLOSED;
@@ -251,10 +244,6 @@ impl Backend<Area> for Uring {
             let ready = complete(ready, registration.interest());
             return Some(Report::of_place(names, place, ready));
         }
-    }
-
-    fn fd(&self) -> Option<i32> {
-        Some(self.submissions.fd())
     }
 
     /// A poll that goes on may have several completions, which the queue makes one event of.

@@ -256,16 +256,10 @@ impl Core {
     /// EPERM: the loop belongs to another thread; likewise the two other phases.
     pub(crate) fn prepare(&self, timeout: Duration) -> Result<u32> {
         self.check_owner()?;
-        let before = self.lay_out(timeout, true);
-        if before == 0 {
-            // The sleep may be elsewhere, on the backend's descriptor.
-            // SAFETY: only the thread that waits touches this, and it is here.
-            unsafe { &mut *self.waiting.get() }.plan.flush();
-        }
-        Ok(before)
+        Ok(self.lay_out(timeout, true))
     }
 
-    /// The same for a wait that follows at once, in the owner. `hooks`: with before-wait events.
+    /// The same in the owner. `hooks`: with before-wait events.
     fn lay_out(&self, timeout: Duration, hooks: bool) -> u32 {
         // SAFETY: as in `with`; no wait is under way while the thread that waits calls this.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };

@@ -142,8 +142,8 @@ pub unsafe extern "C" fn becket_collect(event_loop: *mut becket_loop) -> c_int {
     answer(unsafe { ours(event_loop) }.and_then(crate::engine::core::Core::collect))
 }
 
-/// An fd that is readable, after becket_prepare(), when there is something to collect: epoll's, or the ring's. -ENOTSUP: select
-/// and poll have none; see becket_watches(). O(1).
+/// An fd that is readable, after becket_prepare(), when there is something to collect: epoll's. -ENOTSUP: the other backends have
+/// none that tells of everything; see becket_watches(). O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_fd(event_loop: *const becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
@@ -151,7 +151,7 @@ pub unsafe extern "C" fn becket_fd(event_loop: *const becket_loop) -> c_int {
 }
 
 /// What a foreign loop has to watch while it sleeps: how many fds that are (at most one more than there are I/O sources and
-/// children; on epoll and io_uring becket_fd() alone), the first count of them written. watches may be NULL when count is 0. O(sources).
+/// children; on epoll becket_fd() alone), the first count of them written. watches may be NULL when count is 0. O(sources).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_watches(
     event_loop: *const becket_loop,

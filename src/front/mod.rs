@@ -243,7 +243,7 @@ impl<'s, App> Loop<'s, App> {
     }
 
     /// The descriptor of the backend, for a foreign loop: readable, after [`Loop::prepare`], when there is something to
-    /// collect. ENOTSUP: select and poll have none. O(1).
+    /// collect. ENOTSUP: only epoll has one that tells of everything; see [`Loop::watches`]. O(1).
     pub fn fd(&self) -> Result<i32> {
         self.core().look(|engine| engine.backend_fd())
     }

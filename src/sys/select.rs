@@ -15,6 +15,7 @@ pub(crate) const LIMIT: i32 = libc::FD_SETSIZE as i32;
 const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// A set of fds below [`LIMIT`].
+#[derive(Clone, Copy)]
 pub(crate) struct FdSet(libc::fd_set);
 
 impl FdSet {

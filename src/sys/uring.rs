@@ -230,10 +230,6 @@ fn enter(fd: i32, submit: u32, complete: u32, flags: u32, argument: Option<&io_u
 }
 
 impl Submissions {
-    pub(crate) fn fd(&self) -> i32 {
-        self.fd
-    }
-
     /// Whether the rings are in memory that the kernel mapped.
     pub(crate) fn is_mapped(&self) -> bool {
         self.mapped.is_some()
@@ -319,14 +315,6 @@ impl Submissions {
 impl Completions {
     fn unsubmitted(&self) -> u32 {
         word(&self.written).load(Ordering::Acquire).wrapping_sub(word(&self.submitted).load(Ordering::Acquire))
-    }
-
-    /// Submits what there is, for who sleeps elsewhere.
-    pub(crate) fn flush(&mut self) {
-        if self.unsubmitted() > 0 {
-            let _ = enter(self.fd, self.unsubmitted(), 0, IORING_ENTER_GETEVENTS, None);
-        }
-        self.skip_cancelled();
     }
 
     /// Submits and waits, in one system call: how many completions there are.
