@@ -5,7 +5,7 @@
  * When the table is full, new connections wait in the listener's queue. SIGTERM and SIGINT end it. */
 #define _POSIX_C_SOURCE 200809L
 #define PROGRAM "echo"
-#define USAGE "usage: echo [--port N] [--backend auto|select|poll|epoll|uring]\n"
+#define USAGE "usage: echo [--port N] [--backend auto|select|poll|epoll|uring] [--busy-poll MICROSECONDS]\n"
 #include "example.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,6 +28,7 @@ struct connection {
 static struct connection connections[CONNECTIONS];
 static becket_handle listener, retry;
 static BECKET_MEMORY(memory, CONNECTIONS + 4, 0, 0); /* the listener, a timer and two signals beside them */
+static BECKET_RING(ring, 256);                       /* for io_uring, which else takes the kernel's memory */
 
 static void drop(becket_loop *loop, struct connection *connection) {
   must("close", becket_io_close(loop, connection->source));
@@ -117,11 +118,14 @@ static int listen_on(uint16_t *port) {
 
 int main(int argc, char **argv) {
   becket_config config = {.size = sizeof config};
-  unsigned long number = 7007;
+  unsigned long number = 7007, busy_poll = 0;
   for (int i = 1; i < argc; i++)
-    if (!backend_option(argv, &i, &config) && !number_option(argv, &i, "--port", UINT16_MAX, &number))
+    if (!backend_option(argv, &i, &config) && !number_option(argv, &i, "--port", UINT16_MAX, &number) &&
+        !number_option(argv, &i, "--busy-poll", 1000000, &busy_poll))
       return usage(strcmp(argv[i], "--help") == 0);
   uint16_t port = (uint16_t)number;
+  config.busy_poll_ns = busy_poll * 1000;
+  if (config.backend == BECKET_BACKEND_IO_URING) config.ring = &ring; /* with `auto` it would be the choice then */
 
   becket_loop *loop;
   becket_handle signal;

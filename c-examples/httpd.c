@@ -64,6 +64,7 @@ struct connection {
 };
 
 static BECKET_MEMORY(memory, SOURCES_MAX, 0, 0);
+static BECKET_RING(ring, 256); /* for io_uring, which else takes the kernel's memory */
 static struct connection pool[CONNECTIONS_MAX];
 static uint8_t states[CONNECTIONS_MAX];       /* beside the pool: blocks that were never used stay untouched */
 static uint16_t free_blocks[CONNECTIONS_MAX]; /* a stack */
@@ -622,6 +623,7 @@ int main(int count, char **arguments) {
     free_blocks[free_count++] = (uint16_t)(options.connections - 1 - i);
 
   becket_config config = {.size = sizeof config, .backend = options.backend};
+  if (config.backend == BECKET_BACKEND_IO_URING) config.ring = &ring; /* with `auto` it would be the choice then */
   int code = becket_loop_init(&loop, &memory, &config);
   if (code < 0) FAIL(1, "cannot make the loop: ", becket_strerror(code));
   started_at = becket_now(loop);

@@ -21,4 +21,12 @@ fn becket_stays_small() {
     assert!(number("source") > 0 && number("source") <= 80, "{text}");
     assert!(number("post") > 0 && number("post") <= 24, "{text}");
     assert!(number("loop") > 0 && number("loop") <= 4096, "{text}");
+
+    // What was not asked for is not in it, not even as a name: neither of their system calls, nor of their strings.
+    let bytes = |archive: &str| std::fs::read(util::root().join("build").join(archive)).expect("an archive");
+    let names = |bytes: &[u8], name: &str| bytes.windows(name.len()).any(|window| window == name.as_bytes());
+    let (small, whole) = (bytes("libbecket-poll.a"), bytes("libbecket.a"));
+    for name in ["epoll", "io_uring", "select"] {
+        assert!(names(&whole, name) && !names(&small, name), "{name}");
+    }
 }
