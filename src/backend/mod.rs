@@ -189,6 +189,7 @@ impl AnyBackend {
     ///
     /// ENOTSUP: it is not built in, or the kernel is too old for it; else what the kernel said. AUTO takes the first that
     /// works; what kept the one before it from that is the note.
+    #[cfg_attr(not(becket_small), cold, inline(never))]
     pub(crate) fn choose(
         choice: BackendChoice,
         ring: Option<RingMemory>,
@@ -230,6 +231,7 @@ impl AnyBackend {
         Err(refused.map_or(Error::UNSUPPORTED, |(_, error)| error))
     }
 
+    #[cfg_attr(not(becket_small), cold, inline(never))]
     fn make(choice: BackendChoice, ring: Option<RingMemory>) -> Result<Made> {
         let _ = ring;
         match choice {

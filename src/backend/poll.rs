@@ -90,7 +90,7 @@ impl Backend<Area> for Poll {
         *area = Area { registrations: registrations.as_ptr(), count, left: 0, cursor: 0 };
     }
 
-    #[inline]
+    #[cfg_attr(not(becket_small), inline(never))]
     fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
         while area.left > 0 && area.cursor < area.count {
             let place = area.cursor;

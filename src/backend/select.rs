@@ -94,6 +94,7 @@ impl Backend<Area> for Select {
         area.fill(registrations, |_| true);
     }
 
+    #[cfg_attr(not(becket_small), inline(never))]
     fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
         if area.bad && area.cursor == 0 {
             // Each fd is asked, O(n) system calls, the price of a program's mistake; then the others are, without the

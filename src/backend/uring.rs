@@ -206,7 +206,7 @@ impl Backend<Area> for Uring {
         }
     }
 
-    #[inline]
+    #[cfg_attr(not(becket_small), inline(never))]
     fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
         loop {
             if area.0.take_old() {

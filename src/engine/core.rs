@@ -82,6 +82,7 @@ impl Core {
     ///
     /// # Safety
     /// The block is readable and writable, and nobody else uses it until the loop is closed.
+    #[cfg_attr(not(becket_small), cold)]
     pub(crate) unsafe fn init(
         block: &Block,
         config: &Config,
