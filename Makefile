@@ -15,7 +15,14 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 C_FLAGS  = -std=c11 $(CFLAGS) -Wall -Wextra -Wpedantic -Wconversion $(WERROR) -Iinclude
 ARCHIVE  = build/libbecket.a
-EXAMPLES = $(patsubst c-examples/%.c,build/examples/%,$(wildcard c-examples/*.c))
+EXAMPLES = $(patsubst c-examples/%.c,build/examples/%,$(filter-out $(SKIPPED),$(wildcard c-examples/*.c)))
+# What needs a library that is not there: the compiler is asked for its header.
+SKIPPED := $(shell $(CC) $(CFLAGS) -E -include ev.h -x c /dev/null >/dev/null 2>&1 || echo c-examples/libev.c)
+ifneq ($(SKIPPED),)
+ifneq ($(filter all programs run test,$(or $(MAKECMDGOALS),all)),)
+$(info skipped: c-examples/libev.c (install libev-dev))
+endif
+endif
 # One program a file, but: the two halves of `header`, and the interposer, which is a shared object.
 TESTS    = $(patsubst tests/c/%.c,build/tests/%,\
              $(filter-out tests/c/header_a.c tests/c/header_b.c tests/c/count_malloc.c,$(wildcard tests/c/*.c))) \
@@ -66,7 +73,7 @@ $(shell mkdir -p build; echo '$(CC) $(C_FLAGS) $(LDFLAGS) $(LDLIBS) $(SMALL)' > 
 build/examples/%: c-examples/%.c $(ARCHIVE) build/flags
 	@echo "cc     $@"
 	@mkdir -p $(@D)
-	@$(CC) $(C_FLAGS) -MMD -MP -MT $@ -MF $@.d $< $(ARCHIVE) $(LDFLAGS) $(THREADS) $(LDLIBS) -o $@
+	@$(CC) $(C_FLAGS) -MMD -MP -MT $@ -MF $@.d $< $(ARCHIVE) $(LDFLAGS) $(LIBRARIES) $(THREADS) $(LDLIBS) -o $@
 
 build/tests/%: tests/c/%.c $(ARCHIVE) build/flags
 	@echo "cc     $@"
@@ -87,6 +94,7 @@ build/tests/count_malloc.so: tests/c/count_malloc.c build/flags
 
 # becket needs no thread library; these start threads of their own.
 build/examples/wake $(filter-out %.so,$(TESTS)): THREADS = -pthread
+build/examples/libev: LIBRARIES = -lev
 
 -include $(wildcard build/examples/*.d build/tests/*.d)
 

@@ -580,3 +580,75 @@ fn foreign_ends_by_a_signal_without_spinning() {
         assert!(child.out().contains("foreign: ended: "), "{}", child.out());
     });
 }
+
+// ------------------------------------------------------------------------------------------------ libev
+
+/// Runs a session of `libev` on the backends that have a descriptor of their own, where the program could be made.
+fn with_libev(session: impl Fn(Watched, &str)) {
+    if !util::is_made("examples/libev") {
+        return util::skip("becket inside libev", "libev-dev");
+    }
+    everywhere(|watched, backend| {
+        if ["epoll", "io_uring"].contains(&backend) {
+            session(watched, backend);
+        }
+    });
+}
+
+#[test]
+fn libev_serves_both_loops() {
+    with_libev(|watched, backend| {
+        let mut child = start(watched, "libev", backend, &["--port", "0"]);
+        let line = child.wait_line("answering");
+        assert!(line.ends_with(&format!("({backend})")), "{line}");
+        let client = udp_client(port_in(&line));
+        let mut input = child.stdin();
+        for round in 0..5 {
+            ask_udp(&client, format!("datagram {round}").as_bytes());
+            input.write_all(b"12345678\n").unwrap();
+            child.wait_line("read 9 bytes");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        drop(input);
+        child.expect_exit(0);
+        let out = child.out();
+        let last = out.lines().last().unwrap();
+        assert!(last.ends_with(" ticks, 5 datagrams"), "{out}");
+        let ticks: u32 = last.split(' ').nth(2).unwrap().parse().unwrap();
+        assert!(ticks >= 9, "{last}"); // 10 ms each, counted even when the machine was busy
+        assert_eq!(child.err(), "");
+    });
+}
+
+#[test]
+fn libev_ends_by_a_signal_without_spinning() {
+    with_libev(|watched, backend| {
+        let mut child = start(watched, "libev", backend, &["--port", "0"]);
+        child.wait_line("answering");
+        let before = child.cpu_time();
+        std::thread::sleep(Duration::from_millis(600));
+        let spent = child.cpu_time() - before;
+        assert!(watched != Watched::No || spent < Duration::from_millis(300), "{backend}: it spins: {spent:?}");
+        child.signal(libc::SIGTERM);
+        child.expect_exit(0);
+        assert!(child.out().contains("libev: ended: "), "{}", child.out());
+    });
+}
+
+#[test]
+fn libev_says_which_backends_it_cannot_watch() {
+    if !util::is_made("examples/libev") {
+        return util::skip("becket inside libev", "libev-dev");
+    }
+    let program = util::program("examples/libev");
+    for backend in ["select", "poll"] {
+        let mut child = Child::start(&program, ["--backend", backend]);
+        child.expect_exit(2);
+        assert!(child.err().contains("no descriptor of their own"), "{}", child.err());
+        assert_eq!(child.out(), "");
+    }
+    let mut child = Child::start(&program, ["--help"]);
+    child.expect_exit(0);
+    assert!(child.out().starts_with("usage: libev "), "{}", child.out());
+    Child::start(&program, ["--backend", "kqueue"]).expect_exit(2);
+}

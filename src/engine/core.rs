@@ -345,6 +345,10 @@ impl Core {
     /// A whole turn; `call` calls the handlers. How many events it had.
     pub(crate) fn turn(&self, timeout: Duration, call: &mut impl FnMut(&Taken)) -> Result<u32> {
         self.check_owner()?;
+        self.turn_of_owner(timeout, call)
+    }
+
+    fn turn_of_owner(&self, timeout: Duration, call: &mut impl FnMut(&Taken)) -> Result<u32> {
         let mut count = 0;
         if self.lay_out(timeout, true) > 0 {
             count += self.drain(Kinds::BEFORE, call)?;
@@ -377,7 +381,8 @@ impl Core {
             if !self.look(|engine| Ok(engine.is_alive()))? && !self.shared.pending() {
                 return Ok(false);
             }
-            self.turn(Duration::FOREVER, call)?;
+            // (A handler that has forked ends the turn in the child with an error.)
+            self.turn_of_owner(Duration::FOREVER, call)?;
         }
     }
 

@@ -259,6 +259,11 @@ impl Engine {
     /// for is left in this turn; idle ones when this turn had nothing else.
     #[inline]
     pub(crate) fn next(&mut self, kinds: Kinds, taken: &mut Taken) -> bool {
+        const ANYTHING: u16 = List::LATE_COMERS | List::QUEUE_LEVELS;
+        self.lists.any(ANYTHING) && self.next_queued(kinds, taken)
+    }
+
+    fn next_queued(&mut self, kinds: Kinds, taken: &mut Taken) -> bool {
         loop {
             let budgeted = self.budget_left > 0 && self.lists.levels(List::QUEUE) != 0;
             let popped = if budgeted { self.pop(kinds, List::QUEUE) } else { None };

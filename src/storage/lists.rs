@@ -40,6 +40,9 @@ impl List {
     /// The lists of events, as a set.
     const QUEUES: u16 = 0b1_1111_1110;
 
+    /// The queue of all levels, as a set.
+    pub(crate) const QUEUE_LEVELS: u16 = 0b1_1110;
+
     /// What is delivered outside of a turn's budget, or will be at its end, as a set.
     pub(crate) const LATE_COMERS: u16 = 0b1_1110_0000 | List::DEFERRED.set() | List::IDLE.set();
 

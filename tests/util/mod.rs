@@ -39,6 +39,12 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Whether `make programs` made a program: some need a library that not every machine has.
+pub fn is_made(name: &str) -> bool {
+    make_programs();
+    root().join("build").join(name).is_file()
+}
+
 /// Path of the static library; the first call builds it.
 pub fn archive() -> PathBuf {
     program("libbecket.a")
@@ -153,6 +159,7 @@ fn sanitized(name: &str) -> PathBuf {
         ("tests", _) => vec![format!("tests/c/{file}.c")],
         _ => vec![format!("c-examples/{file}.c")],
     };
+    let libraries: &[&str] = if name == "examples/libev" { &["-lev"] } else { &[] };
     // The name is this process's own: another test file may be running the same program.
     let path = scratch("sanitized").join(format!("{file}-{}", std::process::id()));
     let mut made = MADE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -162,6 +169,7 @@ fn sanitized(name: &str) -> PathBuf {
             .args(SANITIZE)
             .args(sources)
             .arg(archive())
+            .args(libraries)
             .args(["-pthread", "-o"])
             .arg(&path)
             .output()
