@@ -132,7 +132,7 @@ extern "C" {
 /* ---- Sizes, in bytes: upper bounds that hold on every system ---- */
 
 /** A loop without sources and posts. */
-#define BECKET_LOOP_BYTES 2560
+#define BECKET_LOOP_BYTES 3072
 /** One source in all: slot, queue, deadline, fd index, registration with the backend. */
 #define BECKET_SOURCE_BYTES 80
 /** One post. */
@@ -282,7 +282,7 @@ typedef struct becket_statistics {
  *
  * A loop lives in one block of memory and never asks for more:
  *
- *   2560 bytes + 80 a source + 24 a post
+ *   3072 bytes + 80 a source + 24 a post
  *
  * BECKET_MEMORY declares a block of a size that is known when the program is compiled, and its descriptor. A program
  * that learns its capacities at run time fills a descriptor for memory of its own. The block need not be zeroed, and

@@ -20,7 +20,7 @@ use core::ptr::NonNull;
 //
 // A loop lives in one block of memory and never asks for more:
 //
-//   2560 bytes + 80 a source + 24 a post
+//   3072 bytes + 80 a source + 24 a post
 //
 // BECKET_MEMORY declares a block of a size that is known when the program is compiled, and its descriptor. A program
 // that learns its capacities at run time fills a descriptor for memory of its own. The block need not be zeroed, and

@@ -18,7 +18,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Bytes of a loop without sources and posts. An upper bound that holds on every system.
-pub(crate) const LOOP_BYTES: usize = 2560;
+pub(crate) const LOOP_BYTES: usize = 3072;
 /// Bytes of one source in all: registration, name, slot, place in the heap, fd index.
 pub(crate) const SOURCE_BYTES: usize = 80;
 /// Bytes of one post.
@@ -165,7 +165,7 @@ impl Layout {
 
 /// Memory for one loop: `S` sources, `P` posts, `O` operations, sized at compile time.
 ///
-/// It is 2560 + 80 `S` + 24 `P` bytes. A `static` one lies in `.bss` and costs only the pages that are used.
+/// It is 3072 + 80 `S` + 24 `P` bytes. A `static` one lies in `.bss` and costs only the pages that are used.
 ///
 /// ```
 /// use becket::{Config, Loop, Storage};
@@ -173,7 +173,7 @@ impl Layout {
 /// let mut storage = Storage::<16, 4>::new();
 /// let event_loop = Loop::<()>::new(&mut storage, &Config::default())?;
 /// assert_eq!(event_loop.statistics().sources_max, 16);
-/// assert_eq!(size_of::<Storage<16, 4>>(), 2560 + 80 * 16 + 24 * 4);
+/// assert_eq!(size_of::<Storage<16, 4>>(), 3072 + 80 * 16 + 24 * 4);
 /// # Ok::<(), becket::Error>(())
 /// ```
 #[repr(C)]

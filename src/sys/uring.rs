@@ -158,7 +158,7 @@ fn has_operations(fd: i32) -> bool {
 fn map(fd: i32, bytes: usize, offset: u32) -> Result<NonNull<u8>> {
     let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_POPULATE);
     // SAFETY: a new mapping, where the kernel likes.
-    let at = unsafe { libc::mmap(null_mut(), bytes, access, kind, fd, libc::off_t::from(offset)) };
+    let at = unsafe { libc::mmap(null_mut(), bytes, access, kind, fd, offset as libc::off_t) };
     if at == libc::MAP_FAILED { Err(last_error()) } else { NonNull::new(at.cast()).ok_or(Error::NO_MEMORY) }
 }
 
