@@ -1,8 +1,8 @@
 //! epoll(7). The kernel keeps the set; only changes are told to it, and a wait costs O(ready).
 //!
 //! An addition and a removal are one system call each, at once. A changed interest is told before the next wait, once,
-//! and not at all when it has changed back meanwhile. A paused fd is not in the set. Events carry the source's handle: one of an earlier owner of the
-//! slot is recognised by its generation.
+//! and not at all when it has changed back meanwhile. A paused fd is not in the set. Events carry the source's handle: one
+//! of an earlier owner of the slot is recognised by its generation.
 //!
 //! The kernel ties an entry of the set to the open file, not to the fd: where a file was duplicated elsewhere (or
 //! inherited by a child) and the program has closed its fd before the removal, the entry lives on and nothing can be said
@@ -60,8 +60,8 @@ pub(super) struct Area {
     nap: bool,
     /// These events are not the first of this collection.
     more: bool,
-    /// One of them was not reported before.
-    fresh: bool,
+    /// Calls after which the kernel has told of all that there was.
+    left: u32,
     next: u32,
     count: u32,
     events: [Event; EVENTS],
@@ -74,7 +74,7 @@ impl Epoll {
         let changes = Changes::new();
         let epoll = Epoll { fd, changes, turns: u32::MAX, stale: false, live: false, removed: false, collection: 0 };
         let events = [Event::NONE; EVENTS];
-        Ok((epoll, Area { fd, coarse: false, nap: false, more: false, fresh: false, next: 0, count: 0, events }))
+        Ok((epoll, Area { fd, coarse: false, nap: false, more: false, left: 0, next: 0, count: 0, events }))
     }
 
     /// Makes the set have what the registration wants. False: the kernel has refused, for the reason that is reported.
@@ -118,9 +118,10 @@ impl Epoll {
     /// there may be some. O(1): one system call.
     #[cold]
     fn refill(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> bool {
-        if area.more && !area.fresh {
+        if area.left == 0 {
             return false;
         }
+        area.left -= 1;
         if !area.more {
             self.collection = self.collection.wrapping_add(REPORTED_ONE) & REPORTED;
         }
@@ -130,7 +131,6 @@ impl Epoll {
         }
         let found = area.wait(Duration::ZERO).unwrap_or(0);
         area.more = true;
-        area.fresh = false;
         found > 0
     }
 
@@ -294,6 +294,7 @@ impl Backend<Area> for Epoll {
         self.removed = false;
         area.count = 0;
         area.next = 0;
+        area.left = count.div_ceil(EVENTS as u32);
     }
 
     #[inline(always)]
@@ -314,7 +315,6 @@ impl Backend<Area> for Epoll {
                 if again && !registration.mode().contains(Mode::EDGE) {
                     continue; // once round
                 }
-                area.fresh = true;
             }
             self.live = true;
             let flags = event.flags();

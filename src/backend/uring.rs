@@ -2,8 +2,9 @@
 //! ride in the one system call that also waits.
 //!
 //! Level-triggered: a poll that completes once, armed again after it was reported, in the next wait. EDGE: one that goes
-//! on. A completion that may tell of what has gone by is asked again, poll(2). Each poll has its own data (handle and a sequence number), so that what an earlier one has left behind is
-//! recognised. A removal ends the poll at once: an armed poll holds the file, which the program's close would not close.
+//! on. A completion that may tell of what has gone by is asked again, poll(2). Each poll has its own data (handle and a
+//! sequence number), so that what an earlier one has left behind is recognised. A removal ends the poll at once: an armed
+//! poll holds the file, which the program's close would not close.
 //!
 //! There may be more polls than completions have room: the kernel keeps what does not fit (IORING_FEAT_NODROP) and gives
 //! it with the next wait. Should it ever have no memory for that, it counts them, and all polls are made anew.

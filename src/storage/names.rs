@@ -122,7 +122,8 @@ impl Names {
     #[cfg(epoll)]
     #[inline]
     pub(crate) fn is_of(&self, index: u32, handle: Handle) -> bool {
-        self.words[index].load(Ordering::Relaxed) >> GENERATION_SHIFT == handle.raw() >> INDEX_BITS
+        let word = self.words.get(index as usize);
+        word.is_some_and(|it| it.load(Ordering::Relaxed) >> GENERATION_SHIFT == handle.raw() >> INDEX_BITS)
     }
 
     /// The slot of a handle that this loop once gave; `None`: of no source.
