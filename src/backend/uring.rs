@@ -1,7 +1,8 @@
 //! io_uring(7), as a readiness backend: polls are submitted, and their completions are what is ready. Additions and changes
 //! ride in the one system call that also waits.
 //!
-//! Level-triggered: a poll that completes once, armed again after it was reported, in the next wait. EDGE: one that goes
+//! Level-triggered: a poll that completes once, and is armed again with the next wait: the completions that were taken are
+//! the list of those that are due, and stay in the ring until then. EDGE: one that goes
 //! on. A completion that may tell of what has gone by is asked again, poll(2). Each poll has its own data (handle and a
 //! sequence number), so that what an earlier one has left behind is recognised. A removal ends the poll at once: an armed
 //! poll holds the file, which the program's close would not close.
@@ -189,7 +190,6 @@ impl Backend<Area> for Uring {
         area: &mut Area,
         _: &mut impl FnMut(u32, Ready),
     ) {
-        area.0.stop();
         if !self.enabled {
             self.enabled = self.submissions.enable().is_ok();
         }
@@ -197,6 +197,18 @@ impl Backend<Area> for Uring {
         if self.lost || dropped != self.dropped {
             self.dropped = dropped;
             self.start_over(registrations, count);
+        }
+        // Who has told is armed again.
+        let all_settled = area.0.settle(|data| {
+            if data != NOBODY {
+                let place = (data & PLACE) as u32;
+                if !self.apply(&mut registrations[place], handle(names, place)) {
+                    self.changes.note(&mut registrations[place], place);
+                }
+            }
+        });
+        if !all_settled {
+            self.changes.note_all(registrations, count);
         }
         if !self.changes.is_empty() {
             let mut changes = core::mem::replace(&mut self.changes, Changes::new());
@@ -224,7 +236,6 @@ impl Backend<Area> for Uring {
             let edge = registration.mode().contains(Mode::EDGE);
             if !completion.more {
                 registration.state &= !ARMED;
-                self.changes.note(registration, place);
             } else if !edge && registration.state & ANEW != 0 {
                 continue; // it has told already
             }
@@ -240,7 +251,6 @@ impl Backend<Area> for Uring {
             if completion.more && !edge {
                 // As long as it is ready, and not once: one that completes again and again.
                 registration.state |= ANEW;
-                self.changes.note(registration, place);
             }
             let ready = complete(ready, registration.interest());
             return Some(Report::of_place(names, place, ready));

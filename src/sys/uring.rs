@@ -74,10 +74,14 @@ pub(crate) struct Completions {
     tail: NonNull<AtomicU32>,
     entries: NonNull<io_uring_cqe>,
     mask: u32,
+    /// The next completion to take. Those from the head up to here were taken, and are kept until they are settled.
+    next: u32,
     /// Completions up to here may be taken.
     end: u32,
     /// Some of them tell of a time before the wait.
     old: bool,
+    /// Some were given back to the kernel without being settled.
+    missed: bool,
 }
 
 /// The side that submits, and owns the rings.
@@ -209,8 +213,10 @@ fn lay_out(fd: i32, params: &io_uring_params, memory: Option<RingMemory>) -> Res
         tail: at(cq.tail).cast(),
         entries: at(cq.cqes).cast(),
         mask: params.cq_entries - 1,
+        next: 0,
         end: 0,
         old: false,
+        missed: false,
     };
     Ok((submissions, completions))
 }
@@ -333,7 +339,8 @@ impl Completions {
             min_wait_usec: 0,
             ts: if timeout == Duration::FOREVER { 0 } else { (&raw const time) as u64 },
         };
-        // What was cancelled while nobody waited is nothing to wake up for.
+        // The kernel would not sleep; nor for what was cancelled while nobody waited.
+        self.give_back();
         let flags = word(&self.flags).load(Ordering::Relaxed);
         self.old = self.skip_cancelled() > 0 || flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW) != 0;
         let submit = self.unsubmitted();
@@ -342,9 +349,9 @@ impl Completions {
         } else {
             enter(self.fd, submit, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, Some(&argument))
         };
-        let before = word(&self.head).load(Ordering::Relaxed);
+        let before = self.next;
         let found = self.skip_cancelled();
-        let skipped = word(&self.head).load(Ordering::Relaxed) != before;
+        let skipped = self.next != before;
         match answer {
             _ if found > 0 => Ok(found),
             Err(TIME_IS_OVER) => Ok(0),
@@ -355,24 +362,38 @@ impl Completions {
         }
     }
 
-    /// Leaves out the completions of cancelled polls that are first; how many there are behind them.
+    /// Leaves out the completions of cancelled polls that are first; how many there are behind them. (All that were taken
+    /// are settled or given back.)
     fn skip_cancelled(&mut self) -> usize {
         self.end = word(&self.tail).load(Ordering::Acquire);
-        let mut head = word(&self.head).load(Ordering::Relaxed);
-        while head != self.end {
-            let entry = self.entry(head);
+        while self.next != self.end {
+            let entry = self.entry(self.next);
             if entry.res != -libc::ECANCELED && entry.user_data != NOBODY {
                 break;
             }
-            head = head.wrapping_add(1);
+            self.next = self.next.wrapping_add(1);
         }
-        word(&self.head).store(head, Ordering::Release);
-        self.end.wrapping_sub(head) as usize
+        word(&self.head).store(self.next, Ordering::Release);
+        self.end.wrapping_sub(self.next) as usize
     }
 
-    /// Forgets how many there were: they stay for the next wait.
-    pub(crate) fn stop(&mut self) {
-        self.end = word(&self.head).load(Ordering::Relaxed);
+    /// Gives what was taken back to the kernel, settled or not.
+    fn give_back(&mut self) {
+        self.missed |= word(&self.head).load(Ordering::Relaxed) != self.next;
+        word(&self.head).store(self.next, Ordering::Release);
+    }
+
+    /// Calls `each` with the data of each completion that was taken, and gives them back. What is left stays for the next
+    /// wait. False: some were given back before.
+    pub(crate) fn settle(&mut self, mut each: impl FnMut(u64)) -> bool {
+        self.end = self.next;
+        let mut at = word(&self.head).load(Ordering::Relaxed);
+        while at != self.next {
+            each(self.entry(at).user_data);
+            at = at.wrapping_add(1);
+        }
+        word(&self.head).store(at, Ordering::Release);
+        !core::mem::take(&mut self.missed)
     }
 
     #[inline]
@@ -393,7 +414,7 @@ impl Completions {
     #[cold]
     pub(crate) fn ask_again(&mut self, mut asked: impl FnMut(u64) -> Option<(i32, u32)>) {
         const AT_ONCE: usize = 64;
-        let mut at = word(&self.head).load(Ordering::Relaxed);
+        let mut at = self.next;
         while at != self.end {
             let mut fds = [libc::pollfd { fd: -1, events: 0, revents: 0 }; AT_ONCE];
             let mut places = [0; AT_ONCE];
@@ -428,6 +449,7 @@ impl Completions {
         if word(&self.flags).load(Ordering::Relaxed) & IORING_SQ_CQ_OVERFLOW == 0 {
             return false;
         }
+        self.give_back();
         let _ = enter(self.fd, 0, 0, IORING_ENTER_GETEVENTS, None);
         self.old = true;
         self.skip_cancelled() > 0
@@ -436,12 +458,11 @@ impl Completions {
     /// Takes the next completion that was there when the wait ended.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Completion> {
-        let head = word(&self.head).load(Ordering::Relaxed);
-        if head == self.end {
+        if self.next == self.end {
             return None;
         }
-        let entry = self.entry(head);
-        word(&self.head).store(head.wrapping_add(1), Ordering::Release);
+        let entry = self.entry(self.next);
+        self.next = self.next.wrapping_add(1);
         let result = if entry.res < 0 { Err(Error::from_errno(entry.res)) } else { Ok(entry.res.cast_unsigned()) };
         Some(Completion { data: entry.user_data, result, more: entry.flags & IORING_CQE_F_MORE != 0 })
     }
