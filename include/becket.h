@@ -186,8 +186,8 @@ typedef struct becket_event {
 typedef void (*becket_handler)(becket_loop *loop, const becket_event *event, void *user);
 
 /**
- * Describes memory for the rings of io_uring, which the kernel then shares with the loop. It has to stay until the loop is
- * closed. BECKET_RING declares both.
+ * Describes memory for the rings of io_uring, which the kernel then shares with the loop: static or from an allocator, not a
+ * shared mapping. It has to stay until the loop is closed, and is zeros then. BECKET_RING declares both.
  */
 typedef struct becket_ring {
   /** sizeof(becket_ring). */

@@ -269,6 +269,6 @@ impl Backend<Area> for Uring {
             let _ = self.submissions.cancel(None);
             let _ = self.submissions.submit();
         }
-        self.submissions.close();
+        self.submissions.close(ours);
     }
 }

@@ -48,8 +48,8 @@ pub struct becket_event {
 pub type becket_handler =
     Option<unsafe extern "C" fn(event_loop: *mut becket_loop, event: *const becket_event, user: *mut c_void)>;
 
-/// Describes memory for the rings of io_uring, which the kernel then shares with the loop. It has to stay until the loop is
-/// closed. BECKET_RING declares both.
+/// Describes memory for the rings of io_uring, which the kernel then shares with the loop: static or from an allocator, not a
+/// shared mapping. It has to stay until the loop is closed, and is zeros then. BECKET_RING declares both.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct becket_ring {

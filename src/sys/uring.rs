@@ -47,6 +47,9 @@ const SKIP_SUCCESS: u8 = 1 << io_uring_sqe_flags_bit::IOSQE_CQE_SKIP_SUCCESS_BIT
 
 const TIME_IS_OVER: Error = Error::from_errno(libc::ETIME);
 
+/// Other pages instead of these, also where they are locked (mlockall(2)).
+const DISCARD: i32 = linux_raw_sys::general::MADV_DONTNEED_LOCKED as i32;
+
 /// The data of what nobody waits for.
 pub(crate) const NOBODY: u64 = u64::MAX;
 
@@ -84,6 +87,30 @@ pub(crate) struct Completions {
     missed: bool,
 }
 
+/// Where the rings are.
+#[derive(Clone, Copy)]
+enum Memory {
+    /// In mappings of the kernel's: of the rings, and of the submissions.
+    Mapped([(NonNull<u8>, usize); 2]),
+    /// In the caller's.
+    Lent(RingMemory),
+}
+
+impl Memory {
+    /// Takes it from the kernel, which ends rings some time after their descriptor is closed, and writes to them until then.
+    /// What the caller lent becomes other pages, of zeros.
+    fn end(self) {
+        match self {
+            Memory::Mapped(mappings) => mappings.into_iter().for_each(unmap),
+            Memory::Lent(RingMemory { start, entries }) => {
+                let bytes = ring::bytes(entries).unwrap_or(0);
+                // SAFETY: whole pages of the caller's, lent to the rings alone.
+                unsafe { libc::madvise(start.as_ptr().cast(), bytes, DISCARD) };
+            }
+        }
+    }
+}
+
 /// The side that submits, and owns the rings.
 pub(crate) struct Submissions {
     fd: i32,
@@ -92,8 +119,7 @@ pub(crate) struct Submissions {
     dropped: NonNull<AtomicU32>,
     entries: NonNull<io_uring_sqe>,
     count: u32,
-    /// Where the kernel mapped the rings, and the submissions.
-    mapped: Option<[(NonNull<u8>, usize); 2]>,
+    memory: Memory,
 }
 
 /// Makes the rings, in the caller's memory where there is some and the kernel can.
@@ -118,6 +144,9 @@ pub(crate) fn make(memory: Option<RingMemory>) -> Result<(Submissions, Completio
     };
     if made.is_err() {
         let _ = super::fd::close(fd);
+        if let Some(memory) = memory {
+            Memory::Lent(memory).end();
+        }
     }
     made
 }
@@ -176,16 +205,16 @@ fn lay_out(fd: i32, params: &io_uring_params, memory: Option<RingMemory>) -> Res
     let rings_bytes = (sq.array as usize + params.sq_entries as usize * size_of::<u32>())
         .max(cq.cqes as usize + params.cq_entries as usize * size_of::<io_uring_cqe>());
     let entries_bytes = params.sq_entries as usize * size_of::<io_uring_sqe>();
-    let (rings, entries, mapped) = match memory {
+    let (rings, entries, lies_in) = match memory {
         Some(memory) => {
             let first = ring::submission_bytes(memory.entries);
             // SAFETY: within the caller's block.
-            (unsafe { memory.start.add(first) }, memory.start, None)
+            (unsafe { memory.start.add(first) }, memory.start, Memory::Lent(memory))
         }
         None => {
             let rings = map(fd, rings_bytes, IORING_OFF_SQ_RING)?;
             let entries = map(fd, entries_bytes, IORING_OFF_SQES).inspect_err(|_| unmap((rings, rings_bytes)))?;
-            (rings, entries, Some([(rings, rings_bytes), (entries, entries_bytes)]))
+            (rings, entries, Memory::Mapped([(rings, rings_bytes), (entries, entries_bytes)]))
         }
     };
     // SAFETY: all offsets are the kernel's own, into the rings.
@@ -202,7 +231,7 @@ fn lay_out(fd: i32, params: &io_uring_params, memory: Option<RingMemory>) -> Res
         dropped: at(cq.overflow).cast(),
         entries: entries.cast(),
         count: params.sq_entries,
-        mapped,
+        memory: lies_in,
     };
     let completions = Completions {
         fd,
@@ -238,7 +267,7 @@ fn enter(fd: i32, submit: u32, complete: u32, flags: u32, argument: Option<&io_u
 impl Submissions {
     /// Whether the rings are in memory that the kernel mapped.
     pub(crate) fn is_mapped(&self) -> bool {
-        self.mapped.is_some()
+        matches!(self.memory, Memory::Mapped(_))
     }
 
     /// Lets the calling thread submit, and from now on no other.
@@ -309,11 +338,12 @@ impl Submissions {
         enter(self.fd, count, 0, IORING_ENTER_GETEVENTS, None).map(|_| ())
     }
 
-    /// Closes the rings. What polls there are end some time later, unless they were cancelled.
-    pub(crate) fn close(&mut self) {
+    /// Closes the rings, once. What polls there are end some time later, unless they were cancelled. `ours`: false in a
+    /// forked child, in which lent memory is a copy, that the kernel does not know and that may have new rings.
+    pub(crate) fn close(&mut self, ours: bool) {
         let _ = super::fd::close(self.fd);
-        for mapping in self.mapped.take().into_iter().flatten() {
-            unmap(mapping);
+        if ours || self.is_mapped() {
+            self.memory.end();
         }
     }
 }

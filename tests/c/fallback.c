@@ -114,9 +114,9 @@ static void is_refused(uint32_t backend, const becket_ring *given, int error) {
   EQUAL(open_fds(), before);
 }
 
-static void limit(int which, rlim_t to) {
-  struct rlimit small = {to, to};
-  EQUAL(setrlimit(which, &small), 0);
+static void limit_fds(rlim_t to) {
+  struct rlimit limit = {to, to};
+  EQUAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 static void nothing_forbidden(void) {
@@ -206,20 +206,21 @@ static void few_fds(void) {
   rlim_t first_free = 0;
   while (fcntl((int)first_free, F_GETFD) >= 0) first_free++;
   becket_config config = {.size = sizeof config, .ring = &ring};
-  limit(RLIMIT_NOFILE, first_free + 1); /* for the descriptor of its own alone */
+  limit_fds(first_free + 1); /* for the descriptor of its own alone */
   EQUAL(becket_loop_init(&loop, &memory, &config), 0);
   CHECK(strcmp(becket_backend_name(loop), "poll") == 0 && strstr(becket_backend_note(loop), "open files") != NULL);
   EQUAL(becket_turn(loop, 0), 0);
   EQUAL(becket_loop_close(loop), 0);
   is_refused(BECKET_BACKEND_EPOLL, NULL, -EMFILE);
   is_refused(BECKET_BACKEND_IO_URING, NULL, -EMFILE);
-  limit(RLIMIT_NOFILE, first_free);
+  limit_fds(first_free);
   is_refused(BECKET_BACKEND_AUTO, NULL, -EMFILE);
 }
 
 /* Kernels since 5.12 charge the rings to the control group: then they are granted, and have to work. */
 static void no_locked_memory(void) {
-  limit(RLIMIT_MEMLOCK, 0);
+  struct rlimit none = {0, 0};
+  EQUAL(setrlimit(RLIMIT_MEMLOCK, &none), 0);
   if (getuid() == 0) EQUAL(setresuid(65534, 65534, 65534), 0);
   becket_config config = {.size = sizeof config, .ring = &ring};
   EQUAL(becket_loop_init(&loop, &memory, &config), 0);
