@@ -134,6 +134,32 @@ impl Epoll {
         found > 0
     }
 
+    /// Tells the kernel what is to be told before a wait.
+    #[cfg_attr(not(becket_small), inline(never))]
+    fn tell(
+        &mut self,
+        registrations: &mut Registrations,
+        names: &Names,
+        count: u32,
+        area: &mut Area,
+        report: &mut impl FnMut(u32, Ready),
+    ) {
+        if self.stale {
+            self.stale = false;
+            if self.turns >= count / REBUILD_SHARE {
+                self.rebuild(registrations, names, count);
+            }
+            area.nap = !self.live && self.turns > 0;
+        }
+        if !self.changes.is_empty() {
+            let mut changes = core::mem::replace(&mut self.changes, Changes::new());
+            changes.apply(registrations, count, |registrations, place| {
+                self.apply(&mut registrations[place], handle(names, place), |ready| report(place, ready))
+            });
+            self.changes = changes;
+        }
+    }
+
     /// Builds the set anew from the registrations, under the same number. Where the system refuses, the old one stays.
     #[cold]
     fn rebuild(&mut self, registrations: &mut Registrations, names: &Names, count: u32) {
@@ -267,6 +293,7 @@ impl Backend<Area> for Epoll {
         *registration = Registration { state: registration.state & CHANGED, ..Registration::NONE };
     }
 
+    #[inline]
     fn prepare(
         &mut self,
         registrations: &mut Registrations,
@@ -276,19 +303,8 @@ impl Backend<Area> for Epoll {
         report: &mut impl FnMut(u32, Ready),
     ) {
         self.turns = self.turns.saturating_add(1);
-        if self.stale {
-            self.stale = false;
-            if self.turns >= count / REBUILD_SHARE {
-                self.rebuild(registrations, names, count);
-            }
-            area.nap = !self.live && self.turns > 0;
-        }
-        if !self.changes.is_empty() {
-            let mut changes = core::mem::replace(&mut self.changes, Changes::new());
-            changes.apply(registrations, count, |registrations, place| {
-                self.apply(&mut registrations[place], handle(names, place), |ready| report(place, ready))
-            });
-            self.changes = changes;
+        if self.stale || !self.changes.is_empty() {
+            self.tell(registrations, names, count, area, report);
         }
         self.live = false;
         self.removed = false;

@@ -361,6 +361,7 @@ impl Backend<Plan> for AnyBackend {
     fn remove(&mut self, registrations: &mut Registrations, names: &Names, place: u32, closing: bool) {
         of_any!(self, backend => backend.remove(registrations, names, place, closing));
     }
+    #[inline]
     fn prepare(
         &mut self,
         registrations: &mut Registrations,
@@ -395,6 +396,7 @@ impl Backend<Plan> for AnyBackend {
 
 impl Plan {
     /// Sleeps until something is ready, the timeout is over, or a signal interrupts (EINTR): how much is ready at most.
+    #[cfg_attr(not(becket_small), inline(always))]
     pub(crate) fn wait(&mut self) -> Result<usize> {
         let Plan { timeout, area, .. } = self;
         match area {

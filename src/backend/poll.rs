@@ -34,6 +34,7 @@ impl Area {
         Area { registrations: core::ptr::null_mut(), count: 0, left: 0, cursor: 0 }
     }
 
+    #[cfg_attr(not(becket_small), inline(never))]
     pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
         // SAFETY: the registrations are the loop's memory and stay. A change by another thread is one store of eight
         // aligned bytes, and the engine drops the outcome of a wait that was raced by one.
@@ -79,6 +80,7 @@ impl Backend<Area> for Poll {
         registrations[place] = Registration::NONE;
     }
 
+    #[cfg_attr(not(becket_small), inline(never))]
     fn prepare(
         &mut self,
         registrations: &mut Registrations,

@@ -34,6 +34,7 @@ impl Area {
         Area { asked: none, sets: none, limit: 0, count: 0, cursor: 0, found: false, bad: false }
     }
 
+    #[cfg_attr(not(becket_small), inline(never))]
     pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
         self.sets = self.asked;
         let ready = sys::select::select(&mut self.sets, self.limit, timeout);
@@ -81,6 +82,7 @@ impl Backend<Area> for Select {
         registrations[place] = Registration::NONE;
     }
 
+    #[cfg_attr(not(becket_small), inline(never))]
     fn prepare(
         &mut self,
         registrations: &mut Registrations,

@@ -138,6 +138,7 @@ fn mask(interest: u16) -> u32 {
 }
 
 impl Area {
+    #[cfg_attr(not(becket_small), inline(never))]
     pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
         self.0.wait(timeout)
     }
@@ -182,6 +183,7 @@ impl Backend<Area> for Uring {
         *registration = Registration { state: registration.state & !(ARMED | ANEW), ..Registration::NONE };
     }
 
+    #[cfg_attr(not(becket_small), inline(never))]
     fn prepare(
         &mut self,
         registrations: &mut Registrations,

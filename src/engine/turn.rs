@@ -45,6 +45,7 @@ impl Engine {
     }
 
     /// Tells the backend what is to be watched; what it refuses becomes an event.
+    #[cfg_attr(not(becket_small), inline(always))]
     fn prepare_backend(&mut self, waiting: &mut Waiting) {
         let Engine { backend, registrations, lists, shared, watched, .. } = self;
         backend.prepare(registrations, &shared.names, *watched + 1, &mut waiting.plan, &mut |place, ready| {
