@@ -12,7 +12,7 @@ use core::num::NonZeroI32;
 pub struct Error(NonZeroI32);
 
 macro_rules! errors {
-    ($($(#[$doc:meta])* $name:ident = $value:ident, $text:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $value:ident, $text:literal $(, $feature:literal)?;)*) => {
         impl Error {
             $($(#[$doc])* pub const $name: Error = Error(NonZeroI32::new(errno::$value).unwrap());)*
 
@@ -20,7 +20,7 @@ macro_rules! errors {
             #[must_use]
             pub const fn description(self) -> &'static core::ffi::CStr {
                 match self.0.get() {
-                    $(errno::$value => const {
+                    $($(#[cfg(feature = $feature)])? errno::$value => const {
                         match core::ffi::CStr::from_bytes_with_nul(concat!($text, "\0").as_bytes()) {
                             Ok(text) => text,
                             Err(_) => panic!("a NUL in the middle"),
@@ -74,9 +74,9 @@ errors! {
     /// The kernel is out of memory.
     NO_MEMORY = ENOMEM, "out of memory";
     /// The operation was cancelled.
-    CANCELED = ECANCELED, "cancelled";
+    CANCELED = ECANCELED, "cancelled", "operations";
     /// The time was over.
-    TIMED_OUT = ETIMEDOUT, "timed out";
+    TIMED_OUT = ETIMEDOUT, "timed out", "operations";
     /// The system has no such call.
     NO_CALL = ENOSYS, "no such call";
 }

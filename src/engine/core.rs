@@ -39,6 +39,7 @@ pub(crate) struct Waiting {
     pub(crate) return_interrupted: bool,
     busy_poll: Duration,
     /// How long one system call may sleep at most: less than the wait where something has to be looked after meanwhile.
+    #[cfg(feature = "operations")]
     pub(crate) patience: Duration,
     /// The backend has reports of the last wait that nobody has taken.
     pub(crate) unread: bool,
@@ -166,6 +167,7 @@ impl Core {
                 until: made_at,
                 virtual_clock: config.virtual_clock,
                 return_interrupted: config.return_interrupted,
+                #[cfg(feature = "operations")]
                 patience: Duration::FOREVER,
                 unread: false,
                 busy_poll: if config.virtual_clock { Duration::ZERO } else { config.busy_poll },
@@ -617,7 +619,7 @@ impl Waiting {
                 Ok(0) | Err(Error::INTERRUPTED | Error::AGAIN) if shared.pending() => break Ok(0),
                 Ok(0) if spinning => {}
                 // io_uring cannot tell whether it was a signal or the end of the time.
-                Err(Error::AGAIN) if self.patience < Duration::FOREVER || self.left() == Duration::ZERO => break Ok(0),
+                Err(Error::AGAIN) if self.is_impatient() || self.left() == Duration::ZERO => break Ok(0),
                 Err(Error::INTERRUPTED | Error::AGAIN) if self.return_interrupted => break Err(Error::INTERRUPTED),
                 Err(Error::INTERRUPTED | Error::AGAIN | Error::BUSY) => {}
                 outcome => break outcome,
@@ -633,12 +635,23 @@ impl Waiting {
     }
 
     fn left(&self) -> Duration {
-        self.patience.min(if self.until == Instant::NEVER {
+        let left = if self.until == Instant::NEVER {
             Duration::FOREVER
         } else if self.virtual_clock {
             Duration::ZERO
         } else {
             self.until.since(sys::clock::now())
-        })
+        };
+        #[cfg(feature = "operations")]
+        let left = left.min(self.patience);
+        left
+    }
+
+    /// Whether something has to be looked after before the end of the wait.
+    fn is_impatient(&self) -> bool {
+        #[cfg(feature = "operations")]
+        return self.patience < Duration::FOREVER;
+        #[cfg(not(feature = "operations"))]
+        false
     }
 }

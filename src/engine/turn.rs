@@ -28,10 +28,10 @@ impl Engine {
         }
         #[cfg(feature = "operations")]
         let patience = self.prepare_operations();
-        #[cfg(not(feature = "operations"))]
-        let patience = Duration::FOREVER;
         self.trim_watched();
-        let patience = if self.prepare_backend(waiting) { patience } else { patience.min(Duration::from_millis(1)) };
+        let watched = self.prepare_backend(waiting);
+        #[cfg(not(feature = "operations"))]
+        let _ = watched;
         let now = self.fresh_now();
         if !self.shared.is_asleep() {
             self.asleep_since = now; // a foreign loop prepares twice, and sleeps in between
@@ -43,8 +43,12 @@ impl Engine {
             let until_first = if first == Instant::NEVER { Duration::FOREVER } else { first.since(now) };
             timeout.min(until_first)
         };
-        waiting.plan.timeout = timeout.min(patience);
-        waiting.patience = patience;
+        waiting.plan.timeout = timeout;
+        #[cfg(feature = "operations")]
+        {
+            waiting.patience = if watched { patience } else { patience.min(Duration::from_millis(1)) };
+            waiting.plan.timeout = timeout.min(waiting.patience);
+        }
         waiting.until = now + timeout;
         0
     }
@@ -56,7 +60,7 @@ impl Engine {
         let Engine { backend, registrations, lists, shared, watched, .. } = self;
         let mut refused = 0;
         backend.prepare(registrations, &shared.names, *watched + 1, &mut waiting.plan, &mut |place, ready| {
-            if place <= sources {
+            if !cfg!(feature = "operations") || place <= sources {
                 merge(lists, place, ready);
             } else {
                 refused = place;

@@ -147,6 +147,8 @@ fn convert(config: &becket_config) -> Result<Config> {
         _ => return Err(Error::INVALID),
     };
     let files = match config.files {
+        // (Without operations nobody looks at it.)
+        _ if !cfg!(feature = "operations") => FilesChoice::Auto,
         BECKET_FILES_AUTO => FilesChoice::Auto,
         BECKET_FILES_IO_URING => FilesChoice::IoUring,
         BECKET_FILES_AIO => FilesChoice::Aio,
@@ -166,7 +168,7 @@ fn convert(config: &becket_config) -> Result<Config> {
         busy_poll: Duration::from_nanos(config.busy_poll_ns),
         without_pidfd: config.flags & BECKET_NO_PIDFD != 0,
         files,
-        aio_signal: config.aio_signal,
+        aio_signal: if cfg!(feature = "operations") { config.aio_signal } else { 0 },
     })
 }
 

@@ -193,7 +193,7 @@ fn lists_are_queues_that_give_up_what_is_in_their_middle() {
 }
 
 fn names(count: u32) -> Names {
-    let names = Names::new(region::<AtomicU64>(count as usize), count as u32);
+    let names = Names::new(region::<AtomicU64>(count as usize), count);
     for index in 0..count {
         names.first(index, 7);
     }
