@@ -475,7 +475,9 @@ int becket_collect(becket_loop *loop);
 
 /**
  * An fd that is readable, after becket_prepare(), when there is something to collect: epoll's. -ENOTSUP: the other backends have
- * none that tells of everything; see becket_watches(). O(1).
+ * none that tells of everything; see becket_watches(). The number stays the same for as long as the loop lives. Behind it there
+ * is another file when the program has closed an fd before its source was removed, and a copy of that fd was open elsewhere (the
+ * set is built anew): a foreign loop on epoll has to be given the number again then. O(1).
  */
 int becket_fd(const becket_loop *loop);
 

@@ -243,7 +243,9 @@ impl<'s, App> Loop<'s, App> {
     }
 
     /// The descriptor of the backend, for a foreign loop: readable, after [`Loop::prepare`], when there is something to
-    /// collect. ENOTSUP: only epoll has one that tells of everything; see [`Loop::watches`]. O(1).
+    /// collect. ENOTSUP: only epoll has one that tells of everything; see [`Loop::watches`]. The number stays the same. Behind
+    /// it there is another file when an fd was closed before its source was removed, and a copy was open elsewhere: a foreign
+    /// loop on epoll has to be given the number again then. O(1).
     pub fn fd(&self) -> Result<i32> {
         self.core().look(|engine| engine.backend_fd())
     }
