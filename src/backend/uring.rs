@@ -255,7 +255,10 @@ impl Backend<Area> for Uring {
                 registration.state |= ANEW;
             }
             let ready = complete(ready, registration.interest());
-            return Some(Report::of_place(names, place, ready));
+            let report = Report::of_place(names, place, *registration, ready);
+            if report.is_some() {
+                return report;
+            }
         }
     }
 

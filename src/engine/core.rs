@@ -181,8 +181,9 @@ impl Core {
                 children_by_signal: 0,
                 // Nothing is delivered before the first collection.
                 phase: Phase { deferred_done: true, idle_done: true, ..Phase::default() },
-                budget_left: 0,
                 dispatches: 0,
+                turn_end: 0,
+                readiness_before: 0,
                 rotation: 0,
                 depth: 0,
                 running: false,
@@ -393,17 +394,21 @@ impl Core {
         unsafe { (*engine).depth += 1 };
         let _handling = Scope(self, |engine| engine.depth -= 1);
         let mut count = 0;
-        let mut taken = Taken::NONE;
+        let (mut readiness, mut other) = (Taken::READINESS, Taken::NONE);
         loop {
             // SAFETY: likewise; no wait is under way.
             let (engine, waiting) = unsafe { (&mut *engine, &mut *self.waiting.get()) };
-            if self.shared.is_stopping() && engine.running
-                || !(kinds.is_all() && engine.next_direct(waiting, &mut taken) || engine.next(kinds, &mut taken))
-            {
+            let stopped = self.shared.is_stopping() && engine.running;
+            // (Before a wait nothing is reported, so this takes no other kinds then.)
+            let taken = if !stopped && engine.next_direct(waiting, &mut readiness) {
+                &readiness
+            } else if !stopped && engine.next(kinds, &mut other) {
+                &other
+            } else {
                 engine.flush_direct(waiting);
                 return Ok(count);
-            }
-            call(&taken);
+            };
+            call(taken);
             count += 1;
             // The handler may have forked, and this may be the child.
             if !self.shared.seems_ours() {

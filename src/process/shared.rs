@@ -121,6 +121,7 @@ impl Shared {
     }
 
     /// Empties the descriptor that was readable.
+    #[cfg_attr(not(becket_small), cold, inline(never))]
     pub(crate) fn drain(&self) {
         sys::fd::drain(self.notifier.watched);
     }
