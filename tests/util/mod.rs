@@ -156,6 +156,7 @@ fn sanitized(name: &str) -> PathBuf {
     let (kind, file) = name.split_once('/').expect("examples/NAME or tests/NAME");
     let sources = match (kind, file) {
         ("tests", "header") => vec!["tests/c/header_a.c".to_owned(), "tests/c/header_b.c".to_owned()],
+        ("tests", "faults" | "storm") => vec![format!("tests/c/{file}.c"), "tests/c/interpose_faults.c".to_owned()],
         ("tests", _) => vec![format!("tests/c/{file}.c")],
         _ => vec![format!("c-examples/{file}.c")],
     };
