@@ -335,7 +335,7 @@ int main(void) {
   CHECK(signal(SIGUSR1, SIG_IGN) != SIG_ERR);
   unsigned long lives = 0, struck = 0, calls = fault_calls(NULL);
   for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
-    if (under_valgrind && configs[i].backend != next_backend(configs[i].backend - 1)) continue;
+    if (under_valgrind && (configs[i].backend == BECKET_BACKEND_IO_URING || configs[i].ring != NULL)) continue;
     for (unsigned at = 0; (reason = fault_reason(at)) != NULL; at++) {
       char context[128];
       check_context = context;
