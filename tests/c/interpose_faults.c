@@ -95,6 +95,8 @@ static const struct fault_reason reasons[] = {
     ONCE("write", EAGAIN), ONCE("write", EINTR), LASTS("write", EIO), LASTS("write", EPIPE),
 };
 
+_Static_assert(sizeof reasons / sizeof *reasons <= FAULT_REASONS, "");
+
 const struct fault_reason *fault_reason(unsigned index) {
   return index < sizeof reasons / sizeof *reasons ? &reasons[index] : NULL;
 }
