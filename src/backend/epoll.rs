@@ -43,6 +43,8 @@ pub(crate) struct Epoll {
     turns: u32,
     /// The last wait brought an event of an earlier owner of a slot.
     stale: bool,
+    /// It had no memory for a change.
+    short: bool,
     /// Something was removed since that wait was laid out: then its events may well be stale.
     removed: bool,
     /// The number of this collection, in the bits of `REPORTED`.
@@ -70,13 +72,13 @@ impl Epoll {
     pub(super) fn new() -> Result<(Epoll, Area)> {
         let fd = sys::epoll::create()?;
         let changes = Changes::new();
-        let epoll = Epoll { fd, changes, turns: u32::MAX, stale: false, removed: false, collection: 0 };
+        let epoll = Epoll { fd, changes, turns: u32::MAX, stale: false, short: false, removed: false, collection: 0 };
         let events = [Event::NONE; EVENTS];
         Ok((epoll, Area { fd, coarse: false, nap: false, more: false, left: 0, next: 0, count: 0, events }))
     }
 
     /// Makes the set have what the registration wants. False: the kernel has refused, for the reason that is reported.
-    fn apply(&self, registration: &mut Registration, handle: Handle, report: impl FnOnce(Ready)) -> bool {
+    fn apply(&mut self, registration: &mut Registration, handle: Handle, report: impl FnOnce(Ready)) -> bool {
         let interest = registration.interest();
         let event = event(*registration, handle);
         let told = registration.state;
@@ -105,7 +107,8 @@ impl Epoll {
                 registration.state |= LISTED | interest.bits();
                 true
             }
-            Err(_) => {
+            Err(error) => {
+                self.short |= matches!(error, Error::NO_MEMORY | Error::TABLE_FULL);
                 report(complete(Ready::ERROR, interest));
                 false
             }
@@ -144,13 +147,11 @@ impl Epoll {
     ) {
         if self.stale {
             self.stale = false;
-            if self.turns >= count / REBUILD_SHARE {
-                self.rebuild(registrations, names, count);
-            }
+            let rebuilt = self.turns >= count / REBUILD_SHARE && self.rebuild(registrations, names, count);
             // There was nothing else, and nothing has come of it.
             let live = |event: &Event| names.resolve(Handle::from_raw(event.data())).is_some();
             let events = &area.events[..area.count as usize];
-            area.nap = self.turns > 0 && !area.more && !self.removed && !events.iter().any(live);
+            area.nap = !rebuilt && !area.more && !self.removed && !events.iter().any(live);
         }
         if !self.changes.is_empty() {
             let mut changes = core::mem::replace(&mut self.changes, Changes::new());
@@ -161,10 +162,10 @@ impl Epoll {
         }
     }
 
-    /// Builds the set anew from the registrations, under the same number. Where the system refuses, the old one stays.
+    /// Builds the set anew from the registrations, under the same number. False: the system refuses, and the old one stays.
     #[cold]
-    fn rebuild(&mut self, registrations: &mut Registrations, names: &Names, count: u32) {
-        let Ok(fd) = sys::epoll::create() else { return };
+    fn rebuild(&mut self, registrations: &mut Registrations, names: &Names, count: u32) -> bool {
+        let Ok(fd) = sys::epoll::create() else { return false };
         for place in 0..count {
             let registration = &mut registrations[place];
             if registration.state & LISTED == 0 {
@@ -178,10 +179,17 @@ impl Epoll {
                 self.changes.note(registration, place);
             }
         }
+        self.turns = 0;
         // Who watches the number goes on doing so.
-        if sys::fd::replace(fd, self.fd).is_ok() {
-            self.turns = 0;
+        let replaced = sys::fd::replace(fd, self.fd).is_ok();
+        if !replaced {
+            // The old set has what it had.
+            for registration in registrations.first_mut(count).iter_mut().filter(|it| it.state & LISTED != 0) {
+                registration.state |= ANEW;
+            }
+            self.changes.note_all(registrations, count);
         }
+        replaced
     }
 }
 
@@ -314,8 +322,9 @@ impl Backend<Area> for Epoll {
         count: u32,
         area: &mut Area,
         report: &mut impl FnMut(u32, Ready),
-    ) {
+    ) -> bool {
         self.turns = self.turns.saturating_add(1);
+        self.short = false;
         if self.stale || !self.changes.is_empty() {
             self.tell(registrations, names, count, area, report);
         }
@@ -323,6 +332,7 @@ impl Backend<Area> for Epoll {
         area.count = 0;
         area.next = 0;
         area.left = count.div_ceil(EVENTS as u32);
+        !self.short
     }
 
     #[inline(always)]

@@ -102,7 +102,8 @@ pub(crate) trait Backend<P> {
     fn remove(&mut self, registrations: &mut Registrations, names: &Names, place: u32, closing: bool);
 
     /// Applies changes, and lays out a wait for the first `count` registrations. `report` gets what the kernel refused,
-    /// as ERROR. O(changes); O(count) on select and poll, and where there were many changes.
+    /// as ERROR. False: the kernel had no memory for some, which the next `prepare` tries again: the wait has to be short,
+    /// also for what was reported. O(changes); O(count) on select and poll, and where there were many changes.
     fn prepare(
         &mut self,
         registrations: &mut Registrations,
@@ -110,7 +111,7 @@ pub(crate) trait Backend<P> {
         count: u32,
         area: &mut P,
         report: &mut impl FnMut(u32, Ready),
-    );
+    ) -> bool;
 
     /// The next report of the wait that was. Each place once (with EDGE, more often
     /// where the kernel has more to say); none of an earlier owner. O(1), but O(n) for all of them on select and poll.
@@ -376,8 +377,8 @@ impl Backend<Plan> for AnyBackend {
         count: u32,
         plan: &mut Plan,
         report: &mut impl FnMut(u32, Ready),
-    ) {
-        of_any_with_area!(self, &mut plan.area, (backend, area) => backend.prepare(registrations, names, count, area, report));
+    ) -> bool {
+        of_any_with_area!(self, &mut plan.area, (backend, area) => backend.prepare(registrations, names, count, area, report))
     }
     #[inline(always)]
     fn next(&mut self, registrations: &mut Registrations, names: &Names, plan: &mut Plan) -> Option<Report> {
@@ -390,7 +391,8 @@ impl Backend<Plan> for AnyBackend {
             return backend.next(registrations, names, area);
         }
         // (Field by field, so that the compiler keeps the other's in registers.)
-        let report = of_any_with_area!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area));
+        let report =
+            of_any_with_area!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area));
         let Report { place, source, registration, ready } = report?;
         Some(Report { place, source, registration, ready })
     }

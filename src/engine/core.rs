@@ -479,7 +479,7 @@ impl Waiting {
             match self.plan.wait() {
                 // A wake, or a signal handler that was one of ours: then there is something to collect. After another
                 // one what is left of the time is waited for.
-                Ok(0) | Err(Error::INTERRUPTED | Error::AGAIN) if shared.pending() => break Ok(0),
+                Ok(0) | Err(Error::INTERRUPTED | Error::AGAIN | Error::BUSY) if shared.pending() => break Ok(0),
                 Ok(0) if spinning => {}
                 // io_uring cannot tell whether it was a signal or the end of the time.
                 Err(Error::AGAIN) if self.left() == Duration::ZERO => break Ok(0),
@@ -490,11 +490,7 @@ impl Waiting {
             self.plan.timeout = self.left();
             spinning = spinning && sys::clock::now() < spin_until;
         };
-        match self.plan.outcome {
-            // select's word for one bad fd among many: that one's source will be told.
-            Ok(_) | Err(Error::BAD_FD) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.plan.outcome.map(|_| ())
     }
 
     fn left(&self) -> Duration {

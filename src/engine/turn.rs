@@ -11,6 +11,9 @@ use crate::storage::slot::{Link, bits};
 use crate::sys;
 use crate::time::{Duration, Instant};
 
+/// How long a wait is at most when the kernel had no memory to be told of everything.
+const RETRY: Duration = Duration::from_millis(10);
+
 /// Phase 1: prepare. Hooks become events, and the timeout is computed.
 impl Engine {
     /// How many before-wait events were queued; 0: the wait is prepared. O(registrations) on select and poll.
@@ -27,31 +30,37 @@ impl Engine {
             }
         }
         self.trim_watched();
-        self.prepare_backend(waiting);
+        let mut busy = self.has_work();
+        let told = self.prepare_backend(waiting);
+        if told {
+            busy = self.has_work();
+        }
         let now = self.fresh_now();
         if !self.shared.is_asleep() {
             self.asleep_since = now; // a foreign loop prepares twice, and sleeps in between
         }
-        let timeout = if self.shared.fall_asleep() || self.has_work() {
+        let timeout = if self.shared.fall_asleep() || busy {
             Duration::ZERO
         } else {
             let first = self.deadlines.first().map_or(Instant::NEVER, |(deadline, _)| deadline);
             let until_first = if first == Instant::NEVER { Duration::FOREVER } else { first.since(now) };
-            timeout.min(until_first)
+            timeout.min(until_first).min(if told { Duration::FOREVER } else { RETRY })
         };
         waiting.plan.timeout = timeout;
         waiting.until = now + timeout;
         0
     }
 
-    /// Tells the backend what is to be watched; what it refuses becomes an event.
+    /// Tells the backend what is to be watched; what it refuses becomes an event. False: it has to be told again soon.
     #[cfg_attr(not(becket_small), inline(always))]
-    fn prepare_backend(&mut self, waiting: &mut Waiting) {
+    fn prepare_backend(&mut self, waiting: &mut Waiting) -> bool {
         let Engine { backend, registrations, lists, shared, watched, .. } = self;
-        backend.prepare(registrations, &shared.names, *watched + 1, &mut waiting.plan, &mut |place, ready| {
-            merge(lists, place, ready);
-        });
+        let told =
+            backend.prepare(registrations, &shared.names, *watched + 1, &mut waiting.plan, &mut |place, ready| {
+                merge(lists, place, ready);
+            });
         self.phase.raced = false;
+        told
     }
 
     /// A before-wait source that was triggered comes in its own time of the turn.
@@ -87,7 +96,7 @@ impl Engine {
     pub(super) fn collect(&mut self, waiting: &mut Waiting, direct: bool) -> u32 {
         self.flush_direct(waiting);
         self.shared.wake_up();
-        let found = waiting.plan.outcome.is_ok_and(|count| count > 0) || waiting.plan.outcome == Err(Error::BAD_FD);
+        let found = waiting.plan.outcome.is_ok_and(|count| count > 0);
         if !self.config.virtual_clock {
             self.now = sys::clock::now();
         } else if !found && waiting.plan.outcome.is_ok() && waiting.until != Instant::NEVER && !self.shared.pending() {
