@@ -6,7 +6,7 @@ use super::constants::{
 };
 use super::types::{becket_config, becket_loop};
 use super::{done, store};
-use crate::backend::BackendChoice;
+use crate::backend::{BackendChoice, Given};
 use crate::engine::Config;
 use crate::engine::core::Core;
 use crate::error::{Error, Result};
@@ -116,7 +116,7 @@ unsafe fn init(memory: *const becket_memory, config: *const becket_config) -> Re
         operations: memory.operations as usize,
     };
     // SAFETY: by this function's contract.
-    Ok(unsafe { Core::init(&block, &config, ring, false) }?.as_ptr().cast())
+    Ok(unsafe { Core::init(&block, &config, Given { ring, ..Given::default() }, false) }?.as_ptr().cast())
 }
 
 /// A struct that begins with its own size. EINVAL: it is of another size than ours. `None`: there is none.

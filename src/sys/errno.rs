@@ -4,3 +4,6 @@ pub(crate) use libc::{
     EAGAIN, EBADF, EBUSY, ECHILD, EEXIST, EINTR, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM, ENOSPC, ENOSYS,
     ENOTSUP, EPERM, ESTALE,
 };
+
+#[cfg(feature = "simulator")]
+pub(crate) use libc::EDEADLK;
