@@ -56,7 +56,7 @@ mod time;
 
 pub use backend::BackendChoice;
 #[cfg(feature = "simulator")]
-pub use backend::{Simulator, SimulatorMemory};
+pub use backend::{Call, Quirk, Simulator, SimulatorMemory};
 pub use engine::{Config, Event, Statistics};
 pub use error::{Error, Result};
 pub use front::{Handler, IoOptions, Loop, Outcome, Stopper, Waker, Watch};

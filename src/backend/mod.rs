@@ -42,7 +42,7 @@ use core::ffi::CStr;
 #[cfg(feature = "simulator")]
 pub(crate) use sim::SimulatorRef;
 #[cfg(feature = "simulator")]
-pub use sim::{Simulator, SimulatorMemory};
+pub use sim::{Call, Quirk, Simulator, SimulatorMemory};
 
 /// The table of all registrations, by place.
 pub(crate) type Registrations = Region<Registration>;

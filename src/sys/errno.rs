@@ -6,4 +6,4 @@ pub(crate) use libc::{
 };
 
 #[cfg(feature = "simulator")]
-pub(crate) use libc::EDEADLK;
+pub(crate) use libc::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EDEADLK, EINPROGRESS, ENOTCONN, EPIPE};

@@ -6,7 +6,9 @@
 #![allow(unsafe_code)]
 
 use super::schedule::{Event, Schedule};
-use super::state::{Fd, File, State};
+use super::state::{File, State};
+use super::stream;
+use super::wait::Fd;
 use crate::error::{Error, Result};
 use crate::storage::region::Region;
 use crate::sys;
@@ -18,7 +20,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a simulator without descriptors and events. An upper bound that holds on every system.
-pub(crate) const HEAD_BYTES: usize = 256;
+pub(crate) const HEAD_BYTES: usize = 1024;
 /// Bytes of one descriptor with its file.
 pub(crate) const FD_BYTES: usize = size_of::<Fd>() + size_of::<File>();
 /// Bytes of one event.
@@ -154,6 +156,9 @@ pub struct Simulator<'m> {
 }
 
 impl<'m> Simulator<'m> {
+    /// Bytes that one end of a connection holds unread, at most.
+    pub const STREAM_BYTES: usize = stream::BYTES;
+
     /// A simulator in this memory; everything that it leaves to chance follows from the seed. O(descriptors and events).
     pub fn new<const FDS: usize, const EVENTS: usize>(
         memory: &'m mut SimulatorMemory<FDS, EVENTS>,

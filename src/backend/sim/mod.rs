@@ -10,11 +10,15 @@
 //! the wait. What is ready is told in a random order.
 
 mod calls;
+mod faults;
 mod memory;
 mod random;
 mod schedule;
 mod state;
+mod stream;
+mod wait;
 
+pub use faults::{Call, Quirk};
 pub(crate) use memory::SimulatorRef;
 pub use memory::{Simulator, SimulatorMemory};
 
@@ -23,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::storage::names::Names;
 use crate::time::{Duration, Instant};
-use state::ANEW;
+use wait::ANEW;
 
 pub(crate) struct Sim {
     simulator: SimulatorRef,
@@ -75,7 +79,7 @@ impl Area {
             }
             let found = state.wait(if woken { Duration::ZERO } else { timeout })?;
             if found > 0 {
-                let places = state.fds_used().next_power_of_two();
+                let places = state.places().next_power_of_two();
                 self.left = places;
                 self.mask = places - 1;
                 self.at = state.random.next() as u32;
@@ -102,7 +106,7 @@ impl Backend<Area> for Sim {
 
     fn add(&mut self, registrations: &mut Registrations, place: u32, _: Handle, wanted: Registration) -> Result<()> {
         if place > 0 {
-            self.simulator.with(|state| state.check_watchable(wanted.fd()))?;
+            self.simulator.with(|state| state.enter(wanted.fd()))?;
         }
         registrations[place] = Registration { state: ANEW, ..wanted };
         Ok(())
@@ -144,14 +148,9 @@ impl Backend<Area> for Sim {
             while area.left > 0 {
                 area.left -= 1;
                 area.at = area.at.wrapping_add(area.stride);
-                let index = area.at & area.mask;
-                if index >= state.fds_used() {
-                    continue;
-                }
-                let fd = &mut state.fds[index];
-                let ready = complete(core::mem::replace(&mut fd.found, Ready::empty()), fd.interest());
-                if let Some(index) = names.resolve(fd.watcher).filter(|_| !ready.is_empty()) {
-                    return Ok(Some(Report { place: index + 1, source: fd.watcher, ready, unfiltered: true }));
+                let (source, ready) = state.take_found(area.at & area.mask);
+                if let Some(index) = names.resolve(source).filter(|_| !ready.is_empty()) {
+                    return Ok(Some(Report { place: index + 1, source, ready, unfiltered: true }));
                 }
             }
             Ok(None)
@@ -168,7 +167,10 @@ impl Backend<Area> for Sim {
     }
 
     fn close_fd(&mut self, fd: i32) -> Result<()> {
-        self.simulator.with(|state| state.close(fd))
+        match self.simulator.with(|state| state.close(fd)) {
+            Err(Error::INTERRUPTED) => Ok(()), // it is closed all the same
+            result => result,
+        }
     }
 
     fn now(&self) -> Option<Instant> {

@@ -26,7 +26,6 @@ impl Random {
         1 + self.below(most.max(1))
     }
 
-    #[allow(dead_code)]
     /// True so many times in a million. What never happens takes no number.
     pub(super) fn chance(&mut self, per_million: u32) -> bool {
         per_million > 0 && self.below(1_000_000) < u64::from(per_million)

@@ -2,6 +2,7 @@
 //! which it was asked for.
 
 use super::Ready;
+use crate::error::Error;
 use crate::storage::region::Region;
 use crate::time::Instant;
 
@@ -12,6 +13,14 @@ pub(super) enum What {
     Ready(Ready),
     /// A random file changes.
     Change,
+    /// Its readiness is told from now on.
+    Tell,
+    /// A connection to a listening file is there, or is refused.
+    Connect { listener: u32, generation: u32 },
+    /// It is not.
+    Fail(Error),
+    /// A connection breaks off.
+    Reset,
 }
 
 #[derive(Clone, Copy)]
