@@ -41,6 +41,8 @@ use crate::time::{Duration, Instant};
 use core::ffi::CStr;
 #[cfg(feature = "simulator")]
 pub(crate) use sim::SimulatorRef;
+#[cfg(all(feature = "simulator", feature = "capi"))]
+pub(crate) use sim::memory as simulator_memory;
 #[cfg(feature = "simulator")]
 pub use sim::{Call, Quirk, Simulator, SimulatorMemory};
 

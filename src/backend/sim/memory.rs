@@ -22,15 +22,16 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// Bytes of a simulator without descriptors and events. An upper bound that holds on every system.
 pub(crate) const HEAD_BYTES: usize = 1024;
 /// Bytes of one descriptor with its file.
-pub(crate) const FD_BYTES: usize = size_of::<Fd>() + size_of::<File>();
+pub(crate) const FD_BYTES: usize = 384;
 /// Bytes of one event.
-pub(crate) const EVENT_BYTES: usize = size_of::<Event>();
+pub(crate) const EVENT_BYTES: usize = 48;
 /// The most of either.
 const MOST: usize = 1 << 20;
 
 const _: () = {
     assert!(size_of::<Head>() <= HEAD_BYTES && align_of::<Head>() <= 8);
-    assert!(size_of::<Fd>().is_multiple_of(8) && size_of::<File>().is_multiple_of(8) && EVENT_BYTES.is_multiple_of(8));
+    assert!(size_of::<Fd>() + size_of::<File>() <= FD_BYTES && size_of::<Event>() <= EVENT_BYTES);
+    assert!(size_of::<Fd>().is_multiple_of(8) && FD_BYTES.is_multiple_of(8) && EVENT_BYTES.is_multiple_of(8));
     assert!(align_of::<Fd>() <= 8 && align_of::<File>() <= 8 && align_of::<Event>() <= 8);
 };
 
@@ -74,9 +75,13 @@ pub(crate) const fn bytes(fds: usize, events: usize) -> Option<usize> {
     Some(HEAD_BYTES + FD_BYTES * fds + EVENT_BYTES * events)
 }
 
+/// What `mark` is, with the address: so that neither garbage nor a moved copy passes for a simulator.
+const MARK: u64 = 0x6265_636b_7369_6d31;
+
 /// What is at the start of the memory.
 #[repr(C)]
 pub(crate) struct Head {
+    mark: AtomicU64,
     /// The thread that made it, to which it belongs.
     thread: usize,
     /// The time, for those who may not look at the state.
@@ -111,9 +116,31 @@ impl SimulatorRef {
             let schedule = Schedule::new(Region::new(first_event, events));
             let state = State::new(seed, Region::new(first_fd, fds), Region::new(first_file, fds), schedule);
             let now = AtomicU64::new(state.now.as_nanos());
-            head.write(Head { thread: sys::thread(), now, state: UnsafeCell::new(state) });
+            let mark = AtomicU64::new(MARK ^ start.as_ptr() as usize as u64);
+            head.write(Head { mark, thread: sys::thread(), now, state: UnsafeCell::new(state) });
         }
         SimulatorRef(head)
+    }
+
+    /// The simulator at an address that C gave. EINVAL: no address; EBADF: there is none.
+    ///
+    /// # Safety
+    /// The pointer is null or readable for the size of a `Head`; and if there is a simulator, for as long as this is used.
+    #[cfg(feature = "capi")]
+    pub(crate) unsafe fn from_ptr(at: *const u8) -> Result<SimulatorRef> {
+        let head: NonNull<Head> = NonNull::new(at.cast_mut()).ok_or(Error::INVALID)?.cast();
+        if !head.is_aligned() {
+            return Err(Error::INVALID);
+        }
+        // SAFETY: readable and aligned; any bits are a valid integer.
+        let mark = unsafe { &(*head.as_ptr()).mark }.load(Ordering::Relaxed);
+        if mark == MARK ^ at as usize as u64 { Ok(SimulatorRef(head)) } else { Err(Error::BAD_FD) }
+    }
+
+    /// What C has of it.
+    #[cfg(feature = "capi")]
+    pub(crate) fn as_ptr(self) -> *mut u8 {
+        self.0.as_ptr().cast()
     }
 
     fn head(&self) -> &Head {

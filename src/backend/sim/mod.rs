@@ -11,7 +11,7 @@
 
 mod calls;
 mod faults;
-mod memory;
+pub(crate) mod memory;
 mod random;
 mod schedule;
 mod state;
