@@ -522,6 +522,7 @@ impl Plan {
     /// says whether it was written to.
     #[inline]
     pub(crate) fn is_simulated(&mut self, woken: bool) -> bool {
+        let _ = woken;
         match &mut self.area {
             #[cfg(feature = "simulator")]
             Area::Simulator(area) => {

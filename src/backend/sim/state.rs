@@ -125,7 +125,7 @@ impl State {
     }
 
     /// The lowest number that is free. EMFILE: none is. O(descriptors).
-    fn free_fd(&self) -> Result<u32> {
+    pub(super) fn free_fd(&self) -> Result<u32> {
         let free = self.fds.iter().position(|fd| fd.file == NONE);
         free.map(|index| index as u32).ok_or(Error::PROCESS_FILES)
     }

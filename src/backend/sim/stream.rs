@@ -116,6 +116,7 @@ impl State {
     /// EMFILE, ENFILE: there is no room for both.
     pub(super) fn pair(&mut self) -> Result<[i32; 2]> {
         self.attempt(Call::Socket)?;
+        self.free_fd()?;
         let files = self.make_pair()?;
         let first = self.name(files[0]);
         let second = first.and_then(|_| self.name(files[1]));
