@@ -25,6 +25,8 @@ mod epoll;
 mod poll;
 #[cfg(feature = "select")]
 mod select;
+#[cfg(feature = "simulator")]
+mod sim;
 #[cfg(io_uring)]
 mod uring;
 
@@ -34,8 +36,15 @@ pub(crate) use crate::ready::{Mode, Ready, Registration};
 use crate::ring::RingMemory;
 use crate::storage::names::Names;
 use crate::storage::region::Region;
-use crate::time::Duration;
+use crate::sys;
+use crate::time::{Duration, Instant};
 use core::ffi::CStr;
+#[cfg(feature = "simulator")]
+pub(crate) use sim::SimulatorRef;
+#[cfg(all(feature = "simulator", feature = "capi"))]
+pub(crate) use sim::memory as simulator_memory;
+#[cfg(feature = "simulator")]
+pub use sim::{Call, Quirk, Simulator, SimulatorMemory};
 
 /// The table of all registrations, by place.
 pub(crate) type Registrations = Region<Registration>;
@@ -61,6 +70,8 @@ enum Area {
     Epoll(epoll::Area),
     #[cfg(io_uring)]
     IoUring(uring::Area),
+    #[cfg(feature = "simulator")]
+    Simulator(sim::Area),
 }
 
 /// What a backend reports.
@@ -122,6 +133,28 @@ pub(crate) trait Backend<P> {
         false
     }
 
+    /// Whether a file of this fd can be waited for. EBADF; EPERM: a regular file, directory or block device.
+    fn check_pollable(&self, fd: i32) -> Result<()> {
+        sys::fd::check_pollable(fd)
+    }
+
+    /// Closes an fd of the program's.
+    #[cfg(feature = "capi")]
+    fn close_fd(&mut self, fd: i32) -> Result<()> {
+        sys::fd::close(fd)
+    }
+
+    /// The time, where it is this backend that makes it pass.
+    fn now(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Moves that time on.
+    fn advance(&mut self, span: Duration) -> Result<()> {
+        let _ = span;
+        Err(Error::UNSUPPORTED)
+    }
+
     /// A descriptor that is readable when there is something to collect, if this backend has one.
     fn fd(&self) -> Option<i32> {
         None
@@ -159,6 +192,8 @@ pub enum BackendChoice {
     Epoll,
     /// io_uring(7): Linux 6.1 and later. Without memory for its rings the kernel's is mapped.
     IoUring,
+    /// No system at all: see [`Loop::simulated`](crate::Loop::simulated). AUTO where a simulator is given.
+    Simulator,
 }
 
 /// The backend of a loop.
@@ -173,6 +208,25 @@ pub(crate) enum AnyBackend {
     Epoll(epoll::Epoll),
     #[cfg(io_uring)]
     IoUring(uring::Uring),
+    #[cfg(feature = "simulator")]
+    Simulator(sim::Sim),
+}
+
+/// What a caller gives for one backend or another.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Given {
+    pub(crate) ring: Option<RingMemory>,
+    #[cfg(feature = "simulator")]
+    pub(crate) simulator: Option<SimulatorRef>,
+}
+
+impl Given {
+    fn simulator(&self) -> bool {
+        #[cfg(feature = "simulator")]
+        return self.simulator.is_some();
+        #[cfg(not(feature = "simulator"))]
+        false
+    }
 }
 
 /// A backend with its part of the plan.
@@ -186,6 +240,16 @@ pub(crate) struct Chosen {
 }
 
 impl AnyBackend {
+    /// The simulator, if it is one.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn simulator(&self) -> Option<SimulatorRef> {
+        match self {
+            AnyBackend::Simulator(sim) => Some(sim.simulator()),
+            #[allow(unreachable_patterns)]
+            _ => None,
+        }
+    }
+
     /// The backend that was asked for, watching the loop's own descriptor: `table` has room for its registration. (The
     /// loop's own table is touched only when all has gone well.)
     ///
@@ -194,12 +258,14 @@ impl AnyBackend {
     #[cfg_attr(not(becket_small), cold, inline(never))]
     pub(crate) fn choose(
         choice: BackendChoice,
-        ring: Option<RingMemory>,
+        given: Given,
         watched: i32,
         table: &mut Registrations,
     ) -> Result<Chosen> {
         /// From the best to the last resort.
         const ORDER: &[BackendChoice] = &[
+            #[cfg(feature = "simulator")]
+            BackendChoice::Simulator,
             #[cfg(io_uring)]
             BackendChoice::IoUring,
             #[cfg(epoll)]
@@ -212,17 +278,21 @@ impl AnyBackend {
         let mut refused = None;
         for candidate in ORDER {
             let wanted = match choice {
-                BackendChoice::Auto => *candidate != BackendChoice::IoUring || ring.is_some(),
+                BackendChoice::Auto if given.simulator() => *candidate == BackendChoice::Simulator,
+                BackendChoice::Auto => match candidate {
+                    BackendChoice::IoUring => given.ring.is_some(),
+                    candidate => *candidate != BackendChoice::Simulator,
+                },
                 choice => *candidate == choice,
             };
             if !wanted {
                 continue;
             }
-            match AnyBackend::make(*candidate, ring).and_then(|made| AnyBackend::with_first(made, watched, table)) {
+            match AnyBackend::make(*candidate, &given).and_then(|made| AnyBackend::with_first(made, watched, table)) {
                 Ok(made) => {
                     let note = match refused {
                         Some((better, error)) => why_not(better, error),
-                        None => made.0.remark(choice, ring.is_some()),
+                        None => made.0.remark(choice, given.ring.is_some()),
                     };
                     let plan = Plan { timeout: Duration::ZERO, outcome: Ok(0), area: made.1 };
                     return Ok(Chosen { backend: made.0, plan, note });
@@ -234,8 +304,8 @@ impl AnyBackend {
     }
 
     #[cfg_attr(not(becket_small), cold, inline(never))]
-    fn make(choice: BackendChoice, ring: Option<RingMemory>) -> Result<Made> {
-        let _ = ring;
+    fn make(choice: BackendChoice, given: &Given) -> Result<Made> {
+        let _ = given;
         match choice {
             #[cfg(feature = "select")]
             BackendChoice::Select => Ok((AnyBackend::Select(select::Select), Area::Select(select::Area::new()))),
@@ -248,8 +318,13 @@ impl AnyBackend {
             }
             #[cfg(io_uring)]
             BackendChoice::IoUring => {
-                let (uring, area) = uring::Uring::new(ring)?;
+                let (uring, area) = uring::Uring::new(given.ring)?;
                 Ok((AnyBackend::IoUring(uring), Area::IoUring(area)))
+            }
+            #[cfg(feature = "simulator")]
+            BackendChoice::Simulator => {
+                let (sim, area) = sim::Sim::new(given.simulator)?;
+                Ok((AnyBackend::Simulator(sim), Area::Simulator(area)))
             }
             #[allow(unreachable_patterns)]
             _ => Err(Error::UNSUPPORTED),
@@ -275,6 +350,8 @@ impl AnyBackend {
             #[cfg(io_uring)]
             AnyBackend::IoUring(uring) if ring && uring.is_mapped() => c"the kernel cannot use the ring memory given",
             _ if choice != BackendChoice::Auto => c"",
+            #[cfg(feature = "simulator")]
+            AnyBackend::Simulator(_) => c"a simulator was given",
             _ if cfg!(io_uring) && !ring => c"no io_uring: no memory for its rings was given",
             _ => c"the best one that is built in",
         }
@@ -319,6 +396,8 @@ macro_rules! of_any {
             AnyBackend::Epoll($backend) => $call,
             #[cfg(io_uring)]
             AnyBackend::IoUring($backend) => $call,
+            #[cfg(feature = "simulator")]
+            AnyBackend::Simulator($backend) => $call,
         }
     };
 }
@@ -341,6 +420,8 @@ macro_rules! of_any_with_area {
             (AnyBackend::Epoll($backend), Area::Epoll($part)) => $call,
             #[cfg(io_uring)]
             (AnyBackend::IoUring($backend), Area::IoUring($part)) => $call,
+            #[cfg(feature = "simulator")]
+            (AnyBackend::Simulator($backend), Area::Simulator($part)) => $call,
             #[allow(unreachable_patterns)] // a backend and its plan are made together
             _ => another_plan(),
         }
@@ -399,6 +480,20 @@ impl Backend<Plan> for AnyBackend {
     fn checks_fds(&self) -> bool {
         of_any!(self, backend => backend.checks_fds())
     }
+    fn check_pollable(&self, fd: i32) -> Result<()> {
+        of_any!(self, backend => backend.check_pollable(fd))
+    }
+    #[cfg(feature = "capi")]
+    fn close_fd(&mut self, fd: i32) -> Result<()> {
+        of_any!(self, backend => backend.close_fd(fd))
+    }
+    #[inline]
+    fn now(&self) -> Option<Instant> {
+        of_any!(self, backend => backend.now())
+    }
+    fn advance(&mut self, span: Duration) -> Result<()> {
+        of_any!(self, backend => backend.advance(span))
+    }
     fn fd(&self) -> Option<i32> {
         of_any!(self, backend => backend.fd())
     }
@@ -428,6 +523,33 @@ impl Plan {
             Area::Epoll(area) => area.wait(*timeout),
             #[cfg(io_uring)]
             Area::IoUring(area) => area.wait(*timeout),
+            #[cfg(feature = "simulator")]
+            Area::Simulator(area) => area.wait(*timeout),
+        }
+    }
+
+    /// The time, where it is the backend that makes it pass.
+    #[inline]
+    pub(crate) fn now(&self) -> Option<Instant> {
+        match &self.area {
+            #[cfg(feature = "simulator")]
+            Area::Simulator(area) => Some(area.now()),
+            _ => None,
+        }
+    }
+
+    /// Whether it is one of the simulator, and nobody sleeps. That does not look at the loop's own descriptor: `woken`
+    /// says whether it was written to.
+    #[inline]
+    pub(crate) fn is_simulated(&mut self, woken: bool) -> bool {
+        let _ = woken;
+        match &mut self.area {
+            #[cfg(feature = "simulator")]
+            Area::Simulator(area) => {
+                area.woken = woken;
+                true
+            }
+            _ => false,
         }
     }
 }

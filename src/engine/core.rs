@@ -7,12 +7,11 @@
 #![allow(unsafe_code)]
 
 use super::{Config, Engine, Phase, Statistics, Taken, VIRTUAL_START};
-use crate::backend::{AnyBackend, Chosen, Plan, Registration, Registrations};
+use crate::backend::{AnyBackend, Backend, Chosen, Given, Plan, Registration, Registrations};
 use crate::error::{Error, Result};
 use crate::handle::Kinds;
 use crate::process::shared::Shared;
 use crate::process::signals;
-use crate::ring::RingMemory;
 use crate::storage::layout::{LOOP_BYTES, REGISTRATION_BYTES};
 use crate::storage::slot::NIL;
 use crate::storage::{Block, Layout};
@@ -83,12 +82,7 @@ impl Core {
     /// # Safety
     /// The block is readable and writable, and nobody else uses it until the loop is closed.
     #[cfg_attr(not(becket_small), cold)]
-    pub(crate) unsafe fn init(
-        block: &Block,
-        config: &Config,
-        ring: Option<RingMemory>,
-        abandoned: bool,
-    ) -> Result<NonNull<Core>> {
+    pub(crate) unsafe fn init(block: &Block, config: &Config, given: Given, abandoned: bool) -> Result<NonNull<Core>> {
         let layout = Layout::new(block)?;
         let core: NonNull<Core> = block.start.cast();
         // SAFETY: aligned (`Layout::new`), and large enough; any bits are a valid integer.
@@ -111,7 +105,7 @@ impl Core {
         let mut table = [Registration::NONE];
         // SAFETY: the region is used for this call alone.
         let mut first = unsafe { Registrations::new(NonNull::from(&mut table).cast(), 1) };
-        let chosen = AnyBackend::choose(config.backend, ring, notifier.watched, &mut first);
+        let chosen = AnyBackend::choose(config.backend, given, notifier.watched, &mut first);
         let Chosen { backend, plan, note } = match chosen {
             Ok(chosen) => chosen,
             Err(error) => {
@@ -136,7 +130,11 @@ impl Core {
                 old.shared.close();
             }
         }
-        let made_at = if config.virtual_clock { VIRTUAL_START } else { sys::clock::now() };
+        let (config, made_at) = match backend.now() {
+            Some(now) => (&Config { virtual_clock: true, without_pidfd: true, ..*config }, now),
+            None if config.virtual_clock => (config, VIRTUAL_START),
+            None => (config, sys::clock::now()),
+        };
         // SAFETY: each region once, in a block that is ours; a registration is eight bytes of integers.
         let (names, lists, deadlines, fd_index, mut registrations) =
             unsafe { (layout.names(), layout.lists(), layout.deadlines(), layout.fd_index(), layout.registrations()) };
@@ -466,8 +464,8 @@ impl Drop for Scope<'_> {
 
 impl Waiting {
     fn wait(&mut self, shared: &Shared) -> Result<()> {
-        // Virtual time passes without sleeping; only a sleep without an end is a real one.
-        if self.virtual_clock && self.until != Instant::NEVER {
+        // Virtual time passes without sleeping; only a sleep without an end is a real one. (A simulated one never is.)
+        if self.virtual_clock && !self.plan.is_simulated(shared.is_notified()) && self.until != Instant::NEVER {
             self.plan.timeout = Duration::ZERO;
         }
         let mut spinning = self.busy_poll.min(self.plan.timeout) > Duration::ZERO;
@@ -497,7 +495,7 @@ impl Waiting {
         if self.until == Instant::NEVER {
             Duration::FOREVER
         } else if self.virtual_clock {
-            Duration::ZERO
+            self.plan.now().map_or(Duration::ZERO, |now| self.until.since(now))
         } else {
             self.until.since(sys::clock::now())
         }

@@ -146,7 +146,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// A clock reading, or virtual time.
     fn fresh_now(&self) -> Instant {
-        if self.config.virtual_clock { self.now } else { sys::clock::now() }
+        if self.config.virtual_clock { self.backend.now().unwrap_or(self.now) } else { sys::clock::now() }
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
@@ -164,6 +164,9 @@ impl Engine {
     pub(crate) fn advance(&mut self, span: Duration) -> Result<()> {
         if !self.config.virtual_clock {
             return Err(Error::UNSUPPORTED);
+        }
+        if self.backend.now().is_some() {
+            return self.backend.advance(span);
         }
         self.now = self.now + span.min(Duration::from_nanos(u64::MAX - 1));
         Ok(())
@@ -186,6 +189,12 @@ impl Engine {
 
     pub(crate) fn backend_name(&self) -> &'static ::core::ffi::CStr {
         self.backend.name()
+    }
+
+    /// The simulator that this loop lives in.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn simulator(&self) -> Option<crate::backend::SimulatorRef> {
+        self.backend.simulator()
     }
 
     /// The descriptor that a foreign loop watches. ENOTSUP: the backend has none. O(1).

@@ -99,6 +99,8 @@ impl Engine {
         let found = waiting.plan.outcome.is_ok_and(|count| count > 0);
         if !self.config.virtual_clock {
             self.now = sys::clock::now();
+        } else if let Some(now) = self.backend.now() {
+            self.now = now;
         } else if !found && waiting.plan.outcome.is_ok() && waiting.until != Instant::NEVER && !self.shared.pending() {
             self.now = self.now.max(waiting.until);
         }
@@ -140,7 +142,7 @@ impl Engine {
         }
         // A plan is read once: a second collect without a wait finds nothing.
         waiting.plan.outcome = Ok(0);
-        if cfg!(epoll) {
+        if cfg!(any(epoll, feature = "simulator")) {
             while let Some(index) = self.lists.pop(List::ALWAYS) {
                 let ready = self.interest_of(index) & (Ready::READABLE | Ready::WRITABLE);
                 merge(&mut self.lists, index + 1, ready);

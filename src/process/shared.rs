@@ -136,6 +136,12 @@ impl Shared {
         self.state.load(Ordering::Relaxed) != AWAKE
     }
 
+    /// Whether its descriptor was written to since it fell asleep.
+    #[inline]
+    pub(crate) fn is_notified(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == NOTIFIED
+    }
+
     /// Whether a wake, a signal or a stop came that the loop has not seen.
     pub(crate) fn pending(&self) -> bool {
         self.names.any_woken() || self.signals.load(Ordering::SeqCst) != 0 || self.stop.load(Ordering::SeqCst)
