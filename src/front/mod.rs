@@ -1,8 +1,10 @@
 //! The loop for Rust: typed handlers, no unsafe in the user's code.
 #![allow(unsafe_code)]
 
+mod pool;
 mod remote;
 
+pub use pool::Pool;
 pub use remote::{Stopper, Waker};
 
 #[cfg(feature = "simulator")]
