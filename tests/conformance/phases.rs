@@ -402,6 +402,7 @@ fn the_backend_has_a_name(backend: BackendChoice) {
         BackendChoice::Poll => "poll",
         BackendChoice::Epoll => "epoll",
         BackendChoice::IoUring => "io_uring",
+        BackendChoice::Simulator => "simulator",
     };
     assert_eq!(rig.event_loop.backend(), (name, ""), "it was asked for");
 }
