@@ -278,21 +278,15 @@ impl Core {
     /// Phase 2, the only call that blocks. It touches `waiting` and `shared` alone.
     ///
     /// EINTR, where the configuration asks for it, and what else the system call says of the whole wait: `collect` is
-    /// due all the same.
+    /// due all the same. Without a preparation nothing happens: nobody would know that there is somebody to be woken.
     pub(crate) fn wait(&self) -> Result<()> {
         self.check_owner()?;
-        self.sleep()
+        if self.shared.is_asleep() { self.sleep() } else { Ok(()) }
     }
 
     fn sleep(&self) -> Result<()> {
         // SAFETY: only the thread that waits touches this, and it is here.
-        let waiting = unsafe { &mut *self.waiting.get() };
-        if waiting.unread {
-            // In a handler, without a preparation: what was found before is not to be lost.
-            // SAFETY: no other thread changes the loop while this one calls handlers.
-            unsafe { &mut *self.engine.get() }.flush_direct(waiting);
-        }
-        waiting.wait(&self.shared)
+        unsafe { &mut *self.waiting.get() }.wait(&self.shared)
     }
 
     /// Phase 3: how many events are queued.
