@@ -20,7 +20,6 @@ impl Engine {
             self.queue_triggered_before();
             let queued = self.lists.queue_all(List::BEFORE, List::LATE);
             if queued > 0 {
-                self.lists.note_queued();
                 // What else is queued has to wait for the turn that now begins.
                 self.budget_left = 0;
                 return queued;
@@ -51,6 +50,7 @@ impl Engine {
         backend.prepare(registrations, &shared.names, *watched + 1, &mut waiting.plan, &mut |place, ready| {
             merge(lists, place, ready);
         });
+        lists.note_queued();
         self.phase.raced = false;
     }
 
@@ -219,6 +219,7 @@ impl Engine {
             let link = &lists.links[index];
             if !link.is_plain_io() {
                 merge(lists, report.place, report.ready);
+                lists.note_queued();
                 continue;
             }
             let idle = link.has(bits::IDLE);
