@@ -28,6 +28,14 @@ const _: () = assert!(size_of::<Core>() <= LOOP_BYTES - REGISTRATION_BYTES);
 const LIVE: u64 = 0x6265_636b_6574_3031;
 const CLOSED: u64 = 0x636c_6f73_6564_3031;
 
+/// How far the three phases have come: a preparation is good for one wait, and that for one collection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Collected,
+    Prepared,
+    Waited,
+}
+
 /// What a wait touches, and nothing else does while it is under way.
 pub(crate) struct Waiting {
     pub(crate) plan: Plan,
@@ -38,6 +46,7 @@ pub(crate) struct Waiting {
     busy_poll: Duration,
     /// The backend has reports of the last wait that nobody has taken.
     pub(crate) unread: bool,
+    pub(crate) stage: Stage,
 }
 
 /// The head of a loop's block.
@@ -153,6 +162,7 @@ impl Core {
                 virtual_clock: config.virtual_clock,
                 return_interrupted: config.return_interrupted,
                 unread: false,
+                stage: Stage::Collected,
                 busy_poll: if config.virtual_clock { Duration::ZERO } else { config.busy_poll },
             }));
             (&raw mut (*at).engine).write(UnsafeCell::new(Engine {
@@ -265,6 +275,10 @@ impl Core {
         // SAFETY: as in `with`; no wait is under way while the thread that waits calls this.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
         engine.flush_direct(waiting);
+        if cfg!(epoll) && waiting.stage == Stage::Waited {
+            // What was found and not collected: the kernel tells of an edge once.
+            engine.collect_readiness(waiting, false);
+        }
         engine.prepare(timeout, hooks, waiting)
     }
 
@@ -281,7 +295,8 @@ impl Core {
     /// due all the same. Without a preparation nothing happens: nobody would know that there is somebody to be woken.
     pub(crate) fn wait(&self) -> Result<()> {
         self.check_owner()?;
-        if self.shared.is_asleep() { self.sleep() } else { Ok(()) }
+        // SAFETY: a look at one field, by the thread that waits.
+        if unsafe { (*self.waiting.get()).stage } == Stage::Prepared { self.sleep() } else { Ok(()) }
     }
 
     fn sleep(&self) -> Result<()> {
@@ -455,6 +470,7 @@ impl Drop for Scope<'_> {
 
 impl Waiting {
     fn wait(&mut self, shared: &Shared) -> Result<()> {
+        self.stage = Stage::Waited;
         // Virtual time passes without sleeping; only a sleep without an end is a real one.
         if self.virtual_clock && self.until != Instant::NEVER {
             self.plan.timeout = Duration::ZERO;

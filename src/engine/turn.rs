@@ -1,6 +1,6 @@
 //! The four phases of a turn. `wait` is in `core`: it does not touch the engine.
 
-use super::core::Waiting;
+use super::core::{Stage, Waiting};
 use super::{BUDGET, Engine, LOWER_LEVELS_EVERY, Taken};
 use crate::backend::{Backend, Ready};
 use crate::error::Error;
@@ -40,6 +40,7 @@ impl Engine {
         };
         waiting.plan.timeout = timeout;
         waiting.until = now + timeout;
+        waiting.stage = Stage::Prepared;
         0
     }
 
@@ -97,6 +98,7 @@ impl Engine {
     /// With `direct`, readiness stays with the backend where it may: [`Engine::next_direct`] takes it from there.
     pub(super) fn collect(&mut self, waiting: &mut Waiting, direct: bool) -> u32 {
         self.flush_direct(waiting);
+        waiting.stage = Stage::Collected;
         self.shared.wake_up();
         let found = waiting.plan.outcome.is_ok_and(|count| count > 0) || waiting.plan.outcome == Err(Error::BAD_FD);
         if !self.config.virtual_clock {
@@ -125,14 +127,16 @@ impl Engine {
         self.lists.queued()
     }
 
-    fn collect_readiness(&mut self, waiting: &mut Waiting, direct: bool) {
+    pub(super) fn collect_readiness(&mut self, waiting: &mut Waiting, direct: bool) {
         if self.phase.raced {
             // Another thread changed a registration while the wait was under way: ask again, without sleeping.
             self.prepare_backend(waiting);
             waiting.plan.timeout = Duration::ZERO;
             waiting.plan.outcome = waiting.plan.wait();
         }
-        waiting.unread = true;
+        if !cfg!(becket_small) {
+            waiting.unread = true;
+        }
         if cfg!(becket_small) || !direct || !self.backend.is_steady(&waiting.plan) {
             self.flush_reports(waiting);
         }
@@ -151,6 +155,7 @@ impl Engine {
     pub(super) fn flush_direct(&mut self, waiting: &mut Waiting) {
         if !cfg!(becket_small) && waiting.unread {
             self.flush_reports(waiting);
+            self.lists.note_queued();
         }
     }
 
@@ -163,8 +168,9 @@ impl Engine {
                 merge(lists, report.place, report.ready);
             }
         }
-        waiting.unread = false;
-        self.lists.note_queued();
+        if !cfg!(becket_small) {
+            waiting.unread = false;
+        }
     }
 
     fn collect_signals(&mut self) {
