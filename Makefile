@@ -40,7 +40,7 @@ RUSTC_ARCHIVE = --cfg becket_staticlib $(if $(SMALL),--cfg becket_small)
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
 
 .DELETE_ON_ERROR:
-.PHONY: all archive programs run test header size install uninstall clean help FORCE
+.PHONY: all archive programs run test fuzz header size install uninstall clean help FORCE
 
 all: $(ARCHIVE) $(EXAMPLES)
 
@@ -117,6 +117,12 @@ FOR_TESTS = MAKEFLAGS= CC='$(CC)' CFLAGS='$(CFLAGS)' WERROR='$(WERROR)' LDFLAGS=
 test: programs
 	$(FOR_TESTS) $(CARGO) test --locked --all-features --no-fail-fast
 
+# All fuzz targets, SECONDS in all. SEED: where libFuzzer's random choices begin; 0: anywhere.
+SECONDS ?= 60
+SEED ?= 0
+fuzz:
+	@CC='$(CC)' sh fuzz/run.sh '$(SECONDS)' '$(SEED)'
+
 # Regenerates the committed header. The test that compares it writes it when it is told to.
 header:
 	BECKET_BLESS=1 $(CARGO) test --locked --quiet --all-features --test header
@@ -146,6 +152,7 @@ help:
 	@echo 'make            build/libbecket.a and the C examples, build/examples/*'
 	@echo 'make run        build, and start the HTTP server on http://127.0.0.1:8080/'
 	@echo 'make test       every test, C and Rust; ends with an error when one fails'
+	@echo 'make fuzz       the fuzz targets, for SECONDS=60 in all'
 	@echo 'make programs   the examples and the C test programs, build/tests/*'
 	@echo 'make archive    build/libbecket.a alone'
 	@echo 'make size       what becket adds to a program, in bytes'

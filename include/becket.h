@@ -483,8 +483,8 @@ int64_t becket_timeout(const becket_loop *loop);
 
 /**
  * Phase 2, the only call that blocks. Other threads may change the loop meanwhile, one at a time, under the program's
- * own lock. -EPERM: the loop is another thread's; -EINTR and the like, as becket_run(): becket_collect() is due all the
- * same.
+ * own lock. Without a preparation it does nothing. -EPERM: the loop is another thread's; -EINTR and the like, as
+ * becket_run(): becket_collect() is due all the same.
  */
 int becket_wait(becket_loop *loop);
 
