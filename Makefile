@@ -23,11 +23,11 @@ ifneq ($(filter all programs run test,$(or $(MAKECMDGOALS),all)),)
 $(info skipped: c-examples/libev.c (install libev-dev))
 endif
 endif
-# One program a file, but: the two halves of `header`, and the interposer, which is a shared object.
+# One program a file, but: the two halves of `header`, and the interposers, which are shared objects.
 TESTS    = $(patsubst tests/c/%.c,build/tests/%,\
-             $(filter-out tests/c/header_a.c tests/c/header_b.c tests/c/count_malloc.c,$(wildcard tests/c/*.c))) \
+             $(filter-out tests/c/header_a.c tests/c/header_b.c tests/c/count_malloc.c tests/c/interpose_%.c,$(wildcard tests/c/*.c))) \
            $(if $(wildcard tests/c/header_a.c),build/tests/header) \
-           $(if $(wildcard tests/c/count_malloc.c),build/tests/count_malloc.so)
+           $(patsubst tests/c/%.c,build/tests/%.so,$(wildcard tests/c/count_malloc.c tests/c/interpose_*.c))
 
 # A profile of its own (Cargo.toml), as a static library; the cfg adds the panic handler that a C program lacks.
 # SMALL=1 optimizes for size: a fifth less code, and about twice the time that becket itself takes for an event.
@@ -78,7 +78,15 @@ build/examples/%: c-examples/%.c $(ARCHIVE) build/flags
 build/tests/%: tests/c/%.c $(ARCHIVE) build/flags
 	@echo "cc     $@"
 	@mkdir -p $(@D)
-	@$(CC) $(C_FLAGS) -MMD -MP -MT $@ -MF $@.d $< $(ARCHIVE) $(LDFLAGS) $(THREADS) $(LDLIBS) -o $@
+	@$(CC) $(C_FLAGS) -MMD -MP -MT $@ -MF $@.d $< $(LINKED) $(ARCHIVE) $(LDFLAGS) $(THREADS) $(LDLIBS) -o $@
+
+# These have what stands between them and the C library in themselves, and can call it.
+build/tests/faults build/tests/storm: LINKED = build/tests/interpose_faults.o
+build/tests/faults build/tests/storm: build/tests/interpose_faults.o
+build/tests/interpose_faults.o: tests/c/interpose_faults.c tests/c/interpose_faults.h build/flags
+	@echo "cc     $@"
+	@mkdir -p $(@D)
+	@$(CC) $(C_FLAGS) -c $< -o $@
 
 # Two translation units that both include the header, in one program.
 build/tests/header: tests/c/header_a.c tests/c/header_b.c include/becket.h $(ARCHIVE) build/flags
@@ -86,8 +94,9 @@ build/tests/header: tests/c/header_a.c tests/c/header_b.c include/becket.h $(ARC
 	@mkdir -p $(@D)
 	@$(CC) $(C_FLAGS) tests/c/header_a.c tests/c/header_b.c $(ARCHIVE) $(LDFLAGS) $(THREADS) $(LDLIBS) -o $@
 
-# Loaded by LD_PRELOAD into the examples: counts the calls of the allocator.
-build/tests/count_malloc.so: tests/c/count_malloc.c build/flags
+# Loaded by LD_PRELOAD into programs: one counts the calls of the allocator, one makes calls fail.
+build/tests/interpose_faults.so: tests/c/interpose_faults.h
+build/tests/%.so: tests/c/%.c build/flags
 	@echo "cc     $@"
 	@mkdir -p $(@D)
 	@$(CC) $(C_FLAGS) -fPIC -shared $< $(LDFLAGS) -o $@

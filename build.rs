@@ -53,6 +53,7 @@ mod header {
         "child",
         "wake",
         "hook",
+        "simulator",
     ];
 
     /// The macros (cbindgen.toml, `after_includes`) are printed at the end of the section with this title: they name

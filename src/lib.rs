@@ -56,6 +56,8 @@ mod sys;
 mod time;
 
 pub use backend::BackendChoice;
+#[cfg(feature = "simulator")]
+pub use backend::{Call, Quirk, Simulator, SimulatorMemory};
 pub use engine::{Config, Event, Statistics};
 pub use error::{Error, Result};
 pub use front::{Handler, IoOptions, Loop, Outcome, Stopper, Waker, Watch};

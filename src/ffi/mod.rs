@@ -12,6 +12,8 @@ pub mod hook;
 pub mod io;
 pub mod memory;
 pub mod signal;
+#[cfg(feature = "simulator")]
+pub mod simulator;
 pub mod source;
 pub mod timer;
 pub mod turn;

@@ -121,6 +121,7 @@ impl Shared {
     }
 
     /// Empties the descriptor that was readable.
+    #[cfg_attr(not(becket_small), cold, inline(never))]
     pub(crate) fn drain(&self) {
         sys::fd::drain(self.notifier.watched);
     }
@@ -133,6 +134,12 @@ impl Shared {
     #[inline]
     pub(crate) fn is_asleep(&self) -> bool {
         self.state.load(Ordering::Relaxed) != AWAKE
+    }
+
+    /// Whether its descriptor was written to since it fell asleep.
+    #[inline]
+    pub(crate) fn is_notified(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == NOTIFIED
     }
 
     /// Whether a wake, a signal or a stop came that the loop has not seen.

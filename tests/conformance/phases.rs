@@ -18,6 +18,7 @@ each_backend! {
     a_stop_in_a_before_wait_handler
     a_stop_outside_of_a_run_ends_one_wait
     a_loop_built_in_one_thread_runs_in_another
+    a_loop_built_in_one_thread_watches_in_another
     a_loop_belongs_to_the_thread_that_waited_first
     loops_side_by_side
     a_loop_in_borrowed_memory
@@ -284,6 +285,50 @@ fn a_loop_built_in_one_thread_runs_in_another(backend: BackendChoice) {
         values
     });
     assert_eq!(values.join().unwrap(), [1]);
+}
+
+/// All that is done with sources before the first wait, in the thread that builds the loop, counts in the one that waits.
+fn a_loop_built_in_one_thread_watches_in_another(backend: BackendChoice) {
+    type Told = Vec<(usize, becket::Ready)>;
+    fn on_event(told: &mut Told, event_loop: &becket::Loop<Told>, event: becket::Event) {
+        told.push((event.token, event.ready));
+        if event.token == 9 {
+            event_loop.stop().unwrap();
+        }
+    }
+    let storage = Box::leak(Box::new(becket::Storage::<8, 4>::new()));
+    let event_loop: becket::Loop<Told> = becket::Loop::new(storage, &Config { backend, ..Config::default() }).unwrap();
+    let [(kept, _kept), (changed, _changed), (paused, _paused), (gone, gone_peer)] = [(); 4].map(|()| readable());
+    let add = |fd: &std::os::unix::net::UnixStream, token| {
+        event_loop.add_io(std::os::fd::AsRawFd::as_raw_fd(fd), READABLE, on_event, token).unwrap()
+    };
+    add(&kept, 1);
+    event_loop.modify_io(add(&changed, 2), WRITABLE).unwrap();
+    event_loop.modify_io(add(&paused, 3), PAUSED).unwrap();
+    event_loop.remove(add(&gone, 4)).unwrap();
+    drain(&gone);
+    drop(gone);
+    assert_eq!(std::io::Read::read(&mut &gone_peer, &mut [0; 1]).unwrap(), 0, "it is closed");
+    let waker = event_loop.waker(event_loop.add_wake(on_event, 9).unwrap());
+    let (turned, first_turn) = std::sync::mpsc::channel();
+    let waiting = std::thread::spawn(move || {
+        let mut told = Told::new();
+        event_loop.turn(&mut told, Duration::ZERO).unwrap();
+        told.sort_by_key(|it| it.0);
+        assert_eq!(told, [(1, READABLE), (2, WRITABLE)]);
+        turned.send(()).unwrap();
+        event_loop.run(&mut told).unwrap();
+        assert!(told.contains(&(9, becket::Ready::TRIGGERED)));
+        // It is the waiting thread's to change, too: and to end.
+        let new = event_loop.find_io(std::os::fd::AsRawFd::as_raw_fd(&kept)).unwrap();
+        event_loop.remove(new).unwrap();
+        told.clear();
+        event_loop.turn(&mut told, Duration::ZERO).unwrap();
+        assert_eq!(told, [(2, WRITABLE)]);
+    });
+    first_turn.recv().unwrap();
+    waker.wake().unwrap();
+    waiting.join().unwrap();
 }
 
 fn a_loop_belongs_to_the_thread_that_waited_first(backend: BackendChoice) {
