@@ -40,7 +40,7 @@ RUSTC_ARCHIVE = --cfg becket_staticlib $(if $(SMALL),--cfg becket_small)
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
 
 .DELETE_ON_ERROR:
-.PHONY: all archive programs run test fuzz header size install uninstall clean help FORCE
+.PHONY: all archive programs run test fuzz loom header size install uninstall clean help FORCE
 
 all: $(ARCHIVE) $(EXAMPLES)
 
@@ -123,6 +123,10 @@ SEED ?= 0
 fuzz:
 	@CC='$(CC)' sh fuzz/run.sh '$(SECONDS)' '$(SEED)'
 
+# The lock-free part under loom: every interleaving of a few threads. LOOM_MAX_PREEMPTIONS=4 searches further, for minutes.
+loom:
+	$(CARGO) test --locked --quiet --manifest-path tests/loom/Cargo.toml --target-dir build/loom
+
 # Regenerates the committed header. The test that compares it writes it when it is told to.
 header:
 	BECKET_BLESS=1 $(CARGO) test --locked --quiet --all-features --test header
@@ -153,6 +157,7 @@ help:
 	@echo 'make run        build, and start the HTTP server on http://127.0.0.1:8080/'
 	@echo 'make test       every test, C and Rust; ends with an error when one fails'
 	@echo 'make fuzz       the fuzz targets, for SECONDS=60 in all'
+	@echo 'make loom       wakes, stops, signals and sleep, in every interleaving of a few threads'
 	@echo 'make programs   the examples and the C test programs, build/tests/*'
 	@echo 'make archive    build/libbecket.a alone'
 	@echo 'make size       what becket adds to a program, in bytes'
