@@ -40,7 +40,7 @@ RUSTC_ARCHIVE = --cfg becket_staticlib $(if $(SMALL),--cfg becket_small)
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
 
 .DELETE_ON_ERROR:
-.PHONY: all archive programs run test header size install uninstall clean help FORCE
+.PHONY: all archive programs run test faults storm header size install uninstall clean help FORCE
 
 all: $(ARCHIVE) $(EXAMPLES)
 
@@ -117,6 +117,15 @@ FOR_TESTS = MAKEFLAGS= CC='$(CC)' CFLAGS='$(CFLAGS)' WERROR='$(WERROR)' LDFLAGS=
 test: programs
 	$(FOR_TESTS) $(CARGO) test --locked --all-features --no-fail-fast
 
+# All that `make test` tries a sample of: each call that fails, for each reason, under each program.
+faults: programs
+	$(FOR_TESTS) BECKET_FAULTS_ALL=1 $(CARGO) test --locked --all-features --test faults -- --nocapture
+
+# The wakes of `make test`, for much longer. ROUNDS: of each of the four threads, on each backend.
+ROUNDS ?= 500000
+storm: build/tests/storm
+	BECKET_STORM_ROUNDS=$(ROUNDS) build/tests/storm
+
 # Regenerates the committed header. The test that compares it writes it when it is told to.
 header:
 	BECKET_BLESS=1 $(CARGO) test --locked --quiet --all-features --test header
@@ -146,6 +155,8 @@ help:
 	@echo 'make            build/libbecket.a and the C examples, build/examples/*'
 	@echo 'make run        build, and start the HTTP server on http://127.0.0.1:8080/'
 	@echo 'make test       every test, C and Rust; ends with an error when one fails'
+	@echo 'make faults     fail every call for every reason under every program: half an hour'
+	@echo 'make storm      wakes from threads and signals for a minute; ROUNDS=$(ROUNDS)'
 	@echo 'make programs   the examples and the C test programs, build/tests/*'
 	@echo 'make archive    build/libbecket.a alone'
 	@echo 'make size       what becket adds to a program, in bytes'
