@@ -35,12 +35,14 @@ SMALL ?=
 ifneq ($(SMALL),)
 export CARGO_PROFILE_CAPI_OPT_LEVEL = z
 endif
-CARGO_ARCHIVE = $(CARGO) rustc --quiet --locked --lib --profile capi --crate-type staticlib
+# Another system: make TARGET=aarch64-unknown-linux-gnu CC=aarch64-linux-gnu-gcc
+TARGET ?=
+CARGO_ARCHIVE = $(CARGO) rustc --quiet --locked --lib --profile capi --crate-type staticlib $(if $(TARGET),--target $(TARGET))
 RUSTC_ARCHIVE = --cfg becket_staticlib $(if $(SMALL),--cfg becket_small)
-RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
+RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find -H src -name '*.rs')
 
 .DELETE_ON_ERROR:
-.PHONY: all archive programs run test loom header size install uninstall clean help FORCE
+.PHONY: all archive programs run test loom cross header size install uninstall clean help FORCE
 
 all: $(ARCHIVE) $(EXAMPLES)
 
@@ -53,7 +55,7 @@ $(ARCHIVE): $(RUST_SOURCES) build/flags
 	@echo "cargo  $@"
 	@mkdir -p build
 	@$(CARGO_ARCHIVE) --target-dir build/cargo --features capi -- $(RUSTC_ARCHIVE)
-	@cp build/cargo/capi/libbecket.a $@
+	@cp build/cargo/$(if $(TARGET),$(TARGET)/)capi/libbecket.a $@
 
 # The smallest build: poll alone, for size. Only `make size` uses it.
 build/libbecket-poll.a: export CARGO_PROFILE_CAPI_OPT_LEVEL = z
@@ -62,11 +64,11 @@ build/libbecket-poll.a: $(RUST_SOURCES)
 	@echo "cargo  $@"
 	@mkdir -p build
 	@$(CARGO_ARCHIVE) --target-dir build/cargo-poll --no-default-features --features capi,poll -- $(RUSTC_ARCHIVE)
-	@cp build/cargo-poll/capi/libbecket.a $@
+	@cp build/cargo-poll/$(if $(TARGET),$(TARGET)/)capi/libbecket.a $@
 
 # Another compiler or other flags: everything in C is made again. (While make reads this file, and not by a rule, so that
 # -n and -q tell the truth.)
-$(shell mkdir -p build; echo '$(CC) $(C_FLAGS) $(LDFLAGS) $(LDLIBS) $(SMALL)' > build/flags.now; \
+$(shell mkdir -p build; echo '$(CC) $(C_FLAGS) $(LDFLAGS) $(LDLIBS) $(SMALL) $(TARGET)' > build/flags.now; \
         cmp -s build/flags.now build/flags || cp build/flags.now build/flags; rm -f build/flags.now)
 
 # -MMD notes the headers of each program beside it.
@@ -121,6 +123,11 @@ test: programs
 loom:
 	$(CARGO) test --locked --quiet --manifest-path tests/loom/Cargo.toml --target-dir build/loom
 
+# Other targets: compiled, and where there is an emulator, tested.
+cross:
+	@tests/cross.sh check
+	@tests/cross.sh test
+
 # Regenerates the committed header. The test that compares it writes it when it is told to.
 header:
 	BECKET_BLESS=1 $(CARGO) test --locked --quiet --all-features --test header
@@ -151,6 +158,7 @@ help:
 	@echo 'make run        build, and start the HTTP server on http://127.0.0.1:8080/'
 	@echo 'make test       every test, C and Rust; ends with an error when one fails'
 	@echo 'make loom       wakes, stops, signals and sleep, in every interleaving of a few threads'
+	@echo 'make cross      compile for other systems and processors, and run the tests in emulators of these'
 	@echo 'make programs   the examples and the C test programs, build/tests/*'
 	@echo 'make archive    build/libbecket.a alone'
 	@echo 'make size       what becket adds to a program, in bytes'
@@ -160,4 +168,5 @@ help:
 	@echo 'make clean      remove build/ and target/'
 	@echo
 	@echo 'CC, CFLAGS, LDFLAGS, LDLIBS, CARGO, WERROR can be set: make CC=clang CFLAGS=-O3'
+	@echo 'TARGET=, with CC=, builds for another system: make TARGET=aarch64-unknown-linux-gnu CC=aarch64-linux-gnu-gcc'
 	@echo 'SMALL=1 makes the archive a fifth smaller, and slower'
