@@ -60,7 +60,7 @@ pub use backend::BackendChoice;
 pub use backend::{Call, Quirk, Simulator, SimulatorMemory};
 pub use engine::{Config, Event, Statistics};
 pub use error::{Error, Result};
-pub use front::{Handler, IoOptions, Loop, Outcome, Stopper, Waker, Watch};
+pub use front::{Handler, IoOptions, Loop, Outcome, Pool, Stopper, Waker, Watch};
 pub use handle::{Handle, Kind, Kinds};
 pub use ready::Ready;
 pub use ring::Ring;

@@ -27,6 +27,14 @@ const _: () = assert!(size_of::<Core>() <= LOOP_BYTES - REGISTRATION_BYTES);
 const LIVE: u64 = 0x6265_636b_6574_3031;
 const CLOSED: u64 = 0x636c_6f73_6564_3031;
 
+/// How far the three phases have come: a preparation is good for one wait, and that for one collection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Collected,
+    Prepared,
+    Waited,
+}
+
 /// What a wait touches, and nothing else does while it is under way.
 pub(crate) struct Waiting {
     pub(crate) plan: Plan,
@@ -37,6 +45,7 @@ pub(crate) struct Waiting {
     busy_poll: Duration,
     /// The backend has reports of the last wait that nobody has taken.
     pub(crate) unread: bool,
+    pub(crate) stage: Stage,
 }
 
 /// The head of a loop's block.
@@ -151,6 +160,7 @@ impl Core {
                 virtual_clock: config.virtual_clock,
                 return_interrupted: config.return_interrupted,
                 unread: false,
+                stage: Stage::Collected,
                 busy_poll: if config.virtual_clock { Duration::ZERO } else { config.busy_poll },
             }));
             (&raw mut (*at).engine).write(UnsafeCell::new(Engine {
@@ -264,6 +274,10 @@ impl Core {
         // SAFETY: as in `with`; no wait is under way while the thread that waits calls this.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
         engine.flush_direct(waiting);
+        if cfg!(epoll) && waiting.stage == Stage::Waited {
+            // What was found and not collected: the kernel tells of an edge once.
+            engine.collect_readiness(waiting, false);
+        }
         engine.prepare(timeout, hooks, waiting)
     }
 
@@ -277,21 +291,16 @@ impl Core {
     /// Phase 2, the only call that blocks. It touches `waiting` and `shared` alone.
     ///
     /// EINTR, where the configuration asks for it, and what else the system call says of the whole wait: `collect` is
-    /// due all the same.
+    /// due all the same. Without a preparation nothing happens: nobody would know that there is somebody to be woken.
     pub(crate) fn wait(&self) -> Result<()> {
         self.check_owner()?;
-        self.sleep()
+        // SAFETY: a look at one field, by the thread that waits.
+        if unsafe { (*self.waiting.get()).stage } == Stage::Prepared { self.sleep() } else { Ok(()) }
     }
 
     fn sleep(&self) -> Result<()> {
         // SAFETY: only the thread that waits touches this, and it is here.
-        let waiting = unsafe { &mut *self.waiting.get() };
-        if waiting.unread {
-            // In a handler, without a preparation: what was found before is not to be lost.
-            // SAFETY: no other thread changes the loop while this one calls handlers.
-            unsafe { &mut *self.engine.get() }.flush_direct(waiting);
-        }
-        waiting.wait(&self.shared)
+        unsafe { &mut *self.waiting.get() }.wait(&self.shared)
     }
 
     /// Phase 3: how many events are queued.
@@ -464,6 +473,7 @@ impl Drop for Scope<'_> {
 
 impl Waiting {
     fn wait(&mut self, shared: &Shared) -> Result<()> {
+        self.stage = Stage::Waited;
         // Virtual time passes without sleeping; only a sleep without an end is a real one. (A simulated one never is.)
         if self.virtual_clock && !self.plan.is_simulated(shared.is_notified()) && self.until != Instant::NEVER {
             self.plan.timeout = Duration::ZERO;

@@ -1,6 +1,6 @@
 //! The four phases of a turn. `wait` is in `core`: it does not touch the engine.
 
-use super::core::Waiting;
+use super::core::{Stage, Waiting};
 use super::{BUDGET, Engine, LOWER_LEVELS_EVERY, Taken};
 use crate::backend::{Backend, Ready, asked_by};
 use crate::error::Error;
@@ -23,7 +23,6 @@ impl Engine {
             self.queue_triggered_before();
             let queued = self.lists.queue_all(List::BEFORE, List::LATE);
             if queued > 0 {
-                self.lists.note_queued();
                 // What else is queued has to wait for the turn that now begins.
                 self.turn_end = self.dispatches;
                 return queued;
@@ -48,6 +47,7 @@ impl Engine {
         };
         waiting.plan.timeout = timeout;
         waiting.until = now + timeout;
+        waiting.stage = Stage::Prepared;
         0
     }
 
@@ -59,6 +59,7 @@ impl Engine {
             backend.prepare(registrations, &shared.names, *watched + 1, &mut waiting.plan, &mut |place, ready| {
                 merge(lists, place, ready);
             });
+        lists.note_queued();
         self.phase.raced = false;
         told
     }
@@ -95,6 +96,7 @@ impl Engine {
     /// With `direct`, readiness stays with the backend where it may: [`Engine::next_direct`] takes it from there.
     pub(super) fn collect(&mut self, waiting: &mut Waiting, direct: bool) -> u32 {
         self.flush_direct(waiting);
+        waiting.stage = Stage::Collected;
         self.shared.wake_up();
         let found = waiting.plan.outcome.is_ok_and(|count| count > 0);
         if !self.config.virtual_clock {
@@ -129,14 +131,16 @@ impl Engine {
         self.lists.queued()
     }
 
-    fn collect_readiness(&mut self, waiting: &mut Waiting, direct: bool) {
+    pub(super) fn collect_readiness(&mut self, waiting: &mut Waiting, direct: bool) {
         if self.phase.raced {
             // Another thread changed a registration while the wait was under way: ask again, without sleeping.
             self.prepare_backend(waiting);
             waiting.plan.timeout = Duration::ZERO;
             waiting.plan.outcome = waiting.plan.wait();
         }
-        waiting.unread = true;
+        if !cfg!(becket_small) {
+            waiting.unread = true;
+        }
         if cfg!(becket_small) || !direct || !self.backend.is_steady(&waiting.plan) {
             self.flush_reports(waiting);
         }
@@ -155,6 +159,7 @@ impl Engine {
     pub(super) fn flush_direct(&mut self, waiting: &mut Waiting) {
         if !cfg!(becket_small) && waiting.unread {
             self.flush_reports(waiting);
+            self.lists.note_queued();
         }
     }
 
@@ -168,8 +173,9 @@ impl Engine {
                 merge(lists, report.place, report.ready);
             }
         }
-        waiting.unread = false;
-        self.lists.note_queued();
+        if !cfg!(becket_small) {
+            waiting.unread = false;
+        }
     }
 
     fn collect_signals(&mut self) {
@@ -224,6 +230,7 @@ impl Engine {
             let link = &lists.links[index];
             if !link.is_plain_io() {
                 merge(lists, report.place, report.ready);
+                lists.note_queued();
                 continue;
             }
             let idle = link.has(bits::IDLE);

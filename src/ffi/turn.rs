@@ -127,8 +127,8 @@ pub unsafe extern "C" fn becket_timeout(event_loop: *const becket_loop) -> i64 {
 }
 
 /// Phase 2, the only call that blocks. Other threads may change the loop meanwhile, one at a time, under the program's
-/// own lock. -EPERM: the loop is another thread's; -EINTR and the like, as becket_run(): becket_collect() is due all the
-/// same.
+/// own lock. Without a preparation it does nothing. -EPERM: the loop is another thread's; -EINTR and the like, as
+/// becket_run(): becket_collect() is due all the same.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_wait(event_loop: *mut becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.

@@ -1,8 +1,10 @@
 //! The loop for Rust: typed handlers, no unsafe in the user's code.
 #![allow(unsafe_code)]
 
+mod pool;
 mod remote;
 
+pub use pool::Pool;
 pub use remote::{Stopper, Waker};
 
 #[cfg(feature = "simulator")]
@@ -261,8 +263,9 @@ impl<'s, App> Loop<'s, App> {
         })
     }
 
-    /// Phase 2, the only call that blocks. EPERM: the loop is another thread's. EINTR, where the configuration asks for
-    /// it: [`Loop::collect`] is due all the same. O(sources) in the kernel, on select and poll.
+    /// Phase 2, the only call that blocks. Without a preparation it does nothing. EPERM: the loop is another thread's.
+    /// EINTR, where the configuration asks for it: [`Loop::collect`] is due all the same. O(sources) in the kernel, on
+    /// select and poll.
     pub fn wait(&self) -> Result<()> {
         self.core().wait()
     }

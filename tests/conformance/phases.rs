@@ -29,6 +29,7 @@ each_backend! {
 // What would hang if it went wrong.
 each_backend! { alone:
     the_phases_one_by_one
+    a_wait_without_a_preparation
 }
 
 fn nothing_is_delivered_before_the_first_collection(backend: BackendChoice) {
@@ -166,6 +167,39 @@ fn the_phases_one_by_one(backend: BackendChoice) {
     // A collection without a wait finds nothing new.
     std::io::Write::write_all(&mut &_theirs, b"x").unwrap();
     assert_eq!(it.collect(), Ok(0));
+}
+
+/// It was an error on a new io_uring, and else the last wait again: perhaps one without end, which no wake ended.
+fn a_wait_without_a_preparation(backend: BackendChoice) {
+    let (ours, theirs) = pair();
+    let mut rig = Rig::new(backend);
+    let it = &rig.event_loop;
+    assert_eq!(it.wait(), Ok(()));
+    assert_eq!(it.collect(), Ok(0));
+    let io = rig.io("io", &ours, READABLE, nothing);
+    let it = &rig.event_loop;
+    assert_eq!(it.prepare(Duration::FOREVER), Ok(0));
+    it.trigger(io, PAUSED).unwrap();
+    assert_eq!(it.wait(), Ok(()));
+    assert_eq!(it.collect(), Ok(1));
+    assert_eq!(rig.pull(Kinds::all()), ["io triggered"]);
+    // A preparation is good for one wait, and that for one collection.
+    let it = &rig.event_loop;
+    assert_eq!(it.prepare(Duration::FOREVER), Ok(0));
+    it.trigger(io, PAUSED).unwrap();
+    for _ in 0..3 {
+        assert_eq!(it.wait(), Ok(()));
+    }
+    assert_eq!(it.collect(), Ok(1));
+    assert_eq!(rig.pull(Kinds::all()), ["io triggered"]);
+    let it = &rig.event_loop;
+    assert_eq!(it.prepare(Duration::FOREVER), Ok(0));
+    assert_eq!(it.collect(), Ok(0));
+    assert_eq!(it.wait(), Ok(()));
+    std::io::Write::write_all(&mut &theirs, b"x").unwrap();
+    assert_eq!(it.wait(), Ok(()));
+    assert_eq!(it.collect(), Ok(0));
+    assert_eq!(rig.turn(), ["io readable"]);
 }
 
 fn run_ends_when_nothing_keeps_it_alive(backend: BackendChoice) {
@@ -402,6 +436,7 @@ fn the_backend_has_a_name(backend: BackendChoice) {
         BackendChoice::Poll => "poll",
         BackendChoice::Epoll => "epoll",
         BackendChoice::IoUring => "io_uring",
+        BackendChoice::Simulator => "simulator",
     };
     assert_eq!(rig.event_loop.backend(), (name, ""), "it was asked for");
 }
