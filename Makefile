@@ -16,8 +16,9 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 C_FLAGS  = -std=c11 $(CFLAGS) -Wall -Wextra -Wpedantic -Wconversion $(WERROR) -Iinclude
 ARCHIVE  = build/libbecket.a
 EXAMPLES = $(patsubst c-examples/%.c,build/examples/%,$(filter-out $(SKIPPED),$(wildcard c-examples/*.c)))
-# What needs a library that is not there: the compiler is asked for its header.
-SKIPPED := $(shell $(CC) $(CFLAGS) -E -include ev.h -x c /dev/null >/dev/null 2>&1 || echo c-examples/libev.c)
+# What needs a library that is not there: the compiler is asked to link with it.
+SKIPPED := $(shell echo 'int main(void) { return !EV_VERSION_MAJOR; }' | \
+             $(CC) $(CFLAGS) -include ev.h -x c - -lev -o /dev/null >/dev/null 2>&1 || echo c-examples/libev.c)
 ifneq ($(SKIPPED),)
 ifneq ($(filter all programs run test,$(or $(MAKECMDGOALS),all)),)
 $(info skipped: c-examples/libev.c (install libev-dev))

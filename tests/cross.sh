@@ -106,12 +106,12 @@ run_c_programs() {
 }
 
 run_rust_tests() {
-  local target=$1 cc=$2 name=${1^^} flags=$link_arguments
-  name=${name//-/_}
-  flags=${flags//-Wl,/-Clink-arg=-Wl,}
+  local target=$1 cc=$2 name=${1^^}
+  name=CARGO_TARGET_${name//-/_}
+  local variables=("${name}_LINKER=$cc" "${name}_RUSTFLAGS=${link_arguments//-Wl,/-Clink-arg=-Wl,}")
+  if ((${#runner[@]})); then variables+=("${name}_RUNNER=${runner[*]}" "BECKET_TEST_RUNNER=${runner[*]}"); fi
   echo "test  $target"
-  env "CARGO_TARGET_${name}_LINKER=$cc" "CARGO_TARGET_${name}_RUSTFLAGS=$flags" "CARGO_TARGET_${name}_RUNNER=${runner[*]}" BECKET_TEST_RUNNER="${runner[*]}" \
-    "${cargo[@]}" "${std[@]}" test --quiet --locked --no-fail-fast --features capi --target "$target" \
+  env "${variables[@]}" "${cargo[@]}" "${std[@]}" test --quiet --locked --no-fail-fast --features capi --target "$target" \
     --target-dir "$folder/tests" "${rust_tests[@]}" || failed+=("the Rust tests on $target")
 }
 
