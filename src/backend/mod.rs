@@ -216,18 +216,12 @@ pub(crate) enum AnyBackend {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Given {
     pub(crate) ring: Option<RingMemory>,
-    #[cfg(feature = "simulator")]
     pub(crate) simulator: Option<SimulatorRef>,
 }
 
-impl Given {
-    fn simulator(&self) -> bool {
-        #[cfg(feature = "simulator")]
-        return self.simulator.is_some();
-        #[cfg(not(feature = "simulator"))]
-        false
-    }
-}
+/// There is none.
+#[cfg(not(feature = "simulator"))]
+pub(crate) type SimulatorRef = core::convert::Infallible;
 
 /// A backend with its part of the plan.
 type Made = (AnyBackend, Area);
@@ -278,7 +272,7 @@ impl AnyBackend {
         let mut refused = None;
         for candidate in ORDER {
             let wanted = match choice {
-                BackendChoice::Auto if given.simulator() => *candidate == BackendChoice::Simulator,
+                BackendChoice::Auto if given.simulator.is_some() => *candidate == BackendChoice::Simulator,
                 BackendChoice::Auto => match candidate {
                     BackendChoice::IoUring => given.ring.is_some(),
                     candidate => *candidate != BackendChoice::Simulator,

@@ -166,7 +166,9 @@ impl Engine {
             return Err(Error::UNSUPPORTED);
         }
         if self.backend.now().is_some() {
-            return self.backend.advance(span);
+            self.backend.advance(span)?;
+            self.now = self.fresh_now();
+            return Ok(());
         }
         self.now = self.now + span.min(Duration::from_nanos(u64::MAX - 1));
         Ok(())

@@ -127,15 +127,15 @@ unsafe fn given(config: &becket_config) -> Result<Given> {
         )?),
         _ => None,
     };
-    Ok(Given {
-        ring,
-        #[cfg(feature = "simulator")]
-        simulator: match config.simulator.is_null() {
-            true => None,
-            // SAFETY: likewise.
-            false => Some(unsafe { SimulatorRef::from_ptr(config.simulator.cast()) }?),
-        },
-    })
+    #[cfg(feature = "simulator")]
+    let simulator = match config.simulator.is_null() {
+        true => None,
+        // SAFETY: likewise.
+        false => Some(unsafe { SimulatorRef::from_ptr(config.simulator.cast()) }?),
+    };
+    #[cfg(not(feature = "simulator"))]
+    let simulator = None;
+    Ok(Given { ring, simulator })
 }
 
 /// A struct that begins with its own size. EINVAL: it is of another size than ours. `None`: there is none.

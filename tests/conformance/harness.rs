@@ -2,7 +2,7 @@
 //!
 //! A test that hangs ends the process at `GUARD`. It does not know what any single test is about.
 
-use becket::{BackendChoice, Config, Duration, Event, Handle, IoOptions, Kind, Kinds, Loop, Ready, Storage};
+use becket::{BackendChoice, Config, Duration, Event, Handle, IoOptions, Kind, Kinds, Loop, Ready, Simulator, SimulatorMemory, Storage};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -38,6 +38,12 @@ macro_rules! each_backend {
     };
     ($($test:ident)*) => {
         mod on { each_backend!(@all guarded [$($test)*]); }
+    };
+    (simulated too: $($test:ident)*) => {
+        mod simulated_too {
+            each_backend!(@all guarded [$($test)*]);
+            each_backend!(@on simulator Simulator guarded [$($test)*]);
+        }
     };
     (alone: $($test:ident)*) => {
         mod alone { each_backend!(@all alone [$($test)*]); }
@@ -207,7 +213,13 @@ impl Rig {
     /// The memory is leaked: signals and wakers ask for memory that is never given back.
     pub fn sized<const S: usize, const P: usize>(config: &Config) -> Rig {
         let storage = Box::leak(Box::new(Storage::<S, P>::new()));
-        Rig { event_loop: Loop::new(storage, config).expect("a loop"), app: App::default() }
+        let event_loop = if config.backend == BackendChoice::Simulator {
+            let memory = Box::leak(Box::new(SimulatorMemory::<16, 16>::new()));
+            Loop::simulated(storage, Simulator::new(memory, 1), config)
+        } else {
+            Loop::new(storage, config)
+        };
+        Rig { event_loop: event_loop.expect("a loop"), app: App::default() }
     }
 
     fn add(

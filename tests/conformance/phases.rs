@@ -4,24 +4,28 @@ use crate::harness::*;
 use becket::{BackendChoice, Config, Duration, Error, Kind, Kinds, Outcome};
 
 each_backend! {
-    nothing_is_delivered_before_the_first_collection
     a_mask_selects_kinds_and_leaves_the_rest
     a_nested_poll_of_one_kind
-    a_nested_turn
-    a_nested_run_is_refused
-    dispatch_calls_the_handler_of_a_live_source
     run_ends_when_nothing_keeps_it_alive
     what_does_not_keep_a_run_alive
-    run_delivers_what_is_on_its_way_before_it_ends
-    a_stop_leaves_the_rest_queued
-    a_stop_is_kept_for_the_next_run
-    a_stop_in_a_before_wait_handler
-    a_stop_outside_of_a_run_ends_one_wait
     a_loop_built_in_one_thread_runs_in_another
     a_loop_built_in_one_thread_watches_in_another
     a_loop_belongs_to_the_thread_that_waited_first
     loops_side_by_side
     a_loop_in_borrowed_memory
+}
+
+// In the simulator too: what needs no real descriptor, thread or clock.
+each_backend! { simulated too:
+    nothing_is_delivered_before_the_first_collection
+    a_nested_turn
+    a_nested_run_is_refused
+    dispatch_calls_the_handler_of_a_live_source
+    run_delivers_what_is_on_its_way_before_it_ends
+    a_stop_leaves_the_rest_queued
+    a_stop_is_kept_for_the_next_run
+    a_stop_in_a_before_wait_handler
+    a_stop_outside_of_a_run_ends_one_wait
     a_panicking_handler_leaves_the_loop_usable
     the_backend_has_a_name
 }
@@ -436,6 +440,7 @@ fn the_backend_has_a_name(backend: BackendChoice) {
         BackendChoice::Poll => "poll",
         BackendChoice::Epoll => "epoll",
         BackendChoice::IoUring => "io_uring",
+        BackendChoice::Simulator => "simulator",
     };
     assert_eq!(rig.event_loop.backend(), (name, ""), "it was asked for");
 }

@@ -171,6 +171,7 @@ impl Backend<Area> for Sim {
         self.simulator.with(|state| state.check_pollable(fd))
     }
 
+    #[cfg(feature = "capi")]
     fn close_fd(&mut self, fd: i32) -> Result<()> {
         match self.simulator.with(|state| state.close(fd)) {
             Err(Error::INTERRUPTED) => Ok(()), // it is closed all the same
