@@ -27,7 +27,7 @@ endif
 TESTS    = $(patsubst tests/c/%.c,build/tests/%,\
              $(filter-out tests/c/header_a.c tests/c/header_b.c tests/c/count_malloc.c tests/c/interpose_%.c,$(wildcard tests/c/*.c))) \
            $(if $(wildcard tests/c/header_a.c),build/tests/header) \
-           $(patsubst tests/c/%.c,build/tests/%.so,$(wildcard tests/c/count_malloc.c tests/c/interpose_*.c))
+           $(patsubst tests/c/%.c,build/tests/%.so,$(wildcard tests/c/count_malloc.c tests/c/interpose_faults.c))
 
 # A profile of its own (Cargo.toml), as a static library; the cfg adds the panic handler that a C program lacks.
 # SMALL=1 optimizes for size: a fifth less code, and about twice the time that becket itself takes for an event.
@@ -40,7 +40,7 @@ RUSTC_ARCHIVE = --cfg becket_staticlib $(if $(SMALL),--cfg becket_small)
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
 
 .DELETE_ON_ERROR:
-.PHONY: all archive programs run test fuzz header size install uninstall clean help FORCE
+.PHONY: all archive programs run test fuzz loom faults storm tsan header size install uninstall clean help FORCE
 
 all: $(ARCHIVE) $(EXAMPLES)
 
@@ -123,6 +123,31 @@ SEED ?= 0
 fuzz:
 	@CC='$(CC)' sh fuzz/run.sh '$(SECONDS)' '$(SEED)'
 
+# The lock-free part under loom: every interleaving of a few threads. LOOM_MAX_PREEMPTIONS=4 searches further, for minutes.
+loom:
+	$(CARGO) test --locked --quiet --manifest-path tests/loom/Cargo.toml --target-dir build/loom
+
+# All that `make test` tries a sample of: each call that fails, for each reason, under each program.
+faults: programs
+	$(FOR_TESTS) BECKET_FAULTS_ALL=1 $(CARGO) test --locked --all-features --test faults -- --nocapture
+
+# The wakes of `make test`, for much longer. ROUNDS: of each of the four threads, on each backend.
+ROUNDS ?= 500000
+storm: build/tests/storm
+	BECKET_STORM_ROUNDS=$(ROUNDS) build/tests/storm
+
+# The storm under gcc's ThreadSanitizer, the library too: that takes a nightly compiler.
+TSAN = RUSTUP_TOOLCHAIN=nightly
+tsan: build/tests/interpose_faults.o
+	@if ! $(TSAN) $(CARGO) --version 2>&1 | grep -q nightly; then \
+	  echo 'skipped: ThreadSanitizer (install nightly Rust: rustup toolchain install nightly)'; exit 0; fi; set -ex; \
+	target=$$($(TSAN) rustc -vV | sed -n 's/^host: //p'); \
+	$(TSAN) RUSTFLAGS='-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer' $(CARGO_ARCHIVE) --target $$target \
+	  --target-dir build/cargo-tsan --features capi -- $(RUSTC_ARCHIVE); \
+	$(CC) $(C_FLAGS) -fsanitize=thread tests/c/storm.c tests/c/interpose_tsan.c build/tests/interpose_faults.o \
+	  build/cargo-tsan/$$target/capi/libbecket.a $(LDFLAGS) -pthread $(LDLIBS) -o build/tests/storm-tsan; \
+	build/tests/storm-tsan
+
 # Regenerates the committed header. The test that compares it writes it when it is told to.
 header:
 	BECKET_BLESS=1 $(CARGO) test --locked --quiet --all-features --test header
@@ -153,6 +178,10 @@ help:
 	@echo 'make run        build, and start the HTTP server on http://127.0.0.1:8080/'
 	@echo 'make test       every test, C and Rust; ends with an error when one fails'
 	@echo 'make fuzz       the fuzz targets, for SECONDS=60 in all'
+	@echo 'make loom       wakes, stops, signals and sleep, in every interleaving of a few threads'
+	@echo 'make faults     fail every call for every reason under every program: half an hour'
+	@echo 'make storm      wakes from threads and signals for a minute; ROUNDS=$(ROUNDS)'
+	@echo 'make tsan       the same under ThreadSanitizer, with nightly Rust'
 	@echo 'make programs   the examples and the C test programs, build/tests/*'
 	@echo 'make archive    build/libbecket.a alone'
 	@echo 'make size       what becket adds to a program, in bytes'

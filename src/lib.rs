@@ -40,6 +40,7 @@ extern crate std;
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("becket needs atomic operations of 64 bits: a generation and a wake are one word");
 
+mod atomic;
 mod backend;
 mod engine;
 mod error;

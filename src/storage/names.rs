@@ -19,9 +19,9 @@
 #![allow(unsafe_code)]
 
 use super::region::Region;
+use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::handle::Handle;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Bits of the index in a handle and in a link.
 pub(crate) const INDEX_BITS: u32 = 24;

@@ -3,7 +3,8 @@
  *
  *   BECKET_FAULT=epoll_ctl.add:ENOMEM:3:1   the third of these calls fails, and one in all ("always": and all after it)
  *   BECKET_FAULT_LIST=file                  at exit appends a line for each call that was made: its number and its
- *                                           reasons, those that can last with a *; and a last line with the number of all calls
+ *                                           reasons, those that can last with a *; and a last line with the number of all calls,
+ *                                           of faults, and of milliseconds on a processor
  *
  * What fails is what can fail, in the way in which it fails: a close that reports an error has closed, a connection that was
  * aborted is gone, and a wake's write to its eventfd, which does not block, is counted and goes well. */
@@ -24,6 +25,7 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* This one is not an error of the system's: the kernel takes half of what is submitted, and does not wait. */
@@ -77,7 +79,7 @@ static const struct fault_reason reasons[] = {
     ONCE("poll", EINTR), LASTS("poll", ENOMEM),
     ONCE("ppoll", EINTR), LASTS("ppoll", ENOMEM), LASTS("ppoll", EINVAL),
     ONCE("read", EAGAIN), ONCE("read", EINTR), ONCE("read", ECONNRESET), LASTS("read", EIO),
-    ONCE("recv", EAGAIN), ONCE("recv", EINTR), LASTS("recv", ECONNRESET), LASTS("recv", ENOMEM),
+    ONCE("recv", EAGAIN), ONCE("recv", EINTR), ONCE("recv", ECONNRESET), ONCE("recv", ENOMEM),
     ONCE("select", EINTR), ONCE("select", EBADF), LASTS("select", ENOMEM),
     ONCE("send", EAGAIN), ONCE("send", EINTR), LASTS("send", ECONNRESET), LASTS("send", EPIPE),
     LASTS("send", ENOBUFS), LASTS("send", ENOMEM),
@@ -389,9 +391,11 @@ __attribute__((destructor)) static void report(void) {
     text[used++] = '\n';
   }
   used += (size_t)(stpcpy(text + used, "all ") - (text + used));
-  used += append_number(text + used, fault_calls(NULL));
-  text[used++] = '\n';
-  fault_clear();
+  const unsigned long last[] = {fault_calls(NULL), fault_clear(), (unsigned long)(clock() / (CLOCKS_PER_SEC / 1000))};
+  for (int i = 0; i < 3; i++) {
+    used += append_number(text + used, last[i]);
+    text[used++] = i < 2 ? ' ' : '\n';
+  }
   int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (fd < 0 || real_write(fd, text, used) != (ssize_t)used) abort();
   real_close(fd);
