@@ -2,7 +2,10 @@
 //!
 //! A test that hangs ends the process at `GUARD`. It does not know what any single test is about.
 
-use becket::{BackendChoice, Config, Duration, Event, Handle, IoOptions, Kind, Kinds, Loop, Ready, Simulator, SimulatorMemory, Storage};
+use becket::{
+    BackendChoice, Config, Duration, Event, Handle, IoOptions, Kind, Kinds, Loop, Ready, Simulator, SimulatorMemory,
+    Storage,
+};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -154,7 +157,7 @@ impl App {
         };
         match event.kind {
             Kind::Post => add(format!("post {}", event.value)),
-            Kind::Timer | Kind::Signal | Kind::Child => add(event.value.to_string()),
+            Kind::Timer | Kind::Signal | Kind::Child | Kind::Operation => add(event.value.to_string()),
             _ => {}
         }
         let flags = [
