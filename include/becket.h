@@ -483,8 +483,8 @@ int64_t becket_timeout(const becket_loop *loop);
 
 /**
  * Phase 2, the only call that blocks. Other threads may change the loop meanwhile, one at a time, under the program's
- * own lock. -EPERM: the loop is another thread's; -EINTR and the like, as becket_run(): becket_collect() is due all the
- * same.
+ * own lock. Without a preparation it does nothing. -EPERM: the loop is another thread's; -EINTR and the like, as
+ * becket_run(): becket_collect() is due all the same.
  */
 int becket_wait(becket_loop *loop);
 
@@ -493,7 +493,9 @@ int becket_collect(becket_loop *loop);
 
 /**
  * An fd that is readable, after becket_prepare(), when there is something to collect: epoll's. -ENOTSUP: the other backends have
- * none that tells of everything; see becket_watches(). O(1).
+ * none that tells of everything; see becket_watches(). The number stays the same for as long as the loop lives. Behind it there
+ * is another file when the program has closed an fd before its source was removed, and a copy of that fd was open elsewhere (the
+ * set is built anew): a foreign loop on epoll has to be given the number again then. O(1).
  */
 int becket_fd(const becket_loop *loop);
 
@@ -728,6 +730,62 @@ int becket_hook_enable(becket_loop *loop, becket_handle handle, int on);
 
 /** Whether an idle, before-wait or after-wait source is on, or a deferred one scheduled: 1 or 0. O(1). */
 int becket_hook_enabled(const becket_loop *loop, becket_handle handle);
+
+/* ---- Pools ----
+ *
+ * Blocks of one size in the caller's memory, for what comes and goes: a buffer for each transfer, a struct for each client.
+ * Independent of any loop; one thread at a time.
+ *
+ *   static BECKET_POOL(pool, 64, 4096);
+ *   char *block = becket_pool_get(&pool);
+ *   if (block == NULL) … all 64 are taken: wait until one comes back …
+ *   becket_pool_put(&pool, block);
+ */
+
+/** A pool. BECKET_POOL declares one; for memory that is known only at run time fill the first five and zero the others. */
+typedef struct becket_pool {
+  /** sizeof(becket_pool). */
+  size_t size;
+  /** count blocks, one behind the other, aligned as the caller needs them. */
+  void *blocks;
+  /** count numbers: becket's. */
+  uint32_t *links;
+  /** Bytes of a block. */
+  size_t block_bytes;
+  /** How many blocks there are. */
+  uint32_t count;
+  /** becket's: the first free block, plus one. */
+  uint32_t free;
+  /** becket's: none above was ever taken. */
+  uint32_t mark;
+  /** becket's: how many are taken. */
+  uint32_t taken;
+} becket_pool;
+
+/** Takes a block, whose content is what was left in it. NULL: all are taken, or it is no pool. O(1). */
+void *becket_pool_get(becket_pool *pool);
+
+/** Gives a block back. -EINVAL: the pointer is not one to a block of this pool; -ESTALE: the block is not taken. O(1). */
+int becket_pool_put(becket_pool *pool, void *block);
+
+/** How many blocks are left. O(1). */
+int becket_pool_left(const becket_pool *pool);
+
+/** Declares blocks (zeroed, in .bss, aligned to 16 bytes) and name, their pool, at file scope or in a function: static BECKET_POOL(pool, 64, 4096); */
+#define BECKET_POOL(name, count_max, bytes)                                                      \
+  BECKET_POOL_BLOCKS(name##_blocks, (size_t)(count_max) * BECKET_POOL_BLOCK_BYTES(bytes));       \
+  static uint32_t name##_links[count_max];                                                       \
+  static becket_pool name = {sizeof(becket_pool), name##_blocks, name##_links,                   \
+                             BECKET_POOL_BLOCK_BYTES(bytes), (count_max), 0, 0, 0}
+
+/** A block's bytes, rounded up. */
+#define BECKET_POOL_BLOCK_BYTES(bytes) (((size_t)(bytes) + 15) / 16 * 16)
+
+#ifdef __cplusplus
+#define BECKET_POOL_BLOCKS(blocks, bytes) unsigned char blocks alignas(16)[bytes]
+#else
+#define BECKET_POOL_BLOCKS(blocks, bytes) _Alignas(16) unsigned char blocks[bytes]
+#endif
 
 /* ---- Simulation ----
  *

@@ -40,6 +40,7 @@ extern crate std;
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("becket needs atomic operations of 64 bits: a generation and a wake are one word");
 
+mod atomic;
 mod backend;
 mod engine;
 mod error;
@@ -59,7 +60,7 @@ pub use backend::BackendChoice;
 pub use backend::{Call, Quirk, Simulator, SimulatorMemory};
 pub use engine::{Config, Event, Statistics};
 pub use error::{Error, Result};
-pub use front::{Handler, IoOptions, Loop, Outcome, Stopper, Waker, Watch};
+pub use front::{Handler, IoOptions, Loop, Outcome, Pool, Stopper, Waker, Watch};
 pub use handle::{Handle, Kind, Kinds};
 pub use ready::Ready;
 pub use ring::Ring;

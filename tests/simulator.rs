@@ -847,3 +847,14 @@ fn any_calls(seed: u64, event_loop: &Loop<App>, simulator: Simulator, app: &mut 
         simulator.scripted().unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
     }
 }
+
+#[test]
+fn changes_that_concern_nobody_have_no_end() {
+    simulate(1, |event_loop, simulator, _| {
+        simulator.random(Duration::from_nanos(1)).unwrap();
+        assert_eq!(event_loop.poll(Duration::FOREVER), Err(Error::DEADLOCK));
+        let before = simulator.now();
+        assert_eq!(event_loop.poll(Duration::from_secs(1)), Ok(0), "but a wait that has one comes to it");
+        assert_eq!(simulator.now().since(before), Duration::from_secs(1));
+    });
+}

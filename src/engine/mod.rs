@@ -99,10 +99,10 @@ pub(crate) struct Engine {
     now: Instant,
     /// By slot index plus one; the first is the notifier's.
     registrations: Region<Registration>,
-    /// Events that this turn may still deliver.
-    budget_left: u32,
     /// Counts dispatches, across turns.
     dispatches: u32,
+    /// The count at which this turn's budget is used up.
+    turn_end: u32,
     /// Registrations that the backend looks at, the notifier's not counted.
     watched: u32,
     /// Sources that keep the loop alive.
@@ -132,6 +132,8 @@ pub(crate) struct Engine {
     generation: u64,
     /// Children that are learned of by SIGCHLD.
     children_by_signal: u32,
+    /// I/O events that were delivered before this turn.
+    readiness_before: u64,
     /// When the wait of this turn began.
     asleep_since: Instant,
     made_at: Instant,

@@ -11,6 +11,7 @@ pub mod constants;
 pub mod hook;
 pub mod io;
 pub mod memory;
+pub mod pool;
 pub mod signal;
 #[cfg(feature = "simulator")]
 pub mod simulator;

@@ -1,8 +1,10 @@
 //! The loop for Rust: typed handlers, no unsafe in the user's code.
 #![allow(unsafe_code)]
 
+mod pool;
 mod remote;
 
+pub use pool::Pool;
 pub use remote::{Stopper, Waker};
 
 #[cfg(feature = "simulator")]
@@ -261,8 +263,9 @@ impl<'s, App> Loop<'s, App> {
         })
     }
 
-    /// Phase 2, the only call that blocks. EPERM: the loop is another thread's. EINTR, where the configuration asks for
-    /// it: [`Loop::collect`] is due all the same. O(sources) in the kernel, on select and poll.
+    /// Phase 2, the only call that blocks. Without a preparation it does nothing. EPERM: the loop is another thread's.
+    /// EINTR, where the configuration asks for it: [`Loop::collect`] is due all the same. O(sources) in the kernel, on
+    /// select and poll.
     pub fn wait(&self) -> Result<()> {
         self.core().wait()
     }
@@ -290,7 +293,9 @@ impl<'s, App> Loop<'s, App> {
     }
 
     /// The descriptor of the backend, for a foreign loop: readable, after [`Loop::prepare`], when there is something to
-    /// collect. ENOTSUP: only epoll has one that tells of everything; see [`Loop::watches`]. O(1).
+    /// collect. ENOTSUP: only epoll has one that tells of everything; see [`Loop::watches`]. The number stays the same. Behind
+    /// it there is another file when an fd was closed before its source was removed, and a copy was open elsewhere: a foreign
+    /// loop on epoll has to be given the number again then. O(1).
     pub fn fd(&self) -> Result<i32> {
         self.core().look(|engine| engine.backend_fd())
     }

@@ -127,7 +127,7 @@ impl Backend<Area> for Sim {
         count: u32,
         area: &mut Area,
         report: &mut impl FnMut(u32, Ready),
-    ) {
+    ) -> bool {
         area.left = 0;
         let _ = self.simulator.with(|state| {
             if state.served == self.number {
@@ -135,11 +135,12 @@ impl Backend<Area> for Sim {
             }
             Ok(())
         });
+        true
     }
 
-    fn next(&mut self, _: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
+    fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
         if core::mem::take(&mut area.own) {
-            return Some(Report { place: 0, source: Handle::NONE, ready: Ready::READABLE, unfiltered: true });
+            return Report::of_place(names, 0, registrations[0], Ready::READABLE);
         }
         if area.left == 0 {
             return None;
@@ -149,8 +150,12 @@ impl Backend<Area> for Sim {
                 area.left -= 1;
                 area.at = area.at.wrapping_add(area.stride);
                 let (source, ready) = state.take_found(area.at & area.mask);
-                if let Some(index) = names.resolve(source).filter(|_| !ready.is_empty()) {
-                    return Ok(Some(Report { place: index + 1, source, ready, unfiltered: true }));
+                let report = names.resolve(source).and_then(|index| {
+                    let place = index + 1;
+                    Report::of_place(names, place, registrations[place], ready)
+                });
+                if report.is_some() {
+                    return Ok(report);
                 }
             }
             Ok(None)

@@ -162,10 +162,11 @@ impl State {
         }
         while found == 0 && end > self.now {
             let next = self.schedule.first();
-            if end == Instant::NEVER && next == Instant::NEVER || happened >= HAPPENINGS_MAX {
+            let too_much = happened >= HAPPENINGS_MAX;
+            if end == Instant::NEVER && (next == Instant::NEVER || too_much) {
                 return Err(Error::DEADLOCK);
             }
-            self.now = next.min(end);
+            self.now = if too_much { end } else { next.min(end) };
             happened = happened.saturating_add(self.happen());
             found = self.look();
         }
