@@ -257,6 +257,13 @@ fn make(call: Call, event_loop: &Loop<App>, simulator: Simulator) -> Result<(), 
         Call::Close => simulator.close(ours),
         Call::Watch => event_loop.add_io(ours, READABLE, on_event, 0).map(drop),
         Call::Wait => event_loop.poll(Duration::from_millis(1)).map(drop),
+        Call::Change => {
+            let source = event_loop.add_io(ours, READABLE, on_event, 0)?;
+            event_loop.poll(Duration::ZERO)?;
+            event_loop.modify_io(source, BOTH)?;
+            assert!(event_loop.poll(Duration::from_millis(1))? == u32::from(simulator.failed(call)? == 0));
+            Ok(())
+        }
     }
 }
 
@@ -275,7 +282,7 @@ fn each_call_fails_by_each_of_its_errors() {
             };
             let expected = match (call, *error) {
                 // The loop knows what to make of these.
-                (Call::Wait, Error::BAD_FD | Error::BUSY) => Ok(()),
+                (Call::Wait, Error::BUSY) | (Call::Change, _) => Ok(()),
                 (Call::Wait, Error::AGAIN) => Err(Error::INTERRUPTED),
                 (_, error) => Err(error),
             };
@@ -856,5 +863,25 @@ fn changes_that_concern_nobody_have_no_end() {
         let before = simulator.now();
         assert_eq!(event_loop.poll(Duration::from_secs(1)), Ok(0), "but a wait that has one comes to it");
         assert_eq!(simulator.now().since(before), Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn an_interest_that_is_not_taken_over_is_tried_again() {
+    simulate(1, |event_loop, simulator, app| {
+        let [ours, theirs] = simulator.pair().unwrap();
+        let source = event_loop.add_io(ours, READABLE, on_event, 0).unwrap();
+        assert_eq!(event_loop.turn(app, Duration::ZERO), Ok(0));
+        event_loop.modify_io(source, WRITABLE).unwrap();
+        simulator.write(theirs, b"x").unwrap();
+        simulator.fail_nth(Call::Change, Error::NO_MEMORY, 1).unwrap();
+        assert_eq!(event_loop.turn(app, Duration::FOREVER), Ok(0), "readable is not asked for any more");
+        assert!(simulator.now() <= at(10));
+        assert_eq!(event_loop.turn(app, Duration::FOREVER), Ok(1));
+        assert!(app.trace[0].contains("Ready(WRITABLE)"), "{:?}", app.trace);
+        // A pause is taken over in any case: it is the loop that keeps silent.
+        event_loop.modify_io(source, Ready::empty()).unwrap();
+        simulator.set_fault(Call::Change, Error::NO_MEMORY, ALWAYS).unwrap();
+        assert_eq!(wait(event_loop, Duration::from_secs(1)), 1_000 * MS);
     });
 }

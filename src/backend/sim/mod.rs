@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::storage::names::Names;
 use crate::time::{Duration, Instant};
-use wait::ANEW;
+use wait::{ANEW, CHANGED};
 
 pub(crate) struct Sim {
     simulator: SimulatorRef,
@@ -113,7 +113,8 @@ impl Backend<Area> for Sim {
     }
 
     fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready) {
-        registrations[place] = Registration { state: ANEW, ..registrations[place].with_interest(interest) };
+        let changed = registrations[place].with_interest(interest);
+        registrations[place] = Registration { state: ANEW | CHANGED, ..changed };
     }
 
     fn remove(&mut self, registrations: &mut Registrations, _: &Names, place: u32, _closing: bool) {
@@ -129,13 +130,10 @@ impl Backend<Area> for Sim {
         report: &mut impl FnMut(u32, Ready),
     ) -> bool {
         area.left = 0;
-        let _ = self.simulator.with(|state| {
-            if state.served == self.number {
-                state.watch(registrations, names, count, report);
-            }
-            Ok(())
-        });
-        true
+        let told = self
+            .simulator
+            .with(|state| Ok(state.served != self.number || state.watch(registrations, names, count, report)));
+        told.unwrap_or(true)
     }
 
     fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
