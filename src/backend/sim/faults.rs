@@ -176,6 +176,11 @@ impl Faults {
         None
     }
 
+    /// Whether something is odd at times.
+    pub(super) fn has(&self, quirk: Quirk) -> bool {
+        self.quirks[quirk as usize] > 0
+    }
+
     /// Whether something is odd this time.
     pub(super) fn is_odd(&self, quirk: Quirk, random: &mut Random) -> bool {
         random.chance(self.quirks[quirk as usize])

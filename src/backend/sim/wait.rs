@@ -202,6 +202,9 @@ impl State {
 
     /// What is told that is not there.
     fn add_extra(&mut self) {
+        if !self.faults.has(Quirk::Spurious) {
+            return;
+        }
         for index in 0..self.fds_used {
             let fd = &mut self.fds[index];
             if !fd.interest.is_empty() && self.faults.is_odd(Quirk::Spurious, &mut self.random) {
