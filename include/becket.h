@@ -1077,8 +1077,10 @@ int becket_pool_left(const becket_pool *pool);
 #define BECKET_SIM_CLOSE 6
 /** becket_io_add(): EBADF, ENOMEM, ENOSPC. */
 #define BECKET_SIM_WATCH 7
-/** A wait that sleeps: EINTR and EAGAIN after some of the time, EBUSY soon; EBADF and ENOMEM at once. */
+/** A wait that sleeps: EINTR and EAGAIN after some of the time, EBUSY soon; ENOMEM at once. */
 #define BECKET_SIM_WAIT 8
+/** A wait is prepared, and an interest that has changed is not taken over: ENOMEM. The loop tries again. */
+#define BECKET_SIM_CHANGE 9
 /** A read or a write moves less than it could. */
 #define BECKET_SIM_PARTIAL 0
 /** A wait tells of readiness that is not there. */

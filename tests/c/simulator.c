@@ -193,12 +193,12 @@ static void misuse(void) {
   EQUAL(becket_sim_read(sim, fd, NULL, 1), -EINVAL);
   EQUAL(becket_sim_write(sim, fd, NULL, 1), -EINVAL);
   EQUAL(becket_sim_read(sim, other, NULL, 0), 0);
-  EQUAL(becket_sim_fault(sim, 9, EINTR, 1), -EINVAL);
+  EQUAL(becket_sim_fault(sim, 10, EINTR, 1), -EINVAL);
   EQUAL(becket_sim_fault(sim, BECKET_SIM_READ, EPIPE, 1), -EINVAL);
   EQUAL(becket_sim_fault(sim, BECKET_SIM_READ, 0, 1), -EINVAL);
   EQUAL(becket_sim_fault(sim, BECKET_SIM_READ, INT32_MIN, 1), -EINVAL);
   EQUAL(becket_sim_fault(sim, BECKET_SIM_READ, EINTR, 1000001), -EINVAL);
-  EQUAL(becket_sim_fail_nth(sim, 9, EINTR, 1), -EINVAL);
+  EQUAL(becket_sim_fail_nth(sim, 10, EINTR, 1), -EINVAL);
   EQUAL(becket_sim_fail_nth(sim, BECKET_SIM_CLOSE, EPIPE, 1), -EINVAL);
   EQUAL(becket_sim_quirk(sim, 5, 1, 1), -EINVAL);
   EQUAL(becket_sim_quirk(sim, BECKET_SIM_PARTIAL, 1000001, 1), -EINVAL);
