@@ -36,6 +36,7 @@ const _: () = {
     assert!(REGISTRATION_BYTES + 8 + size_of::<Slot>() + 12 + 4 + size_of::<Link>() <= SOURCE_BYTES);
     assert!(align_of::<Slot>() <= ALIGNMENT && align_of::<Post>() <= ALIGNMENT);
     assert!(size_of::<Slot>().is_multiple_of(ALIGNMENT));
+    assert!(align_of::<Storage<1, 1>>() >= ALIGNMENT);
     // A list's number fits in four bits beside the kind.
     assert!(lists::LEVELS == 4);
 };
@@ -176,7 +177,7 @@ impl Layout {
 /// assert_eq!(size_of::<Storage<16, 4>>(), 3072 + 80 * 16 + 24 * 4);
 /// # Ok::<(), becket::Error>(())
 /// ```
-#[repr(C)]
+#[repr(C, align(8))] // u64 alone has four where words have 32 bits, as on i686
 pub struct Storage<const S: usize, const P: usize, const O: usize = 0> {
     head: MaybeUninit<[u64; LOOP_BYTES / 8]>,
     sources: MaybeUninit<[[u64; SOURCE_BYTES / 8]; S]>,
