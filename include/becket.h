@@ -906,7 +906,7 @@ int becket_sim_all_faults(becket_simulator *simulator, uint32_t per_million, uin
 /** How many such calls were made to fail. O(1). */
 int becket_sim_failed(const becket_simulator *simulator, uint32_t which, uint64_t *calls);
 
-/** A random number, from 0 to below bound: for what a test leaves to chance itself. O(1). */
+/** A random number, from 0 to below bound (0 where that is 0): for what a test leaves to chance itself. O(1). */
 int becket_sim_below(becket_simulator *simulator, uint64_t bound, uint64_t *number);
 
 /**

@@ -244,7 +244,7 @@ pub unsafe extern "C" fn becket_sim_failed(simulator: *const becket_simulator, w
     unsafe { store(calls, || at(simulator)?.failed(call(which)?)) }
 }
 
-/// A random number, from 0 to below bound: for what a test leaves to chance itself. O(1).
+/// A random number, from 0 to below bound (0 where that is 0): for what a test leaves to chance itself. O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_sim_below(simulator: *mut becket_simulator, bound: u64, number: *mut u64) -> c_int {
     // SAFETY: as said above.
