@@ -8,6 +8,7 @@
 //! - [`Loop`] is the loop with typed handlers: `fn(&mut App, &Loop<App>, Event)`. It also has the pull form
 //!   ([`Loop::poll`], [`Loop::next`]) for programs that keep control themselves.
 //! - the C ABI (feature `capi`, header `include/becket.h`) is the same loop for C.
+//! - [`Simulator`] is a system that is not there, in which programs are tested: on virtual time, under faults.
 //! - below both, an engine that never calls user code goes through four phases: prepare, wait, collect, next.
 //! - below that, a backend says what is ready: select or poll.
 //!

@@ -160,9 +160,13 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// A clock reading, or virtual time.
+    /// A clock reading, or virtual time. (The time of a simulator that was made anew under the loop is not gone back to.)
     fn fresh_now(&self) -> Instant {
-        if self.config.virtual_clock { self.backend.now().unwrap_or(self.now) } else { sys::clock::now() }
+        if self.config.virtual_clock {
+            self.backend.now().map_or(self.now, |now| now.max(self.now))
+        } else {
+            sys::clock::now()
+        }
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
