@@ -35,12 +35,14 @@ const _: () = assert!(sys::epoll::PEER_CLOSED >> 8 == Ready::PEER_CLOSED.bits() 
 
 /// A rebuilt set costs O(n): it is worth one in every n/16 turns.
 const REBUILD_SHARE: u32 = 16;
+/// As if the set had been built anew long ago.
+const NEVER: u64 = 1 << 32;
 
 pub(crate) struct Epoll {
     fd: i32,
     changes: Changes,
     /// Turns since the set was built anew.
-    turns: u32,
+    turns: u64,
     /// The last wait brought an event of an earlier owner of a slot.
     stale: bool,
     /// Something was removed since that wait was laid out: then its events may well be stale.
@@ -58,7 +60,9 @@ pub(super) struct Area {
     nap: bool,
     /// These events are not the first of this collection.
     more: bool,
-    /// Calls after which the kernel has told of all that there was.
+    /// Places in the table, for each of which there may be an event.
+    places: u32,
+    /// Calls after which the kernel has told of all that there was; from the second one on.
     left: u32,
     next: u32,
     count: u32,
@@ -70,9 +74,9 @@ impl Epoll {
     pub(super) fn new() -> Result<(Epoll, Area)> {
         let fd = sys::epoll::create()?;
         let changes = Changes::new();
-        let epoll = Epoll { fd, changes, turns: u32::MAX, stale: false, removed: false, collection: 0 };
+        let epoll = Epoll { fd, changes, turns: NEVER, stale: false, removed: false, collection: 0 };
         let events = [Event::NONE; EVENTS];
-        Ok((epoll, Area { fd, coarse: false, nap: false, more: false, left: 0, next: 0, count: 0, events }))
+        Ok((epoll, Area { fd, coarse: false, nap: false, more: false, places: 0, left: 0, next: 0, count: 0, events }))
     }
 
     /// Makes the set have what the registration wants. False: the kernel has refused, for the reason that is reported.
@@ -116,13 +120,14 @@ impl Epoll {
     /// there may be some. O(1): one system call.
     #[cold]
     fn refill(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> bool {
+        if !area.more {
+            area.left = area.places.div_ceil(EVENTS as u32);
+            self.collection = self.collection.wrapping_add(REPORTED_ONE) & REPORTED;
+        }
         if area.left == 0 {
             return false;
         }
         area.left -= 1;
-        if !area.more {
-            self.collection = self.collection.wrapping_add(REPORTED_ONE) & REPORTED;
-        }
         for index in area.events.iter().filter_map(|event| names.resolve(Handle::from_raw(event.data()))) {
             let state = &mut registrations[index + 1].state;
             *state = *state & !REPORTED | self.collection;
@@ -144,7 +149,7 @@ impl Epoll {
     ) {
         if self.stale {
             self.stale = false;
-            if self.turns >= count / REBUILD_SHARE {
+            if self.turns >= u64::from(count / REBUILD_SHARE) {
                 self.rebuild(registrations, names, count);
             }
             // There was nothing else, and nothing has come of it.
@@ -232,7 +237,8 @@ impl Area {
         self.count as usize == EVENTS
     }
 
-    pub(super) fn wait(&mut self, mut timeout: Duration) -> Result<usize> {
+    #[cfg_attr(not(becket_small), inline(always))]
+    pub(super) fn wait(&mut self, mut timeout: Duration) -> Result<u32> {
         if core::mem::take(&mut self.nap) && timeout > Duration::ZERO {
             sys::pause();
             if timeout != Duration::FOREVER {
@@ -252,8 +258,9 @@ impl Area {
         self.found(answer)
     }
 
-    fn found(&mut self, answer: Result<usize>) -> Result<usize> {
-        self.count = answer.unwrap_or(0) as u32;
+    #[inline]
+    fn found(&mut self, answer: Result<u32>) -> Result<u32> {
+        self.count = answer.unwrap_or(0);
         answer
     }
 }
@@ -315,14 +322,14 @@ impl Backend<Area> for Epoll {
         area: &mut Area,
         report: &mut impl FnMut(u32, Ready),
     ) {
-        self.turns = self.turns.saturating_add(1);
+        self.turns += 1;
         if self.stale || !self.changes.is_empty() {
             self.tell(registrations, names, count, area, report);
         }
         self.removed = false;
         area.count = 0;
         area.next = 0;
-        area.left = count.div_ceil(EVENTS as u32);
+        area.places = count;
     }
 
     #[inline(always)]

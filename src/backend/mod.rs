@@ -45,7 +45,7 @@ pub(crate) struct Plan {
     /// How long to sleep at most.
     pub(crate) timeout: Duration,
     /// What the wait found.
-    pub(crate) outcome: Result<usize>,
+    pub(crate) outcome: Result<u32>,
     area: Area,
 }
 
@@ -322,6 +322,24 @@ macro_rules! of_any {
     };
 }
 
+/// Returns the same for epoll, which brings the most events: two comparisons are less than a table of jumps.
+#[cfg(epoll)]
+macro_rules! epoll_first {
+    ($self:expr, $area:expr, ($backend:ident, $part:ident) => $call:expr) => {
+        if !cfg!(becket_small)
+            && let Area::Epoll($part) = $area
+        {
+            let AnyBackend::Epoll($backend) = $self else { another_plan() };
+            return $call;
+        }
+    };
+}
+
+#[cfg(not(epoll))]
+macro_rules! epoll_first {
+    ($($nothing:tt)*) => {};
+}
+
 #[cold]
 #[inline(never)]
 fn another_plan() -> ! {
@@ -377,18 +395,12 @@ impl Backend<Plan> for AnyBackend {
         plan: &mut Plan,
         report: &mut impl FnMut(u32, Ready),
     ) {
+        epoll_first!(self, &mut plan.area, (backend, area) => backend.prepare(registrations, names, count, area, report));
         of_any_with_area!(self, &mut plan.area, (backend, area) => backend.prepare(registrations, names, count, area, report));
     }
     #[inline(always)]
     fn next(&mut self, registrations: &mut Registrations, names: &Names, plan: &mut Plan) -> Option<Report> {
-        // The one that brings the most events first: two comparisons are less than a table of jumps.
-        #[cfg(epoll)]
-        if !cfg!(becket_small)
-            && let Area::Epoll(area) = &mut plan.area
-        {
-            let AnyBackend::Epoll(backend) = self else { another_plan() };
-            return backend.next(registrations, names, area);
-        }
+        epoll_first!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area));
         // (Field by field, so that the compiler keeps the other's in registers.)
         let report = of_any_with_area!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area));
         let Report { place, source, registration, ready } = report?;
@@ -402,6 +414,7 @@ impl Backend<Plan> for AnyBackend {
     }
     #[inline]
     fn is_steady(&self, plan: &Plan) -> bool {
+        epoll_first!(self, &plan.area, (backend, area) => backend.is_steady(area));
         of_any_with_area!(self, &plan.area, (backend, area) => backend.is_steady(area))
     }
     fn is_raced(&self) -> bool {
@@ -415,8 +428,14 @@ impl Backend<Plan> for AnyBackend {
 impl Plan {
     /// Sleeps until something is ready, the timeout is over, or a signal interrupts (EINTR): how much is ready at most.
     #[cfg_attr(not(becket_small), inline(always))]
-    pub(crate) fn wait(&mut self) -> Result<usize> {
+    pub(crate) fn wait(&mut self) -> Result<u32> {
         let Plan { timeout, area, .. } = self;
+        #[cfg(epoll)]
+        if !cfg!(becket_small)
+            && let Area::Epoll(area) = area
+        {
+            return area.wait(*timeout);
+        }
         match area {
             #[cfg(feature = "select")]
             Area::Select(area) => area.wait(*timeout),

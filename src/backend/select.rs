@@ -35,7 +35,7 @@ impl Area {
     }
 
     #[cfg_attr(not(becket_small), inline(never))]
-    pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<u32> {
         self.sets = self.asked;
         let ready = sys::select::select(&mut self.sets, self.limit, timeout);
         self.bad = ready == Err(Error::BAD_FD);

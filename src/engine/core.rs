@@ -262,6 +262,7 @@ impl Core {
     }
 
     /// The same in the owner. `hooks`: with before-wait events.
+    #[cfg_attr(not(becket_small), inline(always))]
     fn lay_out(&self, timeout: Duration, hooks: bool) -> u32 {
         // SAFETY: as in `with`; no wait is under way while the thread that waits calls this.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
@@ -285,6 +286,7 @@ impl Core {
         self.sleep()
     }
 
+    #[cfg_attr(not(becket_small), inline(always))]
     fn sleep(&self) -> Result<()> {
         // SAFETY: only the thread that waits touches this, and it is here.
         let waiting = unsafe { &mut *self.waiting.get() };
@@ -303,6 +305,7 @@ impl Core {
     }
 
     /// The same; `direct`: readiness may stay with the backend, and is not counted then.
+    #[cfg_attr(not(becket_small), inline(always))]
     fn collect_all(&self, direct: bool) -> u32 {
         // SAFETY: as in `prepare`.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
@@ -317,17 +320,21 @@ impl Core {
     /// Phases 1 to 3. Before-wait events end it early: they are in the queue.
     pub(crate) fn poll(&self, timeout: Duration) -> Result<u32> {
         self.check_owner()?;
-        match self.lay_out(timeout, true) {
-            0 => self.wait_and_collect(false),
-            before => Ok(before),
-        }
+        self.three_phases(timeout, true, false).map(|(_, queued)| queued)
     }
 
-    /// Phases 2 and 3. What went wrong with the wait is told only when there is nothing else to tell.
-    fn wait_and_collect(&self, direct: bool) -> Result<u32> {
+    /// The same in the owner: whether it came to the wait, and how many events are queued. What went wrong with the wait
+    /// is told only when there is nothing else to tell. (One function for all three: each would save and restore the same
+    /// registers.)
+    #[cfg_attr(not(becket_small), inline(never))]
+    fn three_phases(&self, timeout: Duration, hooks: bool, direct: bool) -> Result<(bool, u32)> {
+        let before = self.lay_out(timeout, hooks);
+        if before > 0 {
+            return Ok((false, before));
+        }
         let waited = self.sleep();
         let queued = self.collect_all(direct);
-        if queued == 0 { waited.map(|()| 0) } else { Ok(queued) }
+        if queued == 0 { waited.map(|()| (true, 0)) } else { Ok((true, queued)) }
     }
 
     /// Phase 4: takes out one event.
@@ -351,15 +358,15 @@ impl Core {
 
     fn turn_of_owner(&self, timeout: Duration, call: &mut impl FnMut(&Taken)) -> Result<u32> {
         let mut count = 0;
-        if self.lay_out(timeout, true) > 0 {
+        let (waited, _) = self.three_phases(timeout, true, true)?;
+        if !waited {
             count += self.drain(Kinds::BEFORE, call)?;
             // They may have been the last that `run` went on for.
             // SAFETY: as in `with`.
             let engine = unsafe { &*self.engine.get() };
             let go_on = !engine.running || engine.depth > 0 || engine.is_alive();
-            self.lay_out(if go_on { timeout } else { Duration::ZERO }, false);
+            self.three_phases(if go_on { timeout } else { Duration::ZERO }, false, true)?;
         }
-        self.wait_and_collect(true)?;
         count += self.drain(Kinds::all(), call)?;
         Ok(count)
     }
@@ -465,6 +472,7 @@ impl Drop for Scope<'_> {
 }
 
 impl Waiting {
+    #[cfg_attr(not(becket_small), inline(always))]
     fn wait(&mut self, shared: &Shared) -> Result<()> {
         // Virtual time passes without sleeping; only a sleep without an end is a real one.
         if self.virtual_clock && self.until != Instant::NEVER {

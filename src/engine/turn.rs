@@ -14,6 +14,7 @@ use crate::time::{Duration, Instant};
 /// Phase 1: prepare. Hooks become events, and the timeout is computed.
 impl Engine {
     /// How many before-wait events were queued; 0: the wait is prepared. O(registrations) on select and poll.
+    #[cfg_attr(not(becket_small), inline(always))]
     pub(super) fn prepare(&mut self, timeout: Duration, hooks: bool, waiting: &mut Waiting) -> u32 {
         if hooks && !self.phase.before_done && self.lists.any(List::BEFORE.set() | List::TRIGGERED.set()) {
             self.phase.before_done = true;
@@ -84,6 +85,7 @@ impl Engine {
     /// How many events are queued. O(what happened), and O(registrations) on select and poll.
     ///
     /// With `direct`, readiness stays with the backend where it may: [`Engine::next_direct`] takes it from there.
+    #[cfg_attr(not(becket_small), inline(always))]
     pub(super) fn collect(&mut self, waiting: &mut Waiting, direct: bool) -> u32 {
         self.flush_direct(waiting);
         self.shared.wake_up();
@@ -100,9 +102,16 @@ impl Engine {
         // Who waits in the queue of the first level was there before; and where levels differ, they decide.
         let direct = direct && self.leveled == 0 && self.lists.levels(List::QUEUE) & 1 == 0;
         self.collect_readiness(waiting, direct);
-        self.expire();
-        self.collect_signals();
-        self.collect_wakes();
+        if self.deadlines.first().is_some_and(|(due, _)| due <= self.now) {
+            self.expire();
+        }
+        // (Looking first saves locked instructions in every turn that has none.)
+        if self.shared.seem_signals() {
+            self.collect_signals();
+        }
+        if self.shared.names.seem_woken() {
+            self.collect_wakes();
+        }
         if self.lists.any(List::TRIGGERED.set() | List::AFTER.set()) {
             self.lists.queue_all(List::TRIGGERED, List::QUEUE);
             self.lists.queue_all(List::AFTER, List::QUEUE);
@@ -118,12 +127,10 @@ impl Engine {
         self.lists.queued()
     }
 
+    #[cfg_attr(not(becket_small), inline(always))]
     fn collect_readiness(&mut self, waiting: &mut Waiting, direct: bool) {
         if self.phase.raced {
-            // Another thread changed a registration while the wait was under way: ask again, without sleeping.
-            self.prepare_backend(waiting);
-            waiting.plan.timeout = Duration::ZERO;
-            waiting.plan.outcome = waiting.plan.wait();
+            self.wait_again(waiting);
         }
         waiting.unread = true;
         if cfg!(becket_small) || !direct || !self.backend.is_steady(&waiting.plan) {
@@ -137,6 +144,14 @@ impl Engine {
                 merge(&mut self.lists, index + 1, ready);
             }
         }
+    }
+
+    /// Another thread changed a registration while the wait was under way: asks again, without sleeping.
+    #[cfg_attr(not(becket_small), cold, inline(never))]
+    fn wait_again(&mut self, waiting: &mut Waiting) {
+        self.prepare_backend(waiting);
+        waiting.plan.timeout = Duration::ZERO;
+        waiting.plan.outcome = waiting.plan.wait();
     }
 
     /// Queues what the backend still has to report: before anybody looks at the queue, and before the next wait.
@@ -161,6 +176,7 @@ impl Engine {
         self.lists.note_queued();
     }
 
+    #[cfg_attr(not(becket_small), inline(never))]
     fn collect_signals(&mut self) {
         let mut came = self.shared.take_signals();
         while came != 0 {
@@ -176,6 +192,7 @@ impl Engine {
         }
     }
 
+    #[cfg_attr(not(becket_small), inline(never))]
     fn collect_wakes(&mut self) {
         let Engine { shared, lists, .. } = self;
         shared.names.take_woken(|index| {

@@ -154,12 +154,14 @@ impl Names {
         self.woken.load(Ordering::SeqCst) != 0
     }
 
+    /// The same at a glance: what comes in this very moment is seen before the next sleep.
+    #[inline]
+    pub(crate) fn seem_woken(&self) -> bool {
+        self.woken.load(Ordering::Relaxed) != 0
+    }
+
     /// Calls `each` with every slot that was woken and still is what it was then. O(woken).
     pub(crate) fn take_woken(&self, mut each: impl FnMut(u32)) {
-        // Looking first saves a locked instruction in every turn that has none.
-        if self.woken.load(Ordering::Relaxed) == 0 {
-            return;
-        }
         let mut at = u64::from(self.woken.swap(0, Ordering::AcqRel));
         while at != 0 && at != END {
             let index = at as u32 - 1;

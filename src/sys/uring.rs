@@ -357,7 +357,7 @@ impl Completions {
     ///
     /// EINTR: a signal came first. EAGAIN: a signal came or the time is over, and as something was submitted the kernel
     /// does not tell which. EBUSY: it was woken by what was cancelled, and has to wait again.
-    pub(crate) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+    pub(crate) fn wait(&mut self, timeout: Duration) -> Result<u32> {
         let nanos = timeout.as_nanos();
         let time = __kernel_timespec {
             tv_sec: (nanos / 1_000_000_000).cast_signed(),
@@ -394,7 +394,7 @@ impl Completions {
 
     /// Leaves out the completions of cancelled polls that are first; how many there are behind them. (All that were taken
     /// are settled or given back.)
-    fn skip_cancelled(&mut self) -> usize {
+    fn skip_cancelled(&mut self) -> u32 {
         self.end = word(&self.tail).load(Ordering::Acquire);
         while self.next != self.end {
             let entry = self.entry(self.next);
@@ -404,7 +404,7 @@ impl Completions {
             self.next = self.next.wrapping_add(1);
         }
         word(&self.head).store(self.next, Ordering::Release);
-        self.end.wrapping_sub(self.next) as usize
+        self.end.wrapping_sub(self.next)
     }
 
     /// Gives what was taken back to the kernel, settled or not.
