@@ -206,16 +206,12 @@ fn event(registration: Registration, handle: Handle) -> Event {
     Event::new(flags, handle.raw())
 }
 
-/// What is left of an event when the interest has changed.
-#[cold]
-fn still_asked(ready: Ready, registration: Registration) -> Ready {
-    ready & asked_by(registration.interest())
-}
-
-/// What these flags tell beside the interest: an end, or an error.
-#[cold]
-fn ended(flags: u32, interest: Ready) -> Ready {
-    complete(Ready::from_bits_retain((flags & 0x1f | flags >> 8 & 0x20) as u16), interest)
+/// What these flags tell of ends, errors and whatever else is asked for now.
+#[cfg_attr(not(becket_small), cold, inline(never))]
+fn asked_of(flags: u32, registration: Registration) -> Ready {
+    let interest = registration.interest();
+    let ready = Ready::from_bits_retain((flags & 0x1f | flags >> 8 & 0x20) as u16);
+    complete(ready, interest) & asked_by(interest)
 }
 
 /// Enters an fd. EEXIST: the file's entry from before a close, under this number, lives on: it becomes ours.
@@ -239,14 +235,9 @@ impl Area {
 
     #[cfg_attr(not(becket_small), inline(always))]
     pub(super) fn wait(&mut self, mut timeout: Duration) -> Result<u32> {
-        if core::mem::take(&mut self.nap) && timeout > Duration::ZERO {
-            sys::pause();
-            if timeout != Duration::FOREVER {
-                timeout = Duration::from_nanos(timeout.as_nanos().saturating_sub(1_000_000));
-            }
+        if self.nap {
+            timeout = self.take_nap(timeout);
         }
-        self.next = 0;
-        self.count = 0;
         self.more = false;
         if !self.coarse {
             match sys::epoll::wait(self.fd, &mut self.events, timeout) {
@@ -258,8 +249,22 @@ impl Area {
         self.found(answer)
     }
 
+    /// Sleeps for a millisecond of this time: what is left of it.
+    #[cfg_attr(not(becket_small), cold, inline(never))]
+    fn take_nap(&mut self, timeout: Duration) -> Duration {
+        self.nap = false;
+        if timeout > Duration::ZERO {
+            sys::pause();
+        }
+        match timeout {
+            Duration::FOREVER => timeout,
+            _ => Duration::from_nanos(timeout.as_nanos().saturating_sub(1_000_000)),
+        }
+    }
+
     #[inline]
     fn found(&mut self, answer: Result<u32>) -> Result<u32> {
+        self.next = 0;
         self.count = answer.unwrap_or(0);
         answer
     }
@@ -351,15 +356,11 @@ impl Backend<Area> for Epoll {
                     continue; // once round
                 }
             }
+            // Plain readiness is what the kernel was told to tell, if that has not changed since.
             let flags = event.flags();
-            let ready = if flags & !u32::from(Ready::INTEREST.bits()) == 0 {
-                Ready::from_bits_retain(flags as u16)
-            } else {
-                ended(flags, registration.interest())
-            };
-            // The kernel tells what it was told to: that may have changed since.
-            let ready = if registration.state & CHANGED == 0 { ready } else { still_asked(ready, registration) };
-            if ready.is_empty() {
+            let plain = flags & !u32::from(Ready::INTEREST.bits()) == 0 && registration.state & CHANGED == 0;
+            let ready = if plain { Ready::from_bits_retain(flags as u16) } else { asked_of(flags, registration) };
+            if !plain && ready.is_empty() {
                 continue;
             }
             return Some(Report { place, source, registration, ready });

@@ -386,7 +386,7 @@ impl Backend<Plan> for AnyBackend {
     fn remove(&mut self, registrations: &mut Registrations, names: &Names, place: u32, closing: bool) {
         of_any!(self, backend => backend.remove(registrations, names, place, closing));
     }
-    #[inline]
+    #[cfg_attr(not(becket_small), inline(always))]
     fn prepare(
         &mut self,
         registrations: &mut Registrations,
@@ -402,7 +402,8 @@ impl Backend<Plan> for AnyBackend {
     fn next(&mut self, registrations: &mut Registrations, names: &Names, plan: &mut Plan) -> Option<Report> {
         epoll_first!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area));
         // (Field by field, so that the compiler keeps the other's in registers.)
-        let report = of_any_with_area!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area));
+        let report =
+            of_any_with_area!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area));
         let Report { place, source, registration, ready } = report?;
         Some(Report { place, source, registration, ready })
     }
@@ -436,15 +437,22 @@ impl Plan {
         {
             return area.wait(*timeout);
         }
-        match area {
+        area.wait_in_others(*timeout)
+    }
+}
+
+impl Area {
+    #[cfg_attr(not(becket_small), inline(never))]
+    fn wait_in_others(&mut self, timeout: Duration) -> Result<u32> {
+        match self {
             #[cfg(feature = "select")]
-            Area::Select(area) => area.wait(*timeout),
+            Area::Select(area) => area.wait(timeout),
             #[cfg(feature = "poll")]
-            Area::Poll(area) => area.wait(*timeout),
+            Area::Poll(area) => area.wait(timeout),
             #[cfg(epoll)]
-            Area::Epoll(area) => area.wait(*timeout),
+            Area::Epoll(area) => area.wait(timeout),
             #[cfg(io_uring)]
-            Area::IoUring(area) => area.wait(*timeout),
+            Area::IoUring(area) => area.wait(timeout),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The four phases of a turn. `wait` is in `core`: it does not touch the engine.
 
 use super::core::Waiting;
-use super::{BUDGET, Engine, LOWER_LEVELS_EVERY, Taken};
+use super::{Engine, LOWER_LEVELS_EVERY, Taken};
 use crate::backend::{Backend, Ready, asked_by};
 use crate::error::Error;
 use crate::handle::{Handle, Kind, Kinds};
@@ -16,7 +16,7 @@ impl Engine {
     /// How many before-wait events were queued; 0: the wait is prepared. O(registrations) on select and poll.
     #[cfg_attr(not(becket_small), inline(always))]
     pub(super) fn prepare(&mut self, timeout: Duration, hooks: bool, waiting: &mut Waiting) -> u32 {
-        if hooks && !self.phase.before_done && self.lists.any(List::BEFORE.set() | List::TRIGGERED.set()) {
+        if self.lists.any(List::BEFORE.set() | List::TRIGGERED.set()) && hooks && !self.phase.before_done {
             self.phase.before_done = true;
             self.queue_triggered_before();
             let queued = self.lists.queue_all(List::BEFORE, List::LATE);
@@ -27,7 +27,9 @@ impl Engine {
                 return queued;
             }
         }
-        self.trim_watched();
+        if self.trim {
+            self.trim_watched();
+        }
         self.prepare_backend(waiting);
         let now = self.fresh_now();
         if !self.shared.is_asleep() {
@@ -66,7 +68,7 @@ impl Engine {
     /// Whether a wait must not sleep.
     fn has_work(&self) -> bool {
         const WORK: u16 = List::TRIGGERED.set() | List::DEFERRED.set() | List::IDLE.set() | List::ALWAYS.set();
-        self.lists.queued() > 0 || self.lists.any(WORK)
+        self.lists.any(WORK | List::QUEUES)
     }
 }
 
@@ -87,12 +89,10 @@ impl Engine {
     /// With `direct`, readiness stays with the backend where it may: [`Engine::next_direct`] takes it from there.
     #[cfg_attr(not(becket_small), inline(always))]
     pub(super) fn collect(&mut self, waiting: &mut Waiting, direct: bool) -> u32 {
-        self.flush_direct(waiting);
         self.shared.wake_up();
-        let found = waiting.plan.outcome.is_ok_and(|count| count > 0) || waiting.plan.outcome == Err(Error::BAD_FD);
         if !self.config.virtual_clock {
             self.now = sys::clock::now();
-        } else if !found && waiting.plan.outcome.is_ok() && waiting.until != Instant::NEVER && !self.shared.pending() {
+        } else if waiting.plan.outcome == Ok(0) && waiting.until != Instant::NEVER && !self.shared.pending() {
             self.now = self.now.max(waiting.until);
         }
         self.statistics.turns += 1;
@@ -116,13 +116,14 @@ impl Engine {
             self.lists.queue_all(List::TRIGGERED, List::QUEUE);
             self.lists.queue_all(List::AFTER, List::QUEUE);
         }
-        self.lists.note_queued();
+        if self.lists.queued() > 0 {
+            self.lists.note_queued();
+        }
 
-        let budget = if self.config.budget == 0 { BUDGET } else { self.config.budget };
         if !cfg!(becket_small) {
             self.readiness_before = self.statistics.events_of(Kind::Io);
         }
-        self.turn_end = self.dispatches.wrapping_add(budget);
+        self.turn_end = self.dispatches.wrapping_add(self.config.budget);
         self.phase = super::Phase::default();
         self.lists.queued()
     }
@@ -223,11 +224,11 @@ impl Engine {
                 waiting.unread = false;
                 return false;
             };
-            let Some(index) = report.place.checked_sub(1) else {
-                shared.drain();
+            let index = report.place.wrapping_sub(1);
+            let Some(link) = lists.links.get(index as usize) else {
+                shared.drain(); // no place of a source: the loop's own
                 continue;
             };
-            let link = &lists.links[index];
             if !link.is_plain_io() {
                 merge(lists, report.place, report.ready);
                 continue;
@@ -255,8 +256,14 @@ impl Engine {
     /// for is left in this turn; idle ones when this turn had nothing else.
     #[inline]
     pub(crate) fn next(&mut self, kinds: Kinds, taken: &mut Taken) -> bool {
+        self.has_queued() && self.next_queued(kinds, taken)
+    }
+
+    /// Whether there may be a next event.
+    #[inline]
+    pub(super) fn has_queued(&self) -> bool {
         const ANYTHING: u16 = List::LATE_COMERS | List::QUEUE_LEVELS;
-        self.lists.any(ANYTHING) && self.next_queued(kinds, taken)
+        self.lists.any(ANYTHING)
     }
 
     fn next_queued(&mut self, kinds: Kinds, taken: &mut Taken) -> bool {

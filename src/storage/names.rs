@@ -123,7 +123,8 @@ impl Names {
     #[inline]
     pub(crate) fn is_of(&self, place: u32, handle: Handle) -> bool {
         let word = self.words.get(place.wrapping_sub(1) as usize);
-        word.is_some_and(|it| it.load(Ordering::Relaxed) >> GENERATION_SHIFT == handle.raw() >> INDEX_BITS)
+        // The generation stands above the index as it does above the link.
+        word.is_some_and(|it| (it.load(Ordering::Relaxed) >> LINK_SHIFT ^ handle.raw()) >> INDEX_BITS == 0)
     }
 
     /// The place of a handle: its slot plus one; 0: of no source.
