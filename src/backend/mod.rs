@@ -427,6 +427,12 @@ impl Backend<Plan> for AnyBackend {
 }
 
 impl Plan {
+    /// The same where the code need not be the fastest.
+    #[cfg_attr(not(becket_small), cold, inline(never))]
+    pub(crate) fn wait_again(&mut self) -> Result<u32> {
+        self.wait()
+    }
+
     /// Sleeps until something is ready, the timeout is over, or a signal interrupts (EINTR): how much is ready at most.
     #[cfg_attr(not(becket_small), inline(always))]
     pub(crate) fn wait(&mut self) -> Result<u32> {

@@ -532,7 +532,7 @@ impl Waiting {
             if spinning {
                 self.plan.timeout = Duration::ZERO;
             }
-            match first.take().unwrap_or_else(|| self.plan.wait()) {
+            match first.take().unwrap_or_else(|| self.plan.wait_again()) {
                 // A wake, or a signal handler that was one of ours: then there is something to collect. After another
                 // one what is left of the time is waited for.
                 Ok(0) | Err(Error::INTERRUPTED | Error::AGAIN) if shared.pending() => break Ok(0),

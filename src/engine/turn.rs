@@ -82,6 +82,11 @@ fn merge(lists: &mut Lists, place: u32, ready: Ready) {
     lists.queue(index);
 }
 
+#[cfg_attr(not(becket_small), cold, inline(never))]
+fn merge_one(lists: &mut Lists, place: u32, ready: Ready) {
+    merge(lists, place, ready);
+}
+
 /// Phase 3: collect. What happened becomes events.
 impl Engine {
     /// How many events are queued. O(what happened), and O(registrations) on select and poll.
@@ -152,7 +157,7 @@ impl Engine {
     fn wait_again(&mut self, waiting: &mut Waiting) {
         self.prepare_backend(waiting);
         waiting.plan.timeout = Duration::ZERO;
-        waiting.plan.outcome = waiting.plan.wait();
+        waiting.plan.outcome = waiting.plan.wait_again();
     }
 
     /// Queues what the backend still has to report: before anybody looks at the queue, and before the next wait.
@@ -230,7 +235,7 @@ impl Engine {
                 continue;
             };
             if !link.is_plain_io() {
-                merge(lists, report.place, report.ready);
+                merge_one(lists, report.place, report.ready);
                 continue;
             }
             let idle = link.has(bits::IDLE);

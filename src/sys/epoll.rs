@@ -76,9 +76,11 @@ struct Time {
 
 /// Waits with nanoseconds, epoll_pwait2(2); how many events came. ENOSYS: before Linux 5.11.
 pub(crate) fn wait(set: i32, events: &mut [Event], timeout: Duration) -> Result<u32> {
+    let mut time = Time { seconds: 0, nanos: 0 };
     let nanos = timeout.as_nanos();
-    let (seconds, rest) = if nanos == 0 { (0, 0) } else { (nanos / 1_000_000_000, nanos % 1_000_000_000) };
-    let time = Time { seconds: seconds as i64, nanos: rest as i64 };
+    if nanos != 0 && timeout != Duration::FOREVER {
+        time = Time { seconds: (nanos / 1_000_000_000) as i64, nanos: (nanos % 1_000_000_000) as i64 };
+    }
     let time = if timeout == Duration::FOREVER { core::ptr::null() } else { &raw const time };
     let (at, room) = (events.as_mut_ptr(), events.len());
     let no_mask = core::ptr::null::<libc::sigset_t>();
