@@ -123,6 +123,9 @@ impl Backend<Area> for Select {
             if area.bad && !sys::fd::is_open(registration.fd) {
                 ready |= complete(Ready::ERROR, registration.interest());
             }
+            if ready.is_empty() {
+                continue;
+            }
             let report = Report::of_place(names, place, registration, ready);
             if report.is_some() {
                 return report;

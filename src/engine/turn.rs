@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::handle::{Handle, Kind, Kinds};
 use crate::process::signals;
 use crate::storage::lists::{LEVELS, List, Lists};
+use crate::storage::names::Names;
 use crate::storage::slot::{Link, bits};
 use crate::sys;
 use crate::time::{Duration, Instant};
@@ -27,7 +28,7 @@ impl Engine {
                 return queued;
             }
         }
-        if self.trim {
+        if cfg!(becket_small) || self.trim {
             self.trim_watched();
         }
         self.prepare_backend(waiting);
@@ -284,7 +285,12 @@ impl Engine {
                 },
             };
             let kind = self.lists.links[node].kind_number();
-            let due = if kind == Kind::Io as u8 { self.take_io(node, taken) } else { self.take_other(node, taken) };
+            let due = match Kind::from_number(kind) {
+                Some(Kind::Io) => self.take_io(node, taken),
+                Some(Kind::Post) => self.take_post(node, taken),
+                Some(kind) => self.take_other(node, kind, taken),
+                None => false,
+            };
             if due {
                 self.dispatches = self.dispatches.wrapping_add(counts);
                 self.statistics.events[usize::from(kind) - 1] += 1;
@@ -420,13 +426,9 @@ impl Engine {
         true
     }
 
-    /// An event of a source that is no I/O, or a post.
+    /// An event of a source that is no I/O.
     #[inline(never)]
-    fn take_other(&mut self, index: u32, taken: &mut Taken) -> bool {
-        let Some(kind) = self.lists.links[index].kind() else { return false };
-        if kind == Kind::Post {
-            return self.take_post(index, taken);
-        }
+    fn take_other(&mut self, index: u32, kind: Kind, taken: &mut Taken) -> bool {
         let slot = &mut self.lists.slots[index];
         let pending = slot.ready() != 0;
         slot.set_ready(0);
@@ -477,7 +479,12 @@ impl Engine {
     fn take_post(&mut self, node: u32, taken: &mut Taken) -> bool {
         let (handle, value) = self.free_post(self.lists.post_of(node));
         let source = Handle::from_raw(handle);
-        let Ok(index) = self.resolve(source) else { return false };
+        // There was such a source when it was posted.
+        let place = Names::place_of(source);
+        if !self.shared.names.is_of(place, source) {
+            return false;
+        }
+        let index = place - 1;
         taken.value = value;
         taken.flags = 0;
         self.describe(index, source, Kind::Post, -1, taken);

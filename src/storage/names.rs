@@ -119,7 +119,6 @@ impl Names {
     }
 
     /// Whether a handle that this loop once gave is of the source that is at its place now.
-    #[cfg(epoll)]
     #[inline]
     pub(crate) fn is_of(&self, place: u32, handle: Handle) -> bool {
         let word = self.words.get(place.wrapping_sub(1) as usize);
@@ -128,7 +127,6 @@ impl Names {
     }
 
     /// The place of a handle: its slot plus one; 0: of no source.
-    #[cfg(epoll)]
     #[inline]
     pub(crate) fn place_of(handle: Handle) -> u32 {
         (handle.raw() & INDEX_MASK) as u32

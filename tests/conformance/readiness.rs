@@ -288,7 +288,7 @@ fn out_of_band_data_is_priority(backend: BackendChoice) {
     let sent = unsafe { libc::send(theirs.as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB) };
     assert_eq!(sent, 1);
     // A turn between two answers of poll(2) that are the same tells the same.
-    let mut told = |rig: &mut Rig, asked: Ready| loop {
+    let told = |rig: &mut Rig, asked: Ready| loop {
         let before = as_poll_says("a", &ours, asked);
         let trace = rig.turn();
         if before == as_poll_says("a", &ours, asked) {
