@@ -52,6 +52,7 @@ static STARTS: RwLock<()> = RwLock::new(());
 static PROGRESS: AtomicU64 = AtomicU64::new(0);
 
 /// A long test says that it goes on, from time to time.
+#[allow(dead_code)] // the tests of the suite are short, the model is not
 pub fn progress() {
     PROGRESS.fetch_add(1, Ordering::Relaxed);
 }
