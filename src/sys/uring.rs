@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::ready::Ready;
 use crate::ring::{self, RingMemory};
 use crate::time::Duration;
+use core::mem::MaybeUninit;
 use core::ptr::{NonNull, null, null_mut};
 use core::sync::atomic::{AtomicU32, Ordering};
 use linux_raw_sys::general::__kernel_timespec;
@@ -444,28 +445,33 @@ impl Completions {
     #[cold]
     pub(crate) fn ask_again(&mut self, mut asked: impl FnMut(u64) -> Option<(i32, u32)>) {
         const AT_ONCE: usize = 64;
+        // (Nothing is laid out that is not needed: most often these are few.)
+        let mut fds = [const { MaybeUninit::<libc::pollfd>::uninit() }; AT_ONCE];
+        let mut places = [const { MaybeUninit::<u32>::uninit() }; AT_ONCE];
         let mut at = self.next;
         while at != self.end {
-            let mut fds = [libc::pollfd { fd: -1, events: 0, revents: 0 }; AT_ONCE];
-            let mut places = [0; AT_ONCE];
             let mut count = 0;
             while at != self.end && count < AT_ONCE {
                 let entry = self.entry(at);
                 if entry.res > 0
                     && let Some((fd, mask)) = asked(entry.user_data)
                 {
-                    fds[count] = libc::pollfd { fd, events: mask as i16, revents: 0 };
-                    places[count] = at;
+                    fds[count].write(libc::pollfd { fd, events: mask as i16, revents: 0 });
+                    places[count].write(at);
                     count += 1;
                 }
                 at = at.wrapping_add(1);
             }
-            // SAFETY: so many entries are there to be written.
-            if count == 0 || unsafe { libc::poll(fds.as_mut_ptr(), count as libc::nfds_t, 0) } < 0 {
+            // SAFETY: so many entries were written.
+            if count == 0 || unsafe { libc::poll(fds.as_mut_ptr().cast(), count as libc::nfds_t, 0) } < 0 {
                 continue;
             }
-            for (asked, place) in fds.iter().zip(places).take(count).filter(|(it, _)| it.revents & libc::POLLNVAL == 0)
-            {
+            for (asked, place) in fds.iter().zip(&places).take(count) {
+                // SAFETY: likewise.
+                let (asked, place) = unsafe { (asked.assume_init_ref(), place.assume_init_read()) };
+                if asked.revents & libc::POLLNVAL != 0 {
+                    continue;
+                }
                 let mut entry = self.entry(place);
                 entry.res = i32::from(asked.revents as u16);
                 // SAFETY: the mask keeps it inside; until it is taken the kernel does not look at it.
