@@ -45,6 +45,8 @@ pub(crate) struct Epoll {
     turns: u64,
     /// The last wait brought an event of an earlier owner of a slot.
     stale: bool,
+    /// It had no memory for a change.
+    short: bool,
     /// Something was removed since that wait was laid out: then its events may well be stale.
     removed: bool,
     /// The number of this collection, in the bits of `REPORTED`.
@@ -74,13 +76,13 @@ impl Epoll {
     pub(super) fn new() -> Result<(Epoll, Area)> {
         let fd = sys::epoll::create()?;
         let changes = Changes::new();
-        let epoll = Epoll { fd, changes, turns: NEVER, stale: false, removed: false, collection: 0 };
+        let epoll = Epoll { fd, changes, turns: NEVER, stale: false, short: false, removed: false, collection: 0 };
         let events = [Event::NONE; EVENTS];
         Ok((epoll, Area { fd, coarse: false, nap: false, more: false, places: 0, left: 0, next: 0, count: 0, events }))
     }
 
     /// Makes the set have what the registration wants. False: the kernel has refused, for the reason that is reported.
-    fn apply(&self, registration: &mut Registration, handle: Handle, report: impl FnOnce(Ready)) -> bool {
+    fn apply(&mut self, registration: &mut Registration, handle: Handle, report: impl FnOnce(Ready)) -> bool {
         let interest = registration.interest();
         let event = event(*registration, handle);
         let told = registration.state;
@@ -109,7 +111,8 @@ impl Epoll {
                 registration.state |= LISTED | interest.bits();
                 true
             }
-            Err(_) => {
+            Err(error) => {
+                self.short |= matches!(error, Error::NO_MEMORY | Error::TABLE_FULL);
                 report(complete(Ready::ERROR, interest));
                 false
             }
@@ -128,8 +131,12 @@ impl Epoll {
             return false;
         }
         area.left -= 1;
-        for index in area.events.iter().filter_map(|event| names.resolve(Handle::from_raw(event.data()))) {
-            let state = &mut registrations[index + 1].state;
+        for source in area.events.iter().map(|event| Handle::from_raw(event.data())) {
+            let place = Names::place_of(source);
+            if !names.is_of(place, source) {
+                continue;
+            }
+            let state = &mut registrations[place].state;
             *state = *state & !REPORTED | self.collection;
         }
         let found = area.wait(Duration::ZERO).unwrap_or(0);
@@ -149,13 +156,11 @@ impl Epoll {
     ) {
         if self.stale {
             self.stale = false;
-            if self.turns >= u64::from(count / REBUILD_SHARE) {
-                self.rebuild(registrations, names, count);
-            }
+            let rebuilt = self.turns >= u64::from(count / REBUILD_SHARE) && self.rebuild(registrations, names, count);
             // There was nothing else, and nothing has come of it.
             let live = |event: &Event| names.resolve(Handle::from_raw(event.data())).is_some();
             let events = &area.events[..area.count as usize];
-            area.nap = self.turns > 0 && !area.more && !self.removed && !events.iter().any(live);
+            area.nap = !rebuilt && !area.more && !self.removed && !events.iter().any(live);
         }
         if !self.changes.is_empty() {
             let mut changes = core::mem::replace(&mut self.changes, Changes::new());
@@ -166,10 +171,10 @@ impl Epoll {
         }
     }
 
-    /// Builds the set anew from the registrations, under the same number. Where the system refuses, the old one stays.
+    /// Builds the set anew from the registrations, under the same number. False: the system refuses, and the old one stays.
     #[cold]
-    fn rebuild(&mut self, registrations: &mut Registrations, names: &Names, count: u32) {
-        let Ok(fd) = sys::epoll::create() else { return };
+    fn rebuild(&mut self, registrations: &mut Registrations, names: &Names, count: u32) -> bool {
+        let Ok(fd) = sys::epoll::create() else { return false };
         for place in 0..count {
             let registration = &mut registrations[place];
             if registration.state & LISTED == 0 {
@@ -177,16 +182,26 @@ impl Epoll {
             }
             registration.state &= !(LISTED | TOLD);
             let interest = registration.interest();
+            if interest.is_empty() {
+                continue; // paused just now
+            }
             if add(fd, registration.fd(), event(*registration, handle(names, place))).is_ok() {
                 registration.state |= LISTED | interest.bits();
             } else {
                 self.changes.note(registration, place);
             }
         }
+        self.turns = 0;
         // Who watches the number goes on doing so.
-        if sys::fd::replace(fd, self.fd).is_ok() {
-            self.turns = 0;
+        let replaced = sys::fd::replace(fd, self.fd).is_ok();
+        if !replaced {
+            // The old set has what it had.
+            for registration in registrations.first_mut(count).iter_mut().filter(|it| it.state & LISTED != 0) {
+                registration.state |= ANEW;
+            }
+            self.changes.note_all(registrations, count);
         }
+        replaced
     }
 }
 
@@ -202,6 +217,9 @@ fn event(registration: Registration, handle: Handle) -> Event {
     }
     if registration.mode().contains(Mode::EXCLUSIVE) {
         flags |= sys::epoll::EXCLUSIVE;
+    }
+    if registration.mode().contains(Mode::ONESHOT) {
+        flags |= sys::epoll::ONESHOT;
     }
     Event::new(flags, handle.raw())
 }
@@ -302,7 +320,7 @@ impl Backend<Area> for Epoll {
     fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready) {
         let registration = &mut registrations[place];
         *registration = registration.with_interest(interest);
-        if registration.mode().contains(Mode::EDGE) {
+        if registration.mode().intersects(Mode::EDGE | Mode::ONESHOT) {
             registration.state |= ANEW;
         }
         self.changes.note(registration, place);
@@ -326,8 +344,9 @@ impl Backend<Area> for Epoll {
         count: u32,
         area: &mut Area,
         report: &mut impl FnMut(u32, Ready),
-    ) {
+    ) -> bool {
         self.turns += 1;
+        self.short = false;
         if self.stale || !self.changes.is_empty() {
             self.tell(registrations, names, count, area, report);
         }
@@ -335,6 +354,7 @@ impl Backend<Area> for Epoll {
         area.count = 0;
         area.next = 0;
         area.places = count;
+        !self.short
     }
 
     #[inline(always)]
@@ -363,12 +383,24 @@ impl Backend<Area> for Epoll {
             if !plain && ready.is_empty() {
                 continue;
             }
-            return Some(Report { place, source, registration, ready });
+            return Some(Report {
+                place,
+                source,
+                registration,
+                ready,
+                #[cfg(feature = "operations")]
+                result: 0,
+            });
         }
         None
     }
 
     fn checks_fds(&self) -> bool {
+        true
+    }
+
+    #[cfg(feature = "operations")]
+    fn has_oneshot(&self) -> bool {
         true
     }
 

@@ -88,8 +88,9 @@ impl Backend<Area> for Poll {
         count: u32,
         area: &mut Area,
         _: &mut impl FnMut(u32, Ready),
-    ) {
+    ) -> bool {
         *area = Area { registrations: registrations.as_ptr(), count, left: 0, cursor: 0 };
+        true
     }
 
     #[cfg_attr(not(becket_small), inline(never))]

@@ -1,8 +1,8 @@
 //! The four phases of a turn. `wait` is in `core`: it does not touch the engine.
 
-use super::core::Waiting;
+use super::core::{Stage, Waiting};
 use super::{Engine, LOWER_LEVELS_EVERY, Taken};
-use crate::backend::{Backend, Ready, asked_by};
+use crate::backend::{Backend, Ready, Report, asked_by};
 use crate::error::Error;
 use crate::handle::{Handle, Kind, Kinds};
 use crate::process::signals;
@@ -11,6 +11,9 @@ use crate::storage::names::Names;
 use crate::storage::slot::{Link, bits};
 use crate::sys;
 use crate::time::{Duration, Instant};
+
+/// How long a wait is at most when the kernel had no memory to be told of everything.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// Phase 1: prepare. Hooks become events, and the timeout is computed.
 impl Engine {
@@ -22,40 +25,64 @@ impl Engine {
             self.queue_triggered_before();
             let queued = self.lists.queue_all(List::BEFORE, List::LATE);
             if queued > 0 {
-                self.lists.note_queued();
                 // What else is queued has to wait for the turn that now begins.
                 self.turn_end = self.dispatches;
                 return queued;
             }
         }
+        #[cfg(feature = "operations")]
+        let patience = self.prepare_operations();
         if cfg!(becket_small) || self.trim {
             self.trim_watched();
         }
-        self.prepare_backend(waiting);
+        let mut busy = self.has_work();
+        let told = self.prepare_backend(waiting);
+        if told {
+            busy = self.has_work();
+        }
         let now = self.fresh_now();
         if !self.shared.is_asleep() {
             self.asleep_since = now; // a foreign loop prepares twice, and sleeps in between
         }
-        let timeout = if self.shared.fall_asleep() || self.has_work() {
+        let timeout = if self.shared.fall_asleep() || busy {
             Duration::ZERO
         } else {
             let first = self.deadlines.first().map_or(Instant::NEVER, |(deadline, _)| deadline);
             let until_first = if first == Instant::NEVER { Duration::FOREVER } else { first.since(now) };
-            timeout.min(until_first)
+            timeout.min(until_first).min(if told { Duration::FOREVER } else { RETRY })
         };
         waiting.plan.timeout = timeout;
+        #[cfg(feature = "operations")]
+        {
+            waiting.patience = patience;
+            waiting.plan.timeout = timeout.min(waiting.patience);
+        }
         waiting.until = now + timeout;
+        waiting.stage = Stage::Prepared;
         0
     }
 
-    /// Tells the backend what is to be watched; what it refuses becomes an event.
+    /// Tells the backend what is to be watched; what it refuses becomes an event. False: it has to be told again soon.
     #[cfg_attr(not(becket_small), inline(always))]
-    fn prepare_backend(&mut self, waiting: &mut Waiting) {
+    fn prepare_backend(&mut self, waiting: &mut Waiting) -> bool {
+        let sources = self.sources();
         let Engine { backend, registrations, lists, shared, watched, .. } = self;
-        backend.prepare(registrations, &shared.names, *watched + 1, &mut waiting.plan, &mut |place, ready| {
-            merge(lists, place, ready);
-        });
+        let mut refused = 0;
+        let told =
+            backend.prepare(registrations, &shared.names, *watched + 1, &mut waiting.plan, &mut |place, ready| {
+                if !cfg!(feature = "operations") || place <= sources {
+                    merge(lists, place, ready);
+                } else {
+                    refused = place;
+                }
+            });
+        lists.note_queued();
         self.phase.raced = false;
+        #[cfg(feature = "operations")]
+        if refused != 0 {
+            self.note_refused(refused);
+        }
+        told && refused == 0
     }
 
     /// A before-wait source that was triggered comes in its own time of the turn.
@@ -67,7 +94,7 @@ impl Engine {
     }
 
     /// Whether a wait must not sleep.
-    fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         const WORK: u16 = List::TRIGGERED.set() | List::DEFERRED.set() | List::IDLE.set() | List::ALWAYS.set();
         self.lists.any(WORK | List::QUEUES)
     }
@@ -75,7 +102,7 @@ impl Engine {
 
 /// Queues the source at a place for its readiness, or adds that to what is queued of it.
 #[inline]
-fn merge(lists: &mut Lists, place: u32, ready: Ready) {
+pub(super) fn merge(lists: &mut Lists, place: u32, ready: Ready) {
     let Some(index) = place.checked_sub(1) else { return };
     // An idle timeout that is still queued loses against it when the event is taken out.
     let slot = &mut lists.slots[index];
@@ -86,6 +113,7 @@ fn merge(lists: &mut Lists, place: u32, ready: Ready) {
 #[cfg_attr(not(becket_small), cold, inline(never))]
 fn merge_one(lists: &mut Lists, place: u32, ready: Ready) {
     merge(lists, place, ready);
+    lists.note_queued();
 }
 
 /// Phase 3: collect. What happened becomes events.
@@ -95,9 +123,12 @@ impl Engine {
     /// With `direct`, readiness stays with the backend where it may: [`Engine::next_direct`] takes it from there.
     #[cfg_attr(not(becket_small), inline(always))]
     pub(super) fn collect(&mut self, waiting: &mut Waiting, direct: bool) -> u32 {
+        waiting.stage = Stage::Collected;
         self.shared.wake_up();
         if !self.config.virtual_clock {
             self.now = sys::clock::now();
+        } else if self.backend.now().is_some() {
+            self.now = self.fresh_now();
         } else if waiting.plan.outcome == Ok(0) && waiting.until != Instant::NEVER && !self.shared.pending() {
             self.now = self.now.max(waiting.until);
         }
@@ -108,6 +139,8 @@ impl Engine {
         // Who waits in the queue of the first level was there before; and where levels differ, they decide.
         let direct = direct && self.leveled == 0 && self.lists.levels(List::QUEUE) & 1 == 0;
         self.collect_readiness(waiting, direct);
+        #[cfg(feature = "operations")]
+        self.collect_operations();
         if self.deadlines.first().is_some_and(|(due, _)| due <= self.now) {
             self.expire();
         }
@@ -135,17 +168,22 @@ impl Engine {
     }
 
     #[cfg_attr(not(becket_small), inline(always))]
-    fn collect_readiness(&mut self, waiting: &mut Waiting, direct: bool) {
+    pub(super) fn collect_readiness(&mut self, waiting: &mut Waiting, direct: bool) {
         if self.phase.raced {
             self.wait_again(waiting);
         }
-        waiting.unread = true;
+        #[cfg(feature = "operations")]
+        // What an operation waits for has happened before its deadline passes.
+        let direct = direct && !self.any_waits();
+        if !cfg!(becket_small) {
+            waiting.unread = true;
+        }
         if cfg!(becket_small) || !direct || !self.backend.is_steady(&waiting.plan) {
             self.flush_reports(waiting);
         }
         // A plan is read once: a second collect without a wait finds nothing.
         waiting.plan.outcome = Ok(0);
-        if cfg!(epoll) {
+        if cfg!(any(epoll, feature = "simulator")) {
             while let Some(index) = self.lists.pop(List::ALWAYS) {
                 let ready = self.interest_of(index) & (Ready::READABLE | Ready::WRITABLE);
                 merge(&mut self.lists, index + 1, ready);
@@ -166,21 +204,34 @@ impl Engine {
     pub(super) fn flush_direct(&mut self, waiting: &mut Waiting) {
         if !cfg!(becket_small) && waiting.unread {
             self.flush_reports(waiting);
+            self.lists.note_queued();
         }
     }
 
     #[cfg_attr(not(becket_small), inline(never))]
     fn flush_reports(&mut self, waiting: &mut Waiting) {
-        let Engine { backend, registrations, lists, shared, .. } = self;
-        while let Some(report) = backend.next(registrations, &shared.names, &mut waiting.plan) {
+        loop {
+            let Engine { backend, registrations, shared, .. } = self;
+            let Some(report) = backend.next(registrations, &shared.names, &mut waiting.plan) else { break };
             if report.place == 0 {
-                shared.drain();
+                self.shared.drain();
             } else {
-                merge(lists, report.place, report.ready);
+                self.note_report(&report);
             }
         }
-        waiting.unread = false;
-        self.lists.note_queued();
+        if !cfg!(becket_small) {
+            waiting.unread = false;
+        }
+    }
+
+    /// Queues what a report tells.
+    #[inline]
+    fn note_report(&mut self, report: &Report) {
+        #[cfg(feature = "operations")]
+        if (self.any_waits() || self.is_beyond_sources(report.place - 1)) && self.note_for_operations(report) {
+            return;
+        }
+        merge(&mut self.lists, report.place, report.ready);
     }
 
     #[cfg_attr(not(becket_small), inline(never))]
@@ -225,16 +276,28 @@ impl Engine {
             if self.lists.levels(List::QUEUE) > 1 && self.is_lower_ones_turn_now() {
                 return false;
             }
-            let Engine { backend, registrations, lists, shared, .. } = self;
+            #[cfg(feature = "operations")]
+            if self.any_waits() {
+                // Readiness may be an operation's, or both's.
+                self.flush_reports(waiting);
+                return false;
+            }
+            let Engine { backend, registrations, shared, .. } = self;
             let Some(report) = backend.next(registrations, &shared.names, &mut waiting.plan) else {
                 waiting.unread = false;
                 return false;
             };
-            let index = report.place.wrapping_sub(1);
-            let Some(link) = lists.links.get(index as usize) else {
-                shared.drain(); // no place of a source: the loop's own
+            let Some(index) = report.place.checked_sub(1) else {
+                shared.drain();
                 continue;
             };
+            #[cfg(feature = "operations")]
+            if self.is_beyond_sources(index) {
+                self.note_report(&report);
+                continue;
+            }
+            let lists = &mut self.lists;
+            let link = &lists.links[index];
             if !link.is_plain_io() {
                 merge_one(lists, report.place, report.ready);
                 continue;
@@ -379,7 +442,7 @@ impl Engine {
 
     /// Fills in what a source says of itself.
     #[inline]
-    fn describe(&self, index: u32, source: Handle, kind: Kind, fd: i32, taken: &mut Taken) {
+    pub(super) fn describe(&self, index: u32, source: Handle, kind: Kind, fd: i32, taken: &mut Taken) {
         let target = self.lists.slots[index].target;
         taken.source = source;
         taken.user = target.user;
@@ -393,7 +456,7 @@ impl Engine {
     #[inline]
     fn take_io(&mut self, index: u32, taken: &mut Taken) -> bool {
         let registration = self.registrations[index + 1];
-        let interest = registration.interest();
+        let interest = self.interest_of(index);
         let slot = &mut self.lists.slots[index];
         let pending = Ready::from_bits_retain(u16::from(slot.ready()));
         slot.set_ready(0);
@@ -429,6 +492,10 @@ impl Engine {
     /// An event of a source that is no I/O.
     #[inline(never)]
     fn take_other(&mut self, index: u32, kind: Kind, taken: &mut Taken) -> bool {
+        #[cfg(feature = "operations")]
+        if kind == Kind::Operation {
+            return self.take_operation(index, taken);
+        }
         let slot = &mut self.lists.slots[index];
         let pending = slot.ready() != 0;
         slot.set_ready(0);
@@ -467,7 +534,7 @@ impl Engine {
                 self.rest(index);
                 on
             }
-            Kind::Io | Kind::Child | Kind::Wake | Kind::Post => false,
+            Kind::Io | Kind::Child | Kind::Wake | Kind::Post | Kind::Operation => false,
         };
         taken.value = value;
         taken.flags = if triggered { Ready::TRIGGERED.bits().into() } else { 0 };

@@ -2,7 +2,10 @@
 //!
 //! A test that hangs ends the process at `GUARD`. It does not know what any single test is about.
 
-use becket::{BackendChoice, Config, Duration, Event, Handle, IoOptions, Kind, Kinds, Loop, Ready, Storage};
+use becket::{
+    BackendChoice, Config, Duration, Event, Handle, IoOptions, Kind, Kinds, Loop, Ready, Simulator, SimulatorMemory,
+    Storage,
+};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -39,6 +42,12 @@ macro_rules! each_backend {
     };
     ($($test:ident)*) => {
         mod on { each_backend!(@all guarded [$($test)*]); }
+    };
+    (simulated too: $($test:ident)*) => {
+        mod simulated_too {
+            each_backend!(@all guarded [$($test)*]);
+            each_backend!(@on simulator Simulator guarded [$($test)*]);
+        }
     };
     (alone: $($test:ident)*) => {
         mod alone { each_backend!(@all alone [$($test)*]); }
@@ -91,7 +100,12 @@ pub fn alone(name: &str, test: impl FnOnce()) {
     }
     let (_, name_in_crate) = name.split_once("::").expect("the name of a test in a crate");
     let no_tests = STARTS.write().unwrap_or_else(PoisonError::into_inner);
-    let child = Command::new(std::env::current_exe().expect("the path of this program"))
+    let this = std::env::current_exe().expect("the path of this program");
+    // Under an emulator (tests/cross.sh): the program that runs this one, and its arguments.
+    let runner = std::env::var("BECKET_TEST_RUNNER").unwrap_or_default();
+    let mut words = runner.split_whitespace().map(std::ffi::OsStr::new).chain([this.as_os_str()]);
+    let child = Command::new(words.next().expect("at least this program"))
+        .args(words)
         .args([name_in_crate, "--exact", "--nocapture", "--test-threads=1"])
         .env(VARIABLE, name)
         .stdin(Stdio::null())
@@ -157,7 +171,7 @@ impl App {
         };
         match event.kind {
             Kind::Post => add(format!("post {}", event.value)),
-            Kind::Timer | Kind::Signal | Kind::Child => add(event.value.to_string()),
+            Kind::Timer | Kind::Signal | Kind::Child | Kind::Operation => add(event.value.to_string()),
             _ => {}
         }
         let flags = [
@@ -221,7 +235,13 @@ impl Rig {
     /// The memory is leaked: signals and wakers ask for memory that is never given back.
     pub fn sized<const S: usize, const P: usize>(config: &Config) -> Rig {
         let storage = Box::leak(Box::new(Storage::<S, P>::new()));
-        Rig { event_loop: Loop::new(storage, config).expect("a loop"), app: App::default() }
+        let event_loop = if config.backend == BackendChoice::Simulator {
+            let memory = Box::leak(Box::new(SimulatorMemory::<16, 16>::new()));
+            Loop::simulated(storage, Simulator::new(memory, 1), config)
+        } else {
+            Loop::new(storage, config)
+        };
+        Rig { event_loop: event_loop.expect("a loop"), app: App::default() }
     }
 
     fn add(
@@ -420,16 +440,14 @@ pub fn dup2(fd: &impl AsRawFd, target: RawFd) {
     assert_eq!(unsafe { libc::dup3(fd.as_raw_fd(), target, libc::O_CLOEXEC) }, target);
 }
 
-/// Sets the soft limit of open files; the old one.
-pub fn limit_files(count: u64) -> u64 {
+/// Sets the soft limit of open files.
+pub fn limit_files(count: u32) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: valid to write to, then to read from.
     unsafe {
         assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
-        let old = limit.rlim_cur;
-        limit.rlim_cur = count;
+        limit.rlim_cur = count.into();
         assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0, "a limit of {count} files");
-        old
     }
 }
 

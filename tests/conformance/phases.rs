@@ -4,24 +4,28 @@ use crate::harness::*;
 use becket::{BackendChoice, Config, Duration, Error, Kind, Kinds, Outcome};
 
 each_backend! {
-    nothing_is_delivered_before_the_first_collection
     a_mask_selects_kinds_and_leaves_the_rest
     a_nested_poll_of_one_kind
-    a_nested_turn
-    a_nested_run_is_refused
-    dispatch_calls_the_handler_of_a_live_source
     run_ends_when_nothing_keeps_it_alive
     what_does_not_keep_a_run_alive
-    run_delivers_what_is_on_its_way_before_it_ends
-    a_stop_leaves_the_rest_queued
-    a_stop_is_kept_for_the_next_run
-    a_stop_in_a_before_wait_handler
-    a_stop_outside_of_a_run_ends_one_wait
     a_loop_built_in_one_thread_runs_in_another
     a_loop_built_in_one_thread_watches_in_another
     a_loop_belongs_to_the_thread_that_waited_first
     loops_side_by_side
     a_loop_in_borrowed_memory
+}
+
+// In the simulator too: what needs no real descriptor, thread or clock.
+each_backend! { simulated too:
+    nothing_is_delivered_before_the_first_collection
+    a_nested_turn
+    a_nested_run_is_refused
+    dispatch_calls_the_handler_of_a_live_source
+    run_delivers_what_is_on_its_way_before_it_ends
+    a_stop_leaves_the_rest_queued
+    a_stop_is_kept_for_the_next_run
+    a_stop_in_a_before_wait_handler
+    a_stop_outside_of_a_run_ends_one_wait
     a_panicking_handler_leaves_the_loop_usable
     the_backend_has_a_name
 }
@@ -29,6 +33,7 @@ each_backend! {
 // What would hang if it went wrong.
 each_backend! { alone:
     the_phases_one_by_one
+    a_wait_without_a_preparation
 }
 
 fn nothing_is_delivered_before_the_first_collection(backend: BackendChoice) {
@@ -166,6 +171,39 @@ fn the_phases_one_by_one(backend: BackendChoice) {
     // A collection without a wait finds nothing new.
     std::io::Write::write_all(&mut &_theirs, b"x").unwrap();
     assert_eq!(it.collect(), Ok(0));
+}
+
+/// It was an error on a new io_uring, and else the last wait again: perhaps one without end, which no wake ended.
+fn a_wait_without_a_preparation(backend: BackendChoice) {
+    let (ours, theirs) = pair();
+    let mut rig = Rig::new(backend);
+    let it = &rig.event_loop;
+    assert_eq!(it.wait(), Ok(()));
+    assert_eq!(it.collect(), Ok(0));
+    let io = rig.io("io", &ours, READABLE, nothing);
+    let it = &rig.event_loop;
+    assert_eq!(it.prepare(Duration::FOREVER), Ok(0));
+    it.trigger(io, PAUSED).unwrap();
+    assert_eq!(it.wait(), Ok(()));
+    assert_eq!(it.collect(), Ok(1));
+    assert_eq!(rig.pull(Kinds::all()), ["io triggered"]);
+    // A preparation is good for one wait, and that for one collection.
+    let it = &rig.event_loop;
+    assert_eq!(it.prepare(Duration::FOREVER), Ok(0));
+    it.trigger(io, PAUSED).unwrap();
+    for _ in 0..3 {
+        assert_eq!(it.wait(), Ok(()));
+    }
+    assert_eq!(it.collect(), Ok(1));
+    assert_eq!(rig.pull(Kinds::all()), ["io triggered"]);
+    let it = &rig.event_loop;
+    assert_eq!(it.prepare(Duration::FOREVER), Ok(0));
+    assert_eq!(it.collect(), Ok(0));
+    assert_eq!(it.wait(), Ok(()));
+    std::io::Write::write_all(&mut &theirs, b"x").unwrap();
+    assert_eq!(it.wait(), Ok(()));
+    assert_eq!(it.collect(), Ok(0));
+    assert_eq!(rig.turn(), ["io readable"]);
 }
 
 fn run_ends_when_nothing_keeps_it_alive(backend: BackendChoice) {
@@ -402,6 +440,7 @@ fn the_backend_has_a_name(backend: BackendChoice) {
         BackendChoice::Poll => "poll",
         BackendChoice::Epoll => "epoll",
         BackendChoice::IoUring => "io_uring",
+        BackendChoice::Simulator => "simulator",
     };
     assert_eq!(rig.event_loop.backend(), (name, ""), "it was asked for");
 }
