@@ -54,11 +54,12 @@ mod header {
         "wake",
         "hook",
         "pool",
+        "task",
     ];
 
     /// The macros of cbindgen.toml (`after_includes`) are printed at the ends of the sections with these titles: they name
     /// what is declared there. A line of dashes ends those of one section.
-    const MACROS_END_SECTIONS: [&str; 2] = ["Memory", "Pools"];
+    const MACROS_END_SECTIONS: [&str; 3] = ["Memory", "Pools", "Tasks"];
 
     /// Flags of a uint32_t are unsigned, so that ~FLAG converts without a warning.
     const FLAGS: &[&str] = &[
