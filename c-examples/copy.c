@@ -21,7 +21,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-static BECKET_MEMORY(memory, 1, 0, 1); /* no source but the loop's own needs, and one operation at a time */
+static BECKET_MEMORY(memory, 0, 0, 1); /* no source, and one operation at a time */
 static BECKET_RING(ring, 8);
 
 static int64_t copied;  /* bytes */

@@ -12,15 +12,16 @@ use core::num::NonZeroI32;
 pub struct Error(NonZeroI32);
 
 macro_rules! errors {
-    ($($(#[$doc:meta])* $name:ident = $value:ident, $text:literal;)*) => {
+    // `if` a feature is there: the smallest build has no words for what it cannot meet.
+    ($($(#[$doc:meta])* $name:ident = $value:ident, $text:literal $(if $feature:literal)?;)*) => {
         impl Error {
-            $($(#[$doc])* pub const $name: Error = Error(NonZeroI32::new(errno::$value).unwrap());)*
+            $($(#[$doc])* $(#[cfg(feature = $feature)])? pub const $name: Error = Error(NonZeroI32::new(errno::$value).unwrap());)*
 
             /// One sentence, in plain words, NUL-terminated for C. O(number of names).
             #[must_use]
             pub const fn description(self) -> &'static core::ffi::CStr {
                 match self.0.get() {
-                    $(errno::$value => const {
+                    $($(#[cfg(feature = $feature)])? errno::$value => const {
                         match core::ffi::CStr::from_bytes_with_nul(concat!($text, "\0").as_bytes()) {
                             Ok(text) => text,
                             Err(_) => panic!("a NUL in the middle"),
@@ -33,7 +34,7 @@ macro_rules! errors {
             /// The field's name, such as `ESTALE`; `None` for an errno that becket itself never gives.
             #[must_use]
             pub const fn name(self) -> Option<&'static str> {
-                $(if self.0.get() == errno::$value { return Some(stringify!($value)); })*
+                $($(#[cfg(feature = $feature)])? if self.0.get() == errno::$value { return Some(stringify!($value)); })*
                 None
             }
         }
@@ -75,6 +76,16 @@ errors! {
     NO_MEMORY = ENOMEM, "out of memory";
     /// The system has no such call.
     NO_CALL = ENOSYS, "no such call";
+    /// It was cancelled before it was done.
+    CANCELED = ECANCELED, "cancelled" if "operations";
+    /// Its time was over before it was done.
+    TIMED_OUT = ETIMEDOUT, "out of time" if "operations";
+    /// A task would wait for itself.
+    DEADLOCK = EDEADLK, "it would wait for itself" if "operations";
+    /// A task that has ended, or a process that is gone.
+    NO_PROCESS = ESRCH, "it has ended" if "operations";
+    /// A task that cannot go on where it was.
+    NOT_RECOVERABLE = ENOTRECOVERABLE, "no way back into the task" if "operations";
 }
 
 impl Error {

@@ -86,8 +86,9 @@ fn a_task_that_is_none() {
 
 #[test]
 fn an_array_of_variable_length_across_an_await() {
-    let body =
-        format!("BECKET_TASK_BEGIN(task);\n {{ int many[job->kind]; many[0] = 1; (void)many;\n {AWAIT}\n }}\n BECKET_TASK_END;");
+    let body = format!(
+        "BECKET_TASK_BEGIN(task);\n {{ int many[job->kind]; many[0] = 1; (void)many;\n {AWAIT}\n }}\n BECKET_TASK_END;"
+    );
     for (taken, said) in compile("variable", &body) {
         assert!(!taken, "{said}");
     }

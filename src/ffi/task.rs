@@ -4,7 +4,8 @@
 //! the caller's struct.
 
 use super::constants::{
-    BECKET_DEADLINE, BECKET_KIND_CHILD, BECKET_KIND_IO, BECKET_KIND_OPERATION, BECKET_NEVER, BECKET_ONESHOT, BECKET_TIMEOUT, BECKET_TRIGGERED,
+    BECKET_DEADLINE, BECKET_KIND_CHILD, BECKET_KIND_IO, BECKET_KIND_OPERATION, BECKET_NEVER, BECKET_ONESHOT,
+    BECKET_TIMEOUT, BECKET_TRIGGERED,
 };
 use super::io::{becket_io_deadline, becket_io_modify};
 use super::operation::{becket_op_cancel, becket_op_deadline};
@@ -39,9 +40,6 @@ use core::ptr;
 //
 // All of it belongs to the loop's thread. docs/continuations.md explains it.
 
-/// The function of a task: BECKET_TASK_BEGIN(task) … BECKET_TASK_END. Also what is called once a task has ended.
-pub type becket_task_function = Option<unsafe extern "C" fn(task: *mut becket_task)>;
-
 /// A task, in the caller's memory, usually at the start of a struct with all that the task has to remember. Zeros before
 /// its first start. It stays where it is until it has ended.
 #[repr(C)]
@@ -63,14 +61,17 @@ pub struct becket_task {
     /// What it is doing.
     pub state: u32,
     /// Its function.
-    pub function: becket_task_function,
+    pub function: Option<unsafe extern "C" fn(task: *mut becket_task)>,
     /// What is called at its end.
-    pub ended: becket_task_function,
+    pub ended: Option<unsafe extern "C" fn(task: *mut becket_task)>,
     /// Who awaits it.
     pub waiter: *mut becket_task,
     /// Whom it awaits.
     pub joined: *mut becket_task,
 }
+
+/// The function of a task: BECKET_TASK_BEGIN(task) … BECKET_TASK_END. Also what is called once a task has ended.
+pub type becket_task_function = Option<unsafe extern "C" fn(task: *mut becket_task)>;
 
 /// Starts a task: it runs at once, up to its first await. ended, or NULL, is called once, when the task is over: it may free
 /// the task, or start it anew. -EBUSY: it has not ended; -EINVAL: no task, or no function.
@@ -209,7 +210,11 @@ pub unsafe extern "C" fn becket_task_ready(task: *mut becket_task, source: becke
 
 /// The handler of what a task awaits; BECKET_AWAITING names it.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn becket_task_resume(event_loop: *mut becket_loop, event: *const becket_event, user: *mut c_void) {
+pub unsafe extern "C" fn becket_task_resume(
+    event_loop: *mut becket_loop,
+    event: *const becket_event,
+    user: *mut c_void,
+) {
     let task: *mut becket_task = user.cast();
     // SAFETY: an event, and the task that was given with this handler; or NULL.
     let (Some(it), Some(event)) = (unsafe { task.as_mut() }, unsafe { event.as_ref() }) else { return };
@@ -275,6 +280,7 @@ pub unsafe extern "C" fn becket_task_await(task: *mut becket_task, begun: c_int,
     if within_ns != BECKET_NEVER {
         // SAFETY: the loop and the handle are checked there.
         let limited = match unsafe { becket_kind(it.event_loop, it.awaited) } {
+            // SAFETY: likewise.
             kind if kind == BECKET_KIND_OPERATION as c_int => unsafe {
                 becket_op_deadline(it.event_loop, it.awaited, within_ns)
             },

@@ -4,3 +4,5 @@ pub(crate) use libc::{
     EAGAIN, EBADF, EBUSY, ECHILD, EEXIST, EINTR, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM, ENOSPC, ENOSYS,
     ENOTSUP, EPERM, ESTALE,
 };
+#[cfg(feature = "operations")]
+pub(crate) use libc::{ECANCELED, EDEADLK, ENOTRECOVERABLE, ESRCH, ETIMEDOUT};

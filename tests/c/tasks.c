@@ -124,7 +124,7 @@ static void readiness_task(becket_task *task) {
   job->seen[2] = task->value;
   BECKET_AWAIT(becket_task_ready(task, job->source, BECKET_READABLE));
   job->seen[3] = task->value;
-  EQUAL(becket_io_interest(task->loop, job->source) & BECKET_READABLE, 0);
+  EQUAL((uint32_t)becket_io_interest(task->loop, job->source) & BECKET_READABLE, 0);
   EQUAL(becket_remove(task->loop, job->source), 0);
   /* What fails at once is no wait. */
   BECKET_AWAIT(becket_io_add(task->loop, -1, BECKET_READABLE, BECKET_AWAITING));
