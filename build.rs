@@ -56,6 +56,7 @@ mod header {
         "operation",
         "task",
         "pool",
+        "simulator",
     ];
 
     /// The macros of cbindgen.toml (`after_includes`) are printed at the ends of the sections with these titles: they name

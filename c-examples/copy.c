@@ -125,6 +125,7 @@ int main(int argc, char **argv) {
     if (strcmp(argv[index], "--how") == 0 && index + 1 < argc) how = argv[++index];
     else if (!backend_option(argv, &index, &config) && !files_option(argv, &index, &config)) return usage(0);
   }
+  if (strcmp(how, "blocking") != 0 && strcmp(how, "handlers") != 0 && strcmp(how, "task") != 0) return usage(0);
   if (index + 2 != argc || !number_argument(argv[index + 1], 65535, &port)) return usage(0);
   path = argv[index];
 
@@ -143,13 +144,11 @@ int main(int argc, char **argv) {
       continuation = (struct continuation){.file = file, .sock = sock};
       outcome = becket_op_read(loop, file, continuation.block, sizeof continuation.block, 0, on_read, &continuation, NULL);
       must("run", becket_run(loop));
-    } else if (strcmp(how, "task") == 0) {
+    } else {
       copy = (struct copy){.file = file, .sock = sock};
       must("start", becket_task_start(loop, &copy.task, copy_task, NULL));
       must("run", becket_run(loop));
       outcome = copy.task.result;
-    } else {
-      return usage(0);
     }
     must("close", becket_loop_close(loop));
   }

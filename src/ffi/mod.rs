@@ -15,6 +15,8 @@ pub mod memory;
 pub mod operation;
 pub mod pool;
 pub mod signal;
+#[cfg(feature = "simulator")]
+pub mod simulator;
 pub mod source;
 #[cfg(feature = "operations")]
 pub mod task;

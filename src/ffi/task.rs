@@ -153,7 +153,7 @@ pub unsafe extern "C" fn becket_task_cancel(task: *mut becket_task) -> c_int {
             becket_op_cancel(event_loop, awaited)
         },
         // SAFETY: likewise.
-        _ => unsafe { becket_trigger(event_loop, awaited, BECKET_TRIGGERED) },
+        _ => unsafe { becket_trigger(event_loop, awaited, 0) },
     };
     if asked == -Error::STALE.errno() {
         // Nothing will come of itself.

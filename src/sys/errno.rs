@@ -4,5 +4,12 @@ pub(crate) use libc::{
     EAGAIN, EBADF, EBUSY, ECHILD, EEXIST, EINTR, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM, ENOSPC, ENOSYS,
     ENOTSUP, EPERM, ESTALE,
 };
+
 #[cfg(feature = "operations")]
-pub(crate) use libc::{ECANCELED, EDEADLK, ENOTRECOVERABLE, ESRCH, ETIMEDOUT};
+pub(crate) use libc::{ECANCELED, ENOTRECOVERABLE, ESRCH, ETIMEDOUT};
+
+#[cfg(any(feature = "simulator", feature = "operations"))]
+pub(crate) use libc::EDEADLK;
+
+#[cfg(feature = "simulator")]
+pub(crate) use libc::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EINPROGRESS, ENOTCONN, EPIPE};
