@@ -29,6 +29,7 @@ pub use statistics::Statistics;
 use self::core::SharedRef;
 use crate::backend::{AnyBackend, Backend, BackendChoice, Registration};
 use crate::error::{Error, Result};
+#[cfg(feature = "operations")]
 use crate::ops::FilesChoice;
 use crate::storage::deadlines::Deadlines;
 use crate::storage::fd_index::FdIndex;
@@ -55,8 +56,10 @@ pub struct Config {
     /// Learn of children by SIGCHLD even where the system has pidfds.
     pub without_pidfd: bool,
     /// Who reads and writes files: for loops whose memory has operations.
+    #[cfg(feature = "operations")]
     pub files: FilesChoice,
     /// The signal of [`FilesChoice::AioSignal`]; 0: the highest real-time signal that is free.
+    #[cfg(feature = "operations")]
     pub aio_signal: i32,
 }
 
@@ -69,7 +72,9 @@ impl Config {
         return_interrupted: false,
         busy_poll: Duration::ZERO,
         without_pidfd: false,
+        #[cfg(feature = "operations")]
         files: FilesChoice::Auto,
+        #[cfg(feature = "operations")]
         aio_signal: 0,
     };
 }
