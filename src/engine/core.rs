@@ -7,12 +7,11 @@
 #![allow(unsafe_code)]
 
 use super::{Config, Engine, Phase, Statistics, Taken, VIRTUAL_START};
-use crate::backend::{AnyBackend, Chosen, Plan, Registration, Registrations};
+use crate::backend::{AnyBackend, Backend, Chosen, Given, Plan, Registration, Registrations};
 use crate::error::{Error, Result};
 use crate::handle::Kinds;
 use crate::process::shared::Shared;
 use crate::process::signals;
-use crate::ring::RingMemory;
 use crate::storage::layout::{LOOP_BYTES, REGISTRATION_BYTES};
 use crate::storage::slot::NIL;
 use crate::storage::{Block, Layout};
@@ -28,6 +27,14 @@ const _: () = assert!(size_of::<Core>() <= LOOP_BYTES - REGISTRATION_BYTES);
 const LIVE: u64 = 0x6265_636b_6574_3031;
 const CLOSED: u64 = 0x636c_6f73_6564_3031;
 
+/// How far the three phases have come: a preparation is good for one wait, and that for one collection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Collected,
+    Prepared,
+    Waited,
+}
+
 /// What a wait touches, and nothing else does while it is under way.
 pub(crate) struct Waiting {
     pub(crate) plan: Plan,
@@ -38,6 +45,7 @@ pub(crate) struct Waiting {
     busy_poll: Duration,
     /// The backend has reports of the last wait that nobody has taken.
     pub(crate) unread: bool,
+    pub(crate) stage: Stage,
 }
 
 /// The head of a loop's block.
@@ -83,12 +91,7 @@ impl Core {
     /// # Safety
     /// The block is readable and writable, and nobody else uses it until the loop is closed.
     #[cfg_attr(not(becket_small), cold)]
-    pub(crate) unsafe fn init(
-        block: &Block,
-        config: &Config,
-        ring: Option<RingMemory>,
-        abandoned: bool,
-    ) -> Result<NonNull<Core>> {
+    pub(crate) unsafe fn init(block: &Block, config: &Config, given: Given, abandoned: bool) -> Result<NonNull<Core>> {
         let layout = Layout::new(block)?;
         let core: NonNull<Core> = block.start.cast();
         // SAFETY: aligned (`Layout::new`), and large enough; any bits are a valid integer.
@@ -111,7 +114,7 @@ impl Core {
         let mut table = [Registration::NONE];
         // SAFETY: the region is used for this call alone.
         let mut first = unsafe { Registrations::new(NonNull::from(&mut table).cast(), 1) };
-        let chosen = AnyBackend::choose(config.backend, ring, notifier.watched, &mut first);
+        let chosen = AnyBackend::choose(config.backend, given, notifier.watched, &mut first);
         let Chosen { backend, plan, note } = match chosen {
             Ok(chosen) => chosen,
             Err(error) => {
@@ -136,7 +139,11 @@ impl Core {
                 old.shared.close();
             }
         }
-        let made_at = if config.virtual_clock { VIRTUAL_START } else { sys::clock::now() };
+        let (config, made_at) = match backend.now() {
+            Some(now) => (&Config { virtual_clock: true, without_pidfd: true, ..*config }, now),
+            None if config.virtual_clock => (config, VIRTUAL_START),
+            None => (config, sys::clock::now()),
+        };
         // SAFETY: each region once, in a block that is ours; a registration is eight bytes of integers.
         let (names, lists, deadlines, fd_index, mut registrations) =
             unsafe { (layout.names(), layout.lists(), layout.deadlines(), layout.fd_index(), layout.registrations()) };
@@ -153,6 +160,7 @@ impl Core {
                 virtual_clock: config.virtual_clock,
                 return_interrupted: config.return_interrupted,
                 unread: false,
+                stage: Stage::Collected,
                 busy_poll: if config.virtual_clock { Duration::ZERO } else { config.busy_poll },
             }));
             (&raw mut (*at).engine).write(UnsafeCell::new(Engine {
@@ -181,8 +189,9 @@ impl Core {
                 children_by_signal: 0,
                 // Nothing is delivered before the first collection.
                 phase: Phase { deferred_done: true, idle_done: true, ..Phase::default() },
-                budget_left: 0,
                 dispatches: 0,
+                turn_end: 0,
+                readiness_before: 0,
                 rotation: 0,
                 depth: 0,
                 running: false,
@@ -265,6 +274,10 @@ impl Core {
         // SAFETY: as in `with`; no wait is under way while the thread that waits calls this.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
         engine.flush_direct(waiting);
+        if cfg!(any(epoll, feature = "simulator")) && waiting.stage == Stage::Waited {
+            // What was found and not collected: the kernel tells of an edge once.
+            engine.collect_readiness(waiting, false);
+        }
         engine.prepare(timeout, hooks, waiting)
     }
 
@@ -278,21 +291,16 @@ impl Core {
     /// Phase 2, the only call that blocks. It touches `waiting` and `shared` alone.
     ///
     /// EINTR, where the configuration asks for it, and what else the system call says of the whole wait: `collect` is
-    /// due all the same.
+    /// due all the same. Without a preparation nothing happens: nobody would know that there is somebody to be woken.
     pub(crate) fn wait(&self) -> Result<()> {
         self.check_owner()?;
-        self.sleep()
+        // SAFETY: a look at one field, by the thread that waits.
+        if unsafe { (*self.waiting.get()).stage } == Stage::Prepared { self.sleep() } else { Ok(()) }
     }
 
     fn sleep(&self) -> Result<()> {
         // SAFETY: only the thread that waits touches this, and it is here.
-        let waiting = unsafe { &mut *self.waiting.get() };
-        if waiting.unread {
-            // In a handler, without a preparation: what was found before is not to be lost.
-            // SAFETY: no other thread changes the loop while this one calls handlers.
-            unsafe { &mut *self.engine.get() }.flush_direct(waiting);
-        }
-        waiting.wait(&self.shared)
+        unsafe { &mut *self.waiting.get() }.wait(&self.shared)
     }
 
     /// Phase 3: how many events are queued.
@@ -393,17 +401,21 @@ impl Core {
         unsafe { (*engine).depth += 1 };
         let _handling = Scope(self, |engine| engine.depth -= 1);
         let mut count = 0;
-        let mut taken = Taken::NONE;
+        let (mut readiness, mut other) = (Taken::READINESS, Taken::NONE);
         loop {
             // SAFETY: likewise; no wait is under way.
             let (engine, waiting) = unsafe { (&mut *engine, &mut *self.waiting.get()) };
-            if self.shared.is_stopping() && engine.running
-                || !(kinds.is_all() && engine.next_direct(waiting, &mut taken) || engine.next(kinds, &mut taken))
-            {
+            let stopped = self.shared.is_stopping() && engine.running;
+            // (Before a wait nothing is reported, so this takes no other kinds then.)
+            let taken = if !stopped && engine.next_direct(waiting, &mut readiness) {
+                &readiness
+            } else if !stopped && engine.next(kinds, &mut other) {
+                &other
+            } else {
                 engine.flush_direct(waiting);
                 return Ok(count);
-            }
-            call(&taken);
+            };
+            call(taken);
             count += 1;
             // The handler may have forked, and this may be the child.
             if !self.shared.seems_ours() {
@@ -461,8 +473,9 @@ impl Drop for Scope<'_> {
 
 impl Waiting {
     fn wait(&mut self, shared: &Shared) -> Result<()> {
-        // Virtual time passes without sleeping; only a sleep without an end is a real one.
-        if self.virtual_clock && self.until != Instant::NEVER {
+        self.stage = Stage::Waited;
+        // Virtual time passes without sleeping; only a sleep without an end is a real one. (A simulated one never is.)
+        if self.virtual_clock && !self.plan.is_simulated(shared.is_notified()) && self.until != Instant::NEVER {
             self.plan.timeout = Duration::ZERO;
         }
         let mut spinning = self.busy_poll.min(self.plan.timeout) > Duration::ZERO;
@@ -474,7 +487,7 @@ impl Waiting {
             match self.plan.wait() {
                 // A wake, or a signal handler that was one of ours: then there is something to collect. After another
                 // one what is left of the time is waited for.
-                Ok(0) | Err(Error::INTERRUPTED | Error::AGAIN) if shared.pending() => break Ok(0),
+                Ok(0) | Err(Error::INTERRUPTED | Error::AGAIN | Error::BUSY) if shared.pending() => break Ok(0),
                 Ok(0) if spinning => {}
                 // io_uring cannot tell whether it was a signal or the end of the time.
                 Err(Error::AGAIN) if self.left() == Duration::ZERO => break Ok(0),
@@ -485,18 +498,14 @@ impl Waiting {
             self.plan.timeout = self.left();
             spinning = spinning && sys::clock::now() < spin_until;
         };
-        match self.plan.outcome {
-            // select's word for one bad fd among many: that one's source will be told.
-            Ok(_) | Err(Error::BAD_FD) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.plan.outcome.map(|_| ())
     }
 
     fn left(&self) -> Duration {
         if self.until == Instant::NEVER {
             Duration::FOREVER
         } else if self.virtual_clock {
-            Duration::ZERO
+            self.plan.now().map_or(Duration::ZERO, |now| self.until.since(now))
         } else {
             self.until.since(sys::clock::now())
         }

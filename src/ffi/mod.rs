@@ -11,7 +11,10 @@ pub mod constants;
 pub mod hook;
 pub mod io;
 pub mod memory;
+pub mod pool;
 pub mod signal;
+#[cfg(feature = "simulator")]
+pub mod simulator;
 pub mod source;
 pub mod timer;
 pub mod turn;

@@ -64,6 +64,9 @@ pub struct becket_ring {
     pub entries: u32,
 }
 
+/// A simulated system: see below. It lives in the block of memory that becket_simulator_init() was given.
+pub struct becket_simulator(#[allow(dead_code)] [u8; 0]);
+
 /// How a loop is to be. Zeros mean the default.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -81,6 +84,8 @@ pub struct becket_config {
     pub busy_poll_ns: u64,
     /// Memory for the rings of io_uring, or NULL.
     pub ring: *const becket_ring,
+    /// The simulator that the loop is to live in, or NULL.
+    pub simulator: *mut becket_simulator,
 }
 
 /// An fd that a foreign loop has to watch for becket, and what for.

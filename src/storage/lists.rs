@@ -244,6 +244,7 @@ impl Lists {
             self.push(target.at(self.links[index].level()), index);
             count += 1;
         }
+        self.note_queued();
         count
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod fd_index;
 pub(crate) mod layout;
 pub(crate) mod lists;
 pub(crate) mod names;
+pub(crate) mod pool;
 pub(crate) mod region;
 pub(crate) mod slot;
 

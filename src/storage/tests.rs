@@ -270,6 +270,12 @@ fn a_wake_of_a_removed_source_does_not_reach_its_successor() {
     assert_eq!(names.wake(names.handle(1)), Woken::First);
     assert_eq!(woken(&names), [1]);
     assert_eq!(woken(&names), [] as [u32; 0]);
+    // It is on top of the stack already: woken for its new owner, it stays where it is, above the other.
+    assert_eq!(names.wake(names.handle(0)), Woken::First);
+    assert_eq!(names.wake(names.handle(1)), Woken::First);
+    names.retire(1);
+    assert_eq!(names.wake(names.handle(1)), Woken::First);
+    assert_eq!(woken(&names), [0, 1]);
 }
 
 #[test]
