@@ -9,14 +9,17 @@
 #[path = "programs/mod.rs"]
 mod programs;
 
-use becket::{BackendChoice, Config, Loop, Storage};
+use becket::{BackendChoice, Config, Loop, Simulator, SimulatorMemory, Storage};
 use programs::machine::{Abilities, Machine, carry_out};
 use programs::program::Program;
 use programs::shrink::shrink;
-use programs::world::{NUMBERS, Real};
+use programs::world::{NUMBERS, Real, Simulated};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
+use std::sync::{Mutex, Once};
+use std::time::{Duration, Instant};
 
 /// Steps of a program.
 const STEPS: usize = 2_000;
@@ -33,6 +36,7 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
     static MESSAGE: RefCell<String> = const { RefCell::new(String::new()) };
     static LARGE: &'static Memory<24, 6> = Memory::leak();
+    static SIMULATED: *mut SimulatorMemory<{ Simulated::FDS }, 64> = Box::leak(Box::new(SimulatorMemory::new()));
     static SMALL: &'static Memory<7, 2> = Memory::leak();
 }
 
@@ -46,13 +50,21 @@ impl<const S: usize, const P: usize> Memory<S, P> {
 
     /// Carries out a program on a loop in it.
     fn run(&self, program: &Program, backend: BackendChoice, slot: usize) -> u64 {
-        let config =
-            Config { backend, virtual_clock: true, budget: u32::from(program.setup.budget), ..Config::default() };
+        let config = Config { backend, virtual_clock: true, budget: program.setup.budget.into(), ..Config::default() };
         // SAFETY: a thread's own, of which each loop is dropped before the next is made.
-        let storage = unsafe { &mut *self.0 };
-        let event_loop: Loop<'static, Machine<Real>> = Loop::new(storage, &config).expect("a loop");
-        let edge = matches!(backend, BackendChoice::Epoll | BackendChoice::IoUring);
+        let storage: &'static mut Storage<S, P> = unsafe { &mut *self.0 };
+        let edge = !matches!(backend, BackendChoice::Select | BackendChoice::Poll);
         let abilities = Abilities { edge, vague_waits: backend == BackendChoice::IoUring };
+        if backend == BackendChoice::Simulator {
+            // SAFETY: likewise.
+            let memory = SIMULATED.with(|memory| unsafe { &mut **memory });
+            let simulator = Simulator::new(memory, u64::from(program.setup.chance) << 8 | slot as u64);
+            let event_loop: Loop<'static, Machine<Simulated>> =
+                Loop::simulated(storage, simulator, &config).expect("a loop");
+            let world = Simulated::new(simulator, program.setup.chance);
+            return carry_out(program, &event_loop, world, abilities, (S, P));
+        }
+        let event_loop: Loop<'static, Machine<Real>> = Loop::new(storage, &config).expect("a loop");
         let world = Real::new((FIRST_NUMBER + slot * NUMBERS) as i32);
         carry_out(program, &event_loop, world, abilities, (S, P))
     }
@@ -87,14 +99,47 @@ fn attempt(program: &Program, backend: BackendChoice, slot: usize) -> Result<u64
 
 /// Runs a program; when it fails, says all that helps.
 fn must_pass(program: &Program, backend: BackendChoice, slot: usize, name: &str) -> u64 {
-    match attempt(program, backend, slot) {
+    let attempt = |program: &Program| {
+        watch();
+        let thread = format!("{:?}", std::thread::current().id());
+        UNDER_WAY.lock().unwrap().insert(thread.clone(), (Instant::now(), format!("{name}, on {backend:?},")));
+        let result = attempt(program, backend, slot);
+        UNDER_WAY.lock().unwrap().remove(&thread);
+        result
+    };
+    match attempt(program) {
         Ok(steps) => steps,
         Err(message) => {
-            let short = shrink(program, |candidate| attempt(candidate, backend, slot).is_err());
-            let last = attempt(&short, backend, slot).err().unwrap_or(message);
+            let short = shrink(program, |candidate| attempt(candidate).is_err());
+            let last = attempt(&short).err().unwrap_or(message);
             panic!("{name} fails on {backend:?}, and so do these {} steps:\n\n{short}\n{last}\n", short.steps.len());
         }
     }
+}
+
+/// The longest that one attempt may take: a guard against hanging, never part of what is tested.
+const GUARD: Duration = Duration::from_secs(120);
+
+/// What is under way in each thread, and since when.
+static UNDER_WAY: Mutex<BTreeMap<String, (Instant, String)>> = Mutex::new(BTreeMap::new());
+
+/// Ends the process, with a word on what hangs, when something does.
+fn watch() {
+    static WATCHDOG: Once = Once::new();
+    WATCHDOG.call_once(|| {
+        let guard = number("BECKET_GUARD").map_or(GUARD, Duration::from_secs);
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+                let all = UNDER_WAY.lock().unwrap();
+                if let Some((_, name)) = all.values().find(|(since, _)| since.elapsed() > guard) {
+                    // Past the test harness, which would keep it to itself.
+                    let _ = writeln!(std::io::stderr(), "{name} hangs");
+                    std::process::abort();
+                }
+            }
+        });
+    });
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -137,6 +182,11 @@ fn on_epoll() {
 #[test]
 fn on_io_uring() {
     random_programs(BackendChoice::IoUring, 3);
+}
+
+#[test]
+fn on_the_simulator() {
+    random_programs(BackendChoice::Simulator, 0);
 }
 
 /// A program is the same as text, and from the same bytes.

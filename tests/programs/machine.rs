@@ -5,7 +5,7 @@
 
 use super::model::{Home, Model, NEVER, Source, sum};
 use super::program::{Op, Program, Step};
-use super::world::{FILES, State, World};
+use super::world::{FILES, Oddities, State, World};
 use becket::{Duration, Error, Event, Handle, Instant, IoOptions, Kind, Kinds, Loop, Outcome, Ready};
 
 /// Steps of one handler, at most.
@@ -41,6 +41,8 @@ struct Frame {
     stage: Stage,
     /// Before-wait events came in this turn.
     had_before: bool,
+    /// The wait has failed, and that ends it.
+    failed: bool,
     calls: u32,
 }
 
@@ -62,6 +64,10 @@ pub struct Machine<W: World> {
     waiting: bool,
     /// Something was done in the middle of the last wait: what was to wake it may end the next one.
     disturbed: bool,
+    /// Calls that had failed before the last wait.
+    failures: u64,
+    /// The last wait did, or what was to be told before it.
+    doubtful: bool,
     /// The source of the last event.
     own: Handle,
     dead: Vec<Handle>,
@@ -112,6 +118,8 @@ pub fn carry_out<W: World>(
         depth: 0,
         waiting: false,
         disturbed: false,
+        failures: 0,
+        doubtful: false,
         own: Handle::NONE,
         dead: Vec::new(),
         tokens: 0,
@@ -262,7 +270,8 @@ impl<W: World> Machine<W> {
             Op::Advance => {
                 let span = self.passing(a);
                 assert_eq!(it.advance(nanos(span)), Ok(()));
-                self.model.now += span;
+                self.model.now = self.world.clock().unwrap_or(self.model.now + span);
+                self.model.clock = self.model.now;
             }
             Op::Stop => {
                 assert_eq!(it.stop(), Ok(()));
@@ -337,7 +346,12 @@ impl<W: World> Machine<W> {
             _ => Ok(()),
         };
         let token = self.token();
+        let failures = self.world.failures();
         let answer = it.add_io_with(fd, interest, options, Some(handler), token);
+        let expected = match answer {
+            Err(error) if expected.is_ok() && self.world.failures() > failures => Err(error),
+            _ => expected,
+        };
         self.added(it, answer, expected, c, |machine, handle| {
             let mut source = Source::new(handle, Kind::Io, token);
             if machine.waiting {
@@ -360,7 +374,7 @@ impl<W: World> Machine<W> {
         let expected = self.room();
         self.added(it, answer, expected, c, |machine, handle| {
             let mut source = Source::new(handle, Kind::Timer, token);
-            (source.at, source.period) = (sum(machine.model.now, delay), period);
+            (source.at, source.period) = (sum(machine.model.clock, delay), period);
             source
         });
     }
@@ -393,7 +407,7 @@ impl<W: World> Machine<W> {
     }
 
     fn change_io(&mut self, it: &It<W>, handle: Handle, op: Op, b: u8, c: u8) {
-        let now = self.model.now;
+        let now = self.model.clock;
         match op {
             Op::Modify => {
                 let interest = Self::interest(b);
@@ -442,7 +456,7 @@ impl<W: World> Machine<W> {
 
     /// A point in time, ahead or behind.
     fn point(&self, b: u8, c: u8) -> u64 {
-        let (now, span) = (self.model.now, self.span(b));
+        let (now, span) = (self.model.clock, self.span(b));
         if c % 4 == 3 { now.saturating_sub(span) } else { sum(now, span) }
     }
 
@@ -452,7 +466,7 @@ impl<W: World> Machine<W> {
             Op::Arm => {
                 let delay = self.span(b);
                 assert_eq!(it.arm_timer(handle, nanos(delay), nanos(period)), Ok(()));
-                let until = sum(self.model.now, delay);
+                let until = sum(self.model.clock, delay);
                 self.model.arm(handle, until, period);
             }
             Op::ArmAt => {
@@ -675,12 +689,26 @@ impl<W: World> Machine<W> {
         self.own = Handle::NONE;
     }
 
+    /// Whether the system has made the last wait fail, or what was to be told before it.
+    fn look_for_failures(&mut self) {
+        let failures = self.world.failures();
+        self.doubtful = failures > self.failures;
+        self.failures = failures;
+        if self.doubtful {
+            self.model.doubt_wait();
+        }
+    }
+
     /// The loop has collected: time first. `until`: to when it would have slept, at least and at most.
     fn collected(&mut self, it: &It<W>, (least, most): (u64, u64), inside: bool) {
+        self.look_for_failures();
+        let oddities = self.world.oddities();
+        let most = most.saturating_add(oddities.oversleep);
         let (sure, possible) = self.model.finds();
         let (before, now) = (self.model.now, it.now().expect("a time").as_nanos());
         let disturbed = std::mem::take(&mut self.disturbed);
-        let vague = possible || disturbed || self.abilities.vague_waits || self.world.is_haunted();
+        let odd = oddities != Oddities::default();
+        let vague = possible || odd || disturbed || self.abilities.vague_waits || self.world.is_haunted();
         if sure {
             assert_eq!(now, before, "time passed though something was ready");
         } else if vague {
@@ -745,7 +773,7 @@ impl<W: World> Machine<W> {
                 }
                 Stage::Events => {
                     let Some(event) = event else {
-                        if !stopped {
+                        if !stopped && !(frame.failed && ahead == 0) {
                             self.model.nothing_came(Kinds::all());
                         }
                         if ahead == 0 {
@@ -767,16 +795,19 @@ impl<W: World> Machine<W> {
     }
 
     fn push_frame(&mut self, run: bool, timeout: u64) {
-        self.frames.push(Frame { run, timeout, stage: Stage::Start, had_before: false, calls: 0 });
+        self.frames.push(Frame { run, timeout, stage: Stage::Start, had_before: false, failed: false, calls: 0 });
     }
 
     fn turn(&mut self, it: &It<W>, a: u8) {
         let timeout = self.passing(a);
         self.push_frame(false, timeout);
         let answer = it.turn(self, nanos(timeout));
+        let failed = answer.is_err();
+        self.frames.last_mut().expect("this turn").failed = failed;
         self.follow(it, None);
         let frame = self.frames.pop().expect("this turn");
-        assert_eq!(answer, Ok(frame.calls), "events of a turn");
+        self.check_wait(answer.map(|_| ()));
+        assert!(failed || answer == Ok(frame.calls), "events of a turn: {answer:?}, not {}", frame.calls);
     }
 
     fn run(&mut self, it: &It<W>, a: u8, b: u8) {
@@ -793,6 +824,7 @@ impl<W: World> Machine<W> {
         self.push_frame(true, NEVER);
         self.model.running = true;
         let answer = it.run(self);
+        self.frames.last_mut().expect("this run").failed = answer.is_err();
         self.follow(it, None);
         self.frames.pop();
         match answer {
@@ -800,9 +832,9 @@ impl<W: World> Machine<W> {
             Ok(Outcome::NothingLeft) => {
                 assert!(!self.model.is_alive() && !self.model.stopping, "something is left");
             }
-            Err(error) => panic!("run: {error:?}"),
+            Err(error) => self.check_wait(Err(error)),
         }
-        self.model.stopping = false;
+        self.model.stopping &= answer.is_err();
         self.model.running = false;
         assert_eq!(it.disarm_timer(guard), Ok(()));
         self.model.arm(guard, NEVER, 0);
@@ -813,13 +845,19 @@ impl<W: World> Machine<W> {
         let before = self.model.prepare();
         let until = self.model.sleeps(timeout);
         self.begin_wait();
-        let answer = it.poll(nanos(timeout)).expect("a wait");
+        let answer = it.poll(nanos(timeout));
         if before > 0 {
-            assert_eq!(answer, before, "before-wait events");
+            assert_eq!(answer, Ok(before), "before-wait events");
             return;
         }
         self.collected(it, until, false);
-        self.check_queued(answer);
+        self.check_wait(answer.map(|_| ()));
+        self.check_queued(answer.unwrap_or(0));
+    }
+
+    /// A wait fails only where the system makes it fail.
+    fn check_wait(&self, answer: Result<(), Error>) {
+        assert!(answer.is_ok() || self.doubtful && answer == Err(Error::NO_MEMORY), "a wait: {answer:?}");
     }
 
     fn check_queued(&self, answer: u32) {
@@ -841,13 +879,15 @@ impl<W: World> Machine<W> {
         self.begin_wait();
         self.waiting = true;
         let mut steps = self.section(it);
-        assert_eq!(it.wait(), Ok(()));
+        let waited = it.wait();
+        self.model.clock = self.world.clock().unwrap_or(self.model.now);
         steps += self.section(it);
         self.look_again();
         self.waiting = false;
         let answer = it.collect().expect("a collection");
         let least = if steps > 0 { 0 } else { least };
         self.collected_after(it, (least, most), steps > 0);
+        self.check_wait(waited);
         self.check_queued(answer);
     }
 
@@ -857,8 +897,10 @@ impl<W: World> Machine<W> {
             self.collected(it, until, false);
             return;
         }
+        self.look_for_failures();
         let (before, now) = (self.model.now, it.now().expect("a time").as_nanos());
-        assert!(now == before || now > before && now <= until.1, "slept from {before} to {now}, not to {until:?}");
+        let most = until.1.saturating_add(self.world.oddities().oversleep).max(self.model.clock);
+        assert!(now == before || now > before && now <= most, "slept from {before} to {now}, not to {until:?}");
         self.disturbed = true;
         self.model.collect(now, false);
         self.model.turns += 1;
@@ -913,7 +955,8 @@ impl<W: World> Machine<W> {
                 break;
             }
             woke += 1;
-            assert!(woke < 64 && (self.world.is_haunted() || self.abilities.vague_waits), "it does not sleep");
+            let odd = self.world.is_haunted() || self.world.oddities() != Oddities::default();
+            assert!(woke < 64 && (odd || self.abilities.vague_waits), "it does not sleep");
         }
         let handles: Vec<Handle> = (0..self.sources_max).map(|_| it.add_wake(handler, 0).expect("a slot")).collect();
         assert_eq!(it.add_wake(handler, 0), Err(Error::TABLE_FULL));

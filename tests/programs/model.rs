@@ -108,7 +108,10 @@ struct Post {
 pub struct Model {
     pub sources: Vec<Source>,
     posts: Vec<Post>,
+    /// The time of the turn.
     pub now: u64,
+    /// A fresh reading of the clock; another one only between a wait and the collection.
+    pub clock: u64,
     budget: u32,
     budget_left: u32,
     dispatches: u64,
@@ -266,6 +269,7 @@ impl Model {
             sources: Vec::new(),
             posts: Vec::new(),
             now,
+            clock: now,
             budget: if budget == 0 { 1024 } else { budget },
             budget_left: 0,
             dispatches: 0,
@@ -300,7 +304,7 @@ impl Model {
 
     pub fn add(&mut self, mut source: Source) {
         check!(self.find(source.handle).is_none(), "the handle of another source: {:?}", source.handle);
-        source.last = self.now;
+        source.last = self.clock;
         let handle = source.handle;
         self.sources.push(source);
         self.arm_order(handle);
@@ -328,7 +332,7 @@ impl Model {
     }
 
     pub fn set_interest(&mut self, handle: Handle, interest: Ready) {
-        let now = self.now;
+        let now = self.clock;
         let it = self.source(handle);
         let before = std::mem::replace(&mut it.interest, interest);
         it.news = Ready::all();
@@ -338,7 +342,7 @@ impl Model {
     }
 
     pub fn set_idle(&mut self, handle: Handle, span: u64) {
-        let now = self.now;
+        let now = self.clock;
         let it = self.source(handle);
         it.idle = Some(span).filter(|it| *it != 0 && *it != NEVER);
         (it.last, it.timeout_pending) = (now, false);
@@ -516,6 +520,14 @@ impl Model {
         }
     }
 
+    /// The system did not do as it was told: it may have found anything.
+    pub fn doubt_wait(&mut self) {
+        for it in self.sources.iter_mut().filter(|it| it.kind == Kind::Io) {
+            // (What is edge-triggered may have been told, or is to be told again.)
+            it.during = State { must: NONE, may: OF_FD };
+        }
+    }
+
     /// When the first source expires.
     fn first_deadline(&self) -> u64 {
         self.sources.iter().map(Source::expires).min().unwrap_or(NEVER)
@@ -544,7 +556,7 @@ impl Model {
     /// collect, in a turn whose wait found nothing else than the files say. `now` is the loop's time after it; `inside`:
     /// of a turn with handlers, where readiness may be taken from the backend event by event.
     pub fn collect(&mut self, now: u64, inside: bool) {
-        self.now = now;
+        (self.now, self.clock) = (now, now);
         self.collect_readiness(inside);
         self.expire();
         let number = self.number();
@@ -646,7 +658,7 @@ impl Model {
 /// What a wait may find for a source now.
 fn offered(it: &Source, state: &impl Fn(&Source) -> State) -> State {
     let state = if it.closed { State::ANYTHING } else { state(it) };
-    State { must: state.must & it.interest, may: state.may & it.asked_during }
+    State { must: state.must & it.asked(), may: state.may & it.asked_during }
 }
 
 /// Puts a source among the events, if it is not there.

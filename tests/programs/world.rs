@@ -4,7 +4,7 @@
 //! closed and used again is one of ours and nobody else's. Nothing depends on how large the kernel's buffers are: a file is
 //! empty or has a byte, or is as full as it gets.
 
-use becket::Ready;
+use becket::{Call, Duration, Quirk, Ready, Simulator};
 use std::os::fd::RawFd;
 
 /// Files that a program has.
@@ -39,7 +39,32 @@ impl State {
     pub const ANYTHING: State = State { must: Ready::empty(), may: Ready::all() };
 }
 
+/// What a system may do that none should.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Oddities {
+    /// It may tell of readiness that is not there.
+    pub lies: bool,
+    /// It may tell late.
+    pub late: bool,
+    /// A wait may be longer by so many nanoseconds.
+    pub oversleep: u64,
+    /// Calls may fail.
+    pub fails: bool,
+}
+
 pub trait World {
+    /// What is odd about the system.
+    fn oddities(&self) -> Oddities {
+        Oddities::default()
+    }
+    /// Calls that the system has made fail.
+    fn failures(&self) -> u64 {
+        0
+    }
+    /// The time, where the system has one of its own.
+    fn clock(&self) -> Option<u64> {
+        None
+    }
     /// The number of a file.
     fn fd(&self, file: usize) -> RawFd;
     fn is_open(&self, file: usize) -> bool;
@@ -230,5 +255,154 @@ impl World for Real {
 impl Drop for Real {
     fn drop(&mut self) {
         (0..NUMBERS as RawFd).for_each(|at| close(self.first + at));
+    }
+}
+
+/// Files of the simulator: any readiness, and a system that is as odd as the program wants it.
+pub struct Simulated {
+    simulator: Simulator<'static>,
+    fds: [RawFd; FILES],
+    open: [bool; FILES],
+    oddities: Oddities,
+    haunted: bool,
+}
+
+impl Simulated {
+    /// Descriptors that it uses at most, one for each duplicate among them.
+    pub const FDS: usize = 64;
+
+    /// `chance`: how odd.
+    pub fn new(simulator: Simulator<'static>, chance: u8) -> Simulated {
+        let oddities = Oddities {
+            lies: chance & 3 == 3,
+            late: chance & 12 == 12,
+            oversleep: if chance & 48 == 48 { 1 << (chance % 23) } else { 0 },
+            fails: chance >= 192,
+        };
+        let fds = std::array::from_fn(|_| simulator.scripted().expect("a descriptor"));
+        let world = Simulated { simulator, fds, open: [true; FILES], oddities, haunted: false };
+        world.make_odd();
+        world
+    }
+
+    fn make_odd(&self) {
+        let Oddities { lies, late, oversleep, fails } = self.oddities;
+        let set = |quirk, on, most| {
+            let rate = if on { 100_000 } else { 0 };
+            self.simulator.set_quirk(quirk, rate, Duration::from_nanos(most)).expect("a quirk");
+        };
+        set(Quirk::Spurious, lies, 0);
+        set(Quirk::Repeated, lies, 0);
+        set(Quirk::Delayed, late, 30);
+        set(Quirk::Oversleep, oversleep > 0, oversleep);
+        for call in [Call::Watch, Call::Wait, Call::Change] {
+            for error in call.errors() {
+                self.simulator.set_fault(call, *error, if fails { 20_000 } else { 0 }).expect("a fault");
+            }
+        }
+    }
+}
+
+impl Simulated {
+    /// Opens something under a number that is wanted. The lowest free one is given: others are passed over.
+    fn take_number(
+        &self,
+        open: impl Fn(Simulator<'static>) -> becket::Result<RawFd>,
+        is_wanted: impl Fn(RawFd) -> bool,
+    ) {
+        let mut others = Vec::new();
+        loop {
+            let fd = open(self.simulator).expect("a descriptor");
+            if is_wanted(fd) {
+                break;
+            }
+            others.push(fd);
+        }
+        others.iter().for_each(|fd| self.simulator.close(*fd).expect("it is open"));
+    }
+}
+
+impl World for Simulated {
+    fn oddities(&self) -> Oddities {
+        self.oddities
+    }
+
+    fn clock(&self) -> Option<u64> {
+        Some(self.simulator.now().as_nanos())
+    }
+
+    fn failures(&self) -> u64 {
+        [Call::Watch, Call::Wait, Call::Change].iter().map(|call| self.simulator.failed(*call).unwrap_or(0)).sum()
+    }
+
+    fn fd(&self, file: usize) -> RawFd {
+        self.fds[file]
+    }
+
+    fn is_open(&self, file: usize) -> bool {
+        self.open[file]
+    }
+
+    fn state(&self, file: usize) -> State {
+        if !self.open[file] {
+            return State::ANYTHING;
+        }
+        let ready = self.simulator.ready(self.fds[file]).expect("it is open");
+        let ended = ready.intersects(Ready::ERROR | Ready::HANGUP);
+        let complete = if ended { Ready::READABLE | Ready::WRITABLE } else { Ready::empty() };
+        let Oddities { lies, late, .. } = self.oddities;
+        State {
+            must: if late { Ready::empty() } else { ready | complete },
+            may: if lies || late { Ready::all() } else { ready | complete },
+        }
+    }
+
+    fn is_haunted(&self) -> bool {
+        self.haunted
+    }
+
+    fn toggle(&mut self, file: usize) {
+        const STATES: [Ready; 8] = [
+            Ready::empty(),
+            Ready::READABLE,
+            Ready::WRITABLE,
+            Ready::READABLE.union(Ready::WRITABLE),
+            Ready::READABLE,
+            Ready::PRIORITY,
+            Ready::READABLE.union(Ready::PEER_CLOSED),
+            Ready::empty(),
+        ];
+        if self.open[file] {
+            let state = self.simulator.below(STATES.len() as u64).expect("a number") as usize;
+            self.simulator.set_ready(self.fds[file], STATES[state]).expect("it is open");
+        }
+    }
+
+    fn end(&mut self, file: usize) {
+        if self.open[file] {
+            let error = self.simulator.below(2).expect("a number") == 0;
+            let state = if error { Ready::ERROR } else { Ready::HANGUP | Ready::READABLE };
+            self.simulator.set_ready(self.fds[file], state).expect("it is open");
+        }
+    }
+
+    fn renew(&mut self, file: usize) {
+        self.close(file, false);
+        let fd = self.fds[file];
+        self.take_number(|simulator| simulator.scripted(), |number| number == fd);
+        self.open[file] = true;
+    }
+
+    fn close(&mut self, file: usize, kept: bool) {
+        if !self.open[file] {
+            return;
+        }
+        if kept && self.simulator.open_fds().is_ok_and(|count| (count as usize) < Self::FDS - FILES) {
+            let (fd, fds) = (self.fds[file], self.fds);
+            self.take_number(|simulator| simulator.duplicate(fd), |number| !fds.contains(&number));
+            self.haunted = true;
+        }
+        self.simulator.close(self.fds[file]).expect("it is open");
+        self.open[file] = false;
     }
 }
