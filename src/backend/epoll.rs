@@ -178,7 +178,7 @@ impl Epoll {
             registration.state &= !(LISTED | TOLD);
             let interest = registration.interest();
             if interest.is_empty() {
-                continue; // paused just now
+                continue; // paused, and the kernel was not told yet: it has no entry
             }
             if add(fd, registration.fd(), event(*registration, handle(names, place))).is_ok() {
                 registration.state |= LISTED | interest.bits();
@@ -358,6 +358,11 @@ impl Backend<Area> for Epoll {
                 continue;
             }
             let registration = registrations[place];
+            if registration.state & LISTED == 0 {
+                // Closed before it was paused: the entry could not be removed, and would tell for ever.
+                self.stale = true;
+                continue;
+            }
             if area.more {
                 let again = registration.state & REPORTED == self.collection;
                 if again && !registration.mode().contains(Mode::EDGE) {
