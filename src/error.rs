@@ -73,6 +73,12 @@ errors! {
     SYSTEM_FILES = ENFILE, "too many open files";
     /// The kernel is out of memory.
     NO_MEMORY = ENOMEM, "out of memory";
+    /// The operation was cancelled.
+    #[cfg(feature = "operations")]
+    CANCELED = ECANCELED, "cancelled";
+    /// The time was over.
+    #[cfg(feature = "operations")]
+    TIMED_OUT = ETIMEDOUT, "timed out";
     /// The system has no such call.
     NO_CALL = ENOSYS, "no such call";
     /// A simulated wait can never end.

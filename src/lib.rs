@@ -49,8 +49,11 @@ mod error;
 pub mod ffi;
 mod front;
 mod handle;
+mod ops;
 mod process;
 mod ready;
+#[cfg(feature = "operations")]
+mod request;
 mod ring;
 mod storage;
 mod sys;
@@ -61,8 +64,13 @@ pub use backend::BackendChoice;
 pub use backend::{Call, Quirk, Simulator, SimulatorMemory};
 pub use engine::{Config, Event, Statistics};
 pub use error::{Error, Result};
+#[cfg(feature = "operations")]
+pub use front::{Buffer, Part, Path, Vectors};
 pub use front::{Handler, IoOptions, Loop, Outcome, Pool, Stopper, Waker, Watch};
 pub use handle::{Handle, Kind, Kinds};
+pub use ops::FilesChoice;
+#[cfg(feature = "operations")]
+pub use ops::{Address, FileStatus};
 pub use ready::Ready;
 pub use ring::Ring;
 pub use storage::{StaticStorage, Storage};

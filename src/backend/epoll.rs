@@ -126,8 +126,12 @@ impl Epoll {
         if !area.more {
             self.collection = self.collection.wrapping_add(REPORTED_ONE) & REPORTED;
         }
-        for index in area.events.iter().filter_map(|event| names.resolve(Handle::from_raw(event.data()))) {
-            let state = &mut registrations[index + 1].state;
+        for source in area.events.iter().map(|event| Handle::from_raw(event.data())) {
+            let place = Names::place_of(source);
+            if !names.is_of(place, source) {
+                continue;
+            }
+            let state = &mut registrations[place].state;
             *state = *state & !REPORTED | self.collection;
         }
         let found = area.wait(Duration::ZERO).unwrap_or(0);
@@ -173,6 +177,9 @@ impl Epoll {
             }
             registration.state &= !(LISTED | TOLD);
             let interest = registration.interest();
+            if interest.is_empty() {
+                continue; // paused just now
+            }
             if add(fd, registration.fd(), event(*registration, handle(names, place))).is_ok() {
                 registration.state |= LISTED | interest.bits();
             } else {
@@ -205,6 +212,9 @@ fn event(registration: Registration, handle: Handle) -> Event {
     }
     if registration.mode().contains(Mode::EXCLUSIVE) {
         flags |= sys::epoll::EXCLUSIVE;
+    }
+    if registration.mode().contains(Mode::ONESHOT) {
+        flags |= sys::epoll::ONESHOT;
     }
     Event::new(flags, handle.raw())
 }
@@ -298,7 +308,7 @@ impl Backend<Area> for Epoll {
     fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready) {
         let registration = &mut registrations[place];
         *registration = registration.with_interest(interest);
-        if registration.mode().contains(Mode::EDGE) {
+        if registration.mode().intersects(Mode::EDGE | Mode::ONESHOT) {
             registration.state |= ANEW;
         }
         self.changes.note(registration, place);
@@ -365,12 +375,24 @@ impl Backend<Area> for Epoll {
             if ready.is_empty() {
                 continue;
             }
-            return Some(Report { place, source, registration, ready });
+            return Some(Report {
+                place,
+                source,
+                registration,
+                ready,
+                #[cfg(feature = "operations")]
+                result: 0,
+            });
         }
         None
     }
 
     fn checks_fds(&self) -> bool {
+        true
+    }
+
+    #[cfg(feature = "operations")]
+    fn has_oneshot(&self) -> bool {
         true
     }
 

@@ -33,6 +33,8 @@ mod uring;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 pub(crate) use crate::ready::{Mode, Ready, Registration};
+#[cfg(feature = "operations")]
+use crate::request::Request;
 use crate::ring::RingMemory;
 use crate::storage::names::Names;
 use crate::storage::region::Region;
@@ -84,6 +86,9 @@ pub(crate) struct Report {
     pub(crate) registration: Registration,
     /// Nothing that is not asked for now.
     pub(crate) ready: Ready,
+    /// Of the completion of an operation, which is told with no readiness at all.
+    #[cfg(feature = "operations")]
+    pub(crate) result: i32,
 }
 
 /// The contract of all backends; see the module's text. `P` is a backend's part of the [`Plan`].
@@ -171,6 +176,40 @@ pub(crate) trait Backend<P> {
         true
     }
 
+    /// Whether a watch in [`Mode::ONESHOT`] is cheaper than one that is added and removed.
+    #[cfg(feature = "operations")]
+    fn has_oneshot(&self) -> bool {
+        false
+    }
+
+    /// Whether operations can be submitted to it.
+    #[cfg(feature = "operations")]
+    fn submits(&self) -> bool {
+        false
+    }
+
+    /// Submits the request of an operation, with the next wait at the latest; `next` reports its completion. `elsewhere`: a
+    /// thread of the kernel's is to make it. False: there is no room now.
+    #[cfg(feature = "operations")]
+    fn submit(&mut self, request: &Request, elsewhere: bool, operation: Handle) -> bool {
+        let _ = (request, elsewhere, operation);
+        false
+    }
+
+    /// Reports a completion when the fd is ready. False: there is no room now.
+    #[cfg(feature = "operations")]
+    fn submit_poll(&mut self, fd: i32, interest: Ready, operation: Handle) -> bool {
+        let _ = (fd, interest, operation);
+        false
+    }
+
+    /// Asks for an end of what was submitted; its completion comes all the same. False: there is no room now.
+    #[cfg(feature = "operations")]
+    fn cancel(&mut self, operation: Handle) -> bool {
+        let _ = operation;
+        false
+    }
+
     /// Gives up what it has of the system. `ours`: false in a forked child, where nothing may change that it shares
     /// with the parent.
     fn close(&mut self, ours: bool) {
@@ -242,6 +281,15 @@ impl AnyBackend {
             #[allow(unreachable_patterns)]
             _ => None,
         }
+    }
+
+    /// Whether it is no system at all.
+    #[cfg(feature = "operations")]
+    pub(crate) fn is_simulated(&self) -> bool {
+        #[cfg(feature = "simulator")]
+        return self.simulator().is_some();
+        #[cfg(not(feature = "simulator"))]
+        false
     }
 
     /// The backend that was asked for, watching the loop's own descriptor: `table` has room for its registration. (The
@@ -468,8 +516,16 @@ impl Backend<Plan> for AnyBackend {
         // (Field by field, so that the compiler keeps the other's in registers.)
         let report =
             of_any_with_area!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area));
-        let Report { place, source, registration, ready } = report?;
-        Some(Report { place, source, registration, ready })
+        let report = report?;
+        let Report { place, source, registration, ready, .. } = report;
+        Some(Report {
+            place,
+            source,
+            registration,
+            ready,
+            #[cfg(feature = "operations")]
+            result: report.result,
+        })
     }
     fn checks_fds(&self) -> bool {
         of_any!(self, backend => backend.checks_fds())
@@ -497,6 +553,26 @@ impl Backend<Plan> for AnyBackend {
     }
     fn is_raced(&self) -> bool {
         of_any!(self, backend => backend.is_raced())
+    }
+    #[cfg(feature = "operations")]
+    fn has_oneshot(&self) -> bool {
+        of_any!(self, backend => backend.has_oneshot())
+    }
+    #[cfg(feature = "operations")]
+    fn submits(&self) -> bool {
+        of_any!(self, backend => backend.submits())
+    }
+    #[cfg(feature = "operations")]
+    fn submit(&mut self, request: &Request, elsewhere: bool, operation: Handle) -> bool {
+        of_any!(self, backend => backend.submit(request, elsewhere, operation))
+    }
+    #[cfg(feature = "operations")]
+    fn submit_poll(&mut self, fd: i32, interest: Ready, operation: Handle) -> bool {
+        of_any!(self, backend => backend.submit_poll(fd, interest, operation))
+    }
+    #[cfg(feature = "operations")]
+    fn cancel(&mut self, operation: Handle) -> bool {
+        of_any!(self, backend => backend.cancel(operation))
     }
     fn close(&mut self, ours: bool) {
         of_any!(self, backend => backend.close(ours));
@@ -558,13 +634,26 @@ impl Report {
     /// Of a backend that knows places alone. `None`: nothing of it is asked for.
     #[inline]
     fn of_place(names: &Names, place: u32, registration: Registration, ready: Ready) -> Option<Report> {
-        if cfg!(becket_small) {
-            // All goes through the queue: what is taken out of it is looked at then.
-            return Some(Report { place, source: Handle::NONE, registration, ready });
-        }
-        let source = handle(names, place);
-        let ready = ready & asked_by(registration.interest());
-        (!ready.is_empty()).then_some(Report { place, source, registration, ready })
+        // (In the small build all goes through the queue: what is taken out of it is looked at then.)
+        let (source, ready) = if cfg!(becket_small) {
+            (Handle::NONE, ready)
+        } else {
+            (handle(names, place), ready & asked_by(registration.interest()))
+        };
+        (cfg!(becket_small) || !ready.is_empty()).then_some(Report {
+            place,
+            source,
+            registration,
+            ready,
+            #[cfg(feature = "operations")]
+            result: 0,
+        })
+    }
+
+    /// Of the operation at a place.
+    #[cfg(all(io_uring, feature = "operations"))]
+    fn of_operation(place: u32, result: i32) -> Report {
+        Report { place, source: Handle::NONE, registration: Registration::NONE, ready: Ready::empty(), result }
     }
 }
 

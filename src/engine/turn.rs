@@ -2,7 +2,7 @@
 
 use super::core::{Stage, Waiting};
 use super::{BUDGET, Engine, LOWER_LEVELS_EVERY, Taken};
-use crate::backend::{Backend, Ready, asked_by};
+use crate::backend::{Backend, Ready, Report, asked_by};
 use crate::error::Error;
 use crate::handle::{Handle, Kind, Kinds};
 use crate::process::signals;
@@ -28,6 +28,8 @@ impl Engine {
                 return queued;
             }
         }
+        #[cfg(feature = "operations")]
+        let patience = self.prepare_operations();
         self.trim_watched();
         let mut busy = self.has_work();
         let told = self.prepare_backend(waiting);
@@ -46,6 +48,11 @@ impl Engine {
             timeout.min(until_first).min(if told { Duration::FOREVER } else { RETRY })
         };
         waiting.plan.timeout = timeout;
+        #[cfg(feature = "operations")]
+        {
+            waiting.patience = patience;
+            waiting.plan.timeout = timeout.min(waiting.patience);
+        }
         waiting.until = now + timeout;
         waiting.stage = Stage::Prepared;
         0
@@ -54,14 +61,24 @@ impl Engine {
     /// Tells the backend what is to be watched; what it refuses becomes an event. False: it has to be told again soon.
     #[cfg_attr(not(becket_small), inline(always))]
     fn prepare_backend(&mut self, waiting: &mut Waiting) -> bool {
+        let sources = self.sources();
         let Engine { backend, registrations, lists, shared, watched, .. } = self;
+        let mut refused = 0;
         let told =
             backend.prepare(registrations, &shared.names, *watched + 1, &mut waiting.plan, &mut |place, ready| {
-                merge(lists, place, ready);
+                if !cfg!(feature = "operations") || place <= sources {
+                    merge(lists, place, ready);
+                } else {
+                    refused = place;
+                }
             });
         lists.note_queued();
         self.phase.raced = false;
-        told
+        #[cfg(feature = "operations")]
+        if refused != 0 {
+            self.note_refused(refused);
+        }
+        told && refused == 0
     }
 
     /// A before-wait source that was triggered comes in its own time of the turn.
@@ -73,7 +90,7 @@ impl Engine {
     }
 
     /// Whether a wait must not sleep.
-    fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         const WORK: u16 = List::TRIGGERED.set() | List::DEFERRED.set() | List::IDLE.set() | List::ALWAYS.set();
         self.lists.queued() > 0 || self.lists.any(WORK)
     }
@@ -81,7 +98,7 @@ impl Engine {
 
 /// Queues the source at a place for its readiness, or adds that to what is queued of it.
 #[inline]
-fn merge(lists: &mut Lists, place: u32, ready: Ready) {
+pub(super) fn merge(lists: &mut Lists, place: u32, ready: Ready) {
     let Some(index) = place.checked_sub(1) else { return };
     // An idle timeout that is still queued loses against it when the event is taken out.
     let slot = &mut lists.slots[index];
@@ -101,8 +118,8 @@ impl Engine {
         let found = waiting.plan.outcome.is_ok_and(|count| count > 0);
         if !self.config.virtual_clock {
             self.now = sys::clock::now();
-        } else if let Some(now) = self.backend.now() {
-            self.now = now;
+        } else if self.backend.now().is_some() {
+            self.now = self.fresh_now();
         } else if !found && waiting.plan.outcome.is_ok() && waiting.until != Instant::NEVER && !self.shared.pending() {
             self.now = self.now.max(waiting.until);
         }
@@ -113,6 +130,8 @@ impl Engine {
         // Who waits in the queue of the first level was there before; and where levels differ, they decide.
         let direct = direct && self.leveled == 0 && self.lists.levels(List::QUEUE) & 1 == 0;
         self.collect_readiness(waiting, direct);
+        #[cfg(feature = "operations")]
+        self.collect_operations();
         self.expire();
         self.collect_signals();
         self.collect_wakes();
@@ -138,6 +157,9 @@ impl Engine {
             waiting.plan.timeout = Duration::ZERO;
             waiting.plan.outcome = waiting.plan.wait();
         }
+        #[cfg(feature = "operations")]
+        // What an operation waits for has happened before its deadline passes.
+        let direct = direct && !self.any_waits();
         if !cfg!(becket_small) {
             waiting.unread = true;
         }
@@ -165,17 +187,28 @@ impl Engine {
 
     #[cfg_attr(not(becket_small), inline(never))]
     fn flush_reports(&mut self, waiting: &mut Waiting) {
-        let Engine { backend, registrations, lists, shared, .. } = self;
-        while let Some(report) = backend.next(registrations, &shared.names, &mut waiting.plan) {
+        loop {
+            let Engine { backend, registrations, shared, .. } = self;
+            let Some(report) = backend.next(registrations, &shared.names, &mut waiting.plan) else { break };
             if report.place == 0 {
-                shared.drain();
+                self.shared.drain();
             } else {
-                merge(lists, report.place, report.ready);
+                self.note_report(&report);
             }
         }
         if !cfg!(becket_small) {
             waiting.unread = false;
         }
+    }
+
+    /// Queues what a report tells.
+    #[inline]
+    fn note_report(&mut self, report: &Report) {
+        #[cfg(feature = "operations")]
+        if (self.any_waits() || self.is_beyond_sources(report.place - 1)) && self.note_for_operations(report) {
+            return;
+        }
+        merge(&mut self.lists, report.place, report.ready);
     }
 
     fn collect_signals(&mut self) {
@@ -218,7 +251,13 @@ impl Engine {
             if self.lists.levels(List::QUEUE) > 1 && self.is_lower_ones_turn_now() {
                 return false;
             }
-            let Engine { backend, registrations, lists, shared, .. } = self;
+            #[cfg(feature = "operations")]
+            if self.any_waits() {
+                // Readiness may be an operation's, or both's.
+                self.flush_reports(waiting);
+                return false;
+            }
+            let Engine { backend, registrations, shared, .. } = self;
             let Some(report) = backend.next(registrations, &shared.names, &mut waiting.plan) else {
                 waiting.unread = false;
                 return false;
@@ -227,6 +266,12 @@ impl Engine {
                 shared.drain();
                 continue;
             };
+            #[cfg(feature = "operations")]
+            if self.is_beyond_sources(index) {
+                self.note_report(&report);
+                continue;
+            }
+            let lists = &mut self.lists;
             let link = &lists.links[index];
             if !link.is_plain_io() {
                 merge(lists, report.place, report.ready);
@@ -362,7 +407,7 @@ impl Engine {
 
     /// Fills in what a source says of itself.
     #[inline]
-    fn describe(&self, index: u32, source: Handle, kind: Kind, fd: i32, taken: &mut Taken) {
+    pub(super) fn describe(&self, index: u32, source: Handle, kind: Kind, fd: i32, taken: &mut Taken) {
         let target = self.lists.slots[index].target;
         taken.source = source;
         taken.user = target.user;
@@ -376,7 +421,7 @@ impl Engine {
     #[inline]
     fn take_io(&mut self, index: u32, taken: &mut Taken) -> bool {
         let registration = self.registrations[index + 1];
-        let interest = registration.interest();
+        let interest = self.interest_of(index);
         let slot = &mut self.lists.slots[index];
         let pending = Ready::from_bits_retain(u16::from(slot.ready()));
         slot.set_ready(0);
@@ -416,6 +461,10 @@ impl Engine {
         if kind == Kind::Post {
             return self.take_post(index, taken);
         }
+        #[cfg(feature = "operations")]
+        if kind == Kind::Operation {
+            return self.take_operation(index, taken);
+        }
         let slot = &mut self.lists.slots[index];
         let pending = slot.ready() != 0;
         slot.set_ready(0);
@@ -454,7 +503,7 @@ impl Engine {
                 self.rest(index);
                 on
             }
-            Kind::Io | Kind::Child | Kind::Wake | Kind::Post => false,
+            Kind::Io | Kind::Child | Kind::Wake | Kind::Post | Kind::Operation => false,
         };
         taken.value = value;
         taken.flags = if triggered { Ready::TRIGGERED.bits().into() } else { 0 };

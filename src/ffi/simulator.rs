@@ -139,7 +139,7 @@ pub unsafe extern "C" fn becket_simulator_init(
         let start: NonNull<u8> = NonNull::new(given.block.cast()).ok_or(Error::INVALID)?;
         let (fds, events) = (given.fds as usize, given.events as usize);
         let needed = simulator_memory::bytes(fds, events).ok_or(Error::INVALID)?;
-        if !start.cast::<u64>().is_aligned() {
+        if !(start.as_ptr() as usize).is_multiple_of(crate::storage::layout::ALIGNMENT) {
             return Err(Error::INVALID);
         }
         if given.block_size < needed {

@@ -244,10 +244,27 @@ static void misuse(void) {
   EQUAL(becket_loop_close(loop), 0);
 }
 
+/* Made anew under a loop, which is not served any more: its time goes on, and does not begin again. */
+static void made_anew(void) {
+  begin(4);
+  for (int round = 0; round < 2; round++) {
+    EQUAL(becket_prepare(loop, BECKET_FOREVER), 0);
+    EQUAL(becket_sim_jump(sim, UINT64_MAX - 1), 0);
+    EQUAL(becket_collect(loop), 0);
+    EQUAL(becket_now(loop), UINT64_MAX - 1);
+    EQUAL(becket_simulator_init(&sim, &world, 4), 0);
+    EQUAL(becket_turn(loop, 0), -ESTALE);
+    EQUAL(becket_now(loop), UINT64_MAX - 1);
+  }
+  EQUAL(statistics_of(loop).waiting_ns, UINT64_MAX - 1 - SECOND);
+  EQUAL(becket_loop_close(loop), 0);
+}
+
 int main(void) {
   scripted_readiness();
   connections();
   faults();
   misuse();
+  made_anew();
   return 0;
 }
