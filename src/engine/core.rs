@@ -615,7 +615,7 @@ impl Waiting {
     fn wait(&mut self, shared: &Shared) -> Result<()> {
         self.stage = Stage::Waited;
         // Virtual time passes without sleeping; only a sleep without an end is a real one. (A simulated one never is.)
-        if self.virtual_clock && !self.plan.is_simulated(shared.is_notified()) && self.until != Instant::NEVER {
+        if self.virtual_clock && !self.plan.is_simulated(|| shared.is_notified()) && self.until != Instant::NEVER {
             self.plan.timeout = Duration::ZERO;
         }
         let mut spinning = self.busy_poll.min(self.plan.timeout) > Duration::ZERO;
