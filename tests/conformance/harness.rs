@@ -2,12 +2,15 @@
 //!
 //! A test that hangs ends the process at `GUARD`. It does not know what any single test is about.
 
-use becket::{BackendChoice, Config, Duration, Event, Handle, IoOptions, Kind, Kinds, Loop, Ready, Simulator, SimulatorMemory, Storage};
+use becket::{
+    BackendChoice, Config, Duration, Event, Handle, IoOptions, Kind, Kinds, Loop, Ready, Simulator, SimulatorMemory,
+    Storage,
+};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
-use std::sync::{PoisonError, RwLock, mpsc};
+use std::sync::{OnceLock, PoisonError, RwLock, mpsc};
 
 /// The longest that one test may take: a guard against hanging, never part of what is tested.
 pub const GUARD: std::time::Duration = std::time::Duration::from_secs(120);
@@ -24,6 +27,9 @@ macro_rules! each_backend {
         mod $module {
             $(#[test]
             fn $test() {
+                if !$crate::harness::has(becket::BackendChoice::$backend) {
+                    return;
+                }
                 $crate::harness::$run(concat!(module_path!(), "::", stringify!($test)), || {
                     super::super::$test(becket::BackendChoice::$backend);
                 });
@@ -53,6 +59,23 @@ macro_rules! each_backend {
 /// A process that is being started has copies of all fds until it runs its program: for so long a close closes nothing, and
 /// no peer hears of it. So no test runs while one is started: a test holds this for reading, a start for writing.
 static STARTS: RwLock<()> = RwLock::new(());
+
+/// Whether a backend can be tested: not io_uring where the system has none or forbids it, as qemu-user and some containers
+/// do. Says so once.
+pub fn has(backend: BackendChoice) -> bool {
+    static HAS_IO_URING: OnceLock<bool> = OnceLock::new();
+    backend != BackendChoice::IoUring
+        || *HAS_IO_URING.get_or_init(|| {
+            let config = Config { backend, ..Config::default() };
+            let storage = Box::leak(Box::new(Storage::<1, 0>::new()));
+            let made = Loop::<()>::new(storage, &config);
+            let has = !matches!(made, Err(becket::Error::NO_CALL | becket::Error::NOT_PERMITTED));
+            if !has {
+                let _ = writeln!(std::io::stderr(), "skipped: tests of io_uring (this system has none, or forbids it)");
+            }
+            has
+        })
+}
 
 /// Runs a test; when it hangs, the whole process ends.
 pub fn guarded(name: &str, test: impl FnOnce()) {
