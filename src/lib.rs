@@ -8,6 +8,7 @@
 //! - [`Loop`] is the loop with typed handlers: `fn(&mut App, &Loop<App>, Event)`. It also has the pull form
 //!   ([`Loop::poll`], [`Loop::next`]) for programs that keep control themselves.
 //! - the C ABI (feature `capi`, header `include/becket.h`) is the same loop for C.
+//! - [`Simulator`] is a system that is not there, in which programs are tested: on virtual time, under faults.
 //! - below both, an engine that never calls user code goes through four phases: prepare, wait, collect, next.
 //! - below that, a backend says what is ready: select or poll.
 //!
@@ -40,6 +41,7 @@ extern crate std;
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("becket needs atomic operations of 64 bits: a generation and a wake are one word");
 
+mod atomic;
 mod backend;
 mod engine;
 mod error;
@@ -47,18 +49,28 @@ mod error;
 pub mod ffi;
 mod front;
 mod handle;
+mod ops;
 mod process;
 mod ready;
+#[cfg(feature = "operations")]
+mod request;
 mod ring;
 mod storage;
 mod sys;
 mod time;
 
 pub use backend::BackendChoice;
+#[cfg(feature = "simulator")]
+pub use backend::{Call, Quirk, Simulator, SimulatorMemory};
 pub use engine::{Config, Event, Statistics};
 pub use error::{Error, Result};
-pub use front::{Handler, IoOptions, Loop, Outcome, Stopper, Waker, Watch};
+#[cfg(feature = "operations")]
+pub use front::{Buffer, Part, Path, Vectors};
+pub use front::{Handler, IoOptions, Loop, Outcome, Pool, Stopper, Waker, Watch};
 pub use handle::{Handle, Kind, Kinds};
+pub use ops::FilesChoice;
+#[cfg(feature = "operations")]
+pub use ops::{Address, FileStatus};
 pub use ready::Ready;
 pub use ring::Ring;
 pub use storage::{StaticStorage, Storage};

@@ -40,6 +40,8 @@ bitflags::bitflags! {
         const EDGE = 0x100;
         /// Of the processes that wait for it, not all are woken.
         const EXCLUSIVE = 0x200;
+        /// Told once, and then silent until it is set again. epoll alone.
+        const ONESHOT = 0x400;
     }
 }
 
@@ -87,6 +89,10 @@ impl Registration {
     /// (Where no backend has modes, nothing is ever watched in one.)
     #[inline]
     pub(crate) fn mode(self) -> Mode {
-        if cfg!(any(epoll, io_uring)) { Mode::from_bits_truncate(self.events as u16) } else { Mode::empty() }
+        if cfg!(any(epoll, io_uring, feature = "simulator")) {
+            Mode::from_bits_truncate(self.events as u16)
+        } else {
+            Mode::empty()
+        }
     }
 }

@@ -193,7 +193,7 @@ fn run(program: &Program, backend: Option<&str>, fault: Fault) -> Report {
 
 /// How many calls a program's work takes at most.
 fn program_calls(program: &Program) -> u64 {
-    if program.name.starts_with("tests/") { 2_000_000 } else { 8_000 }
+    if program.name.starts_with("tests/") { 2_000_000 } else { 50_000 }
 }
 
 fn interposer() -> PathBuf {

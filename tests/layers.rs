@@ -10,21 +10,29 @@ use std::path::{Path, PathBuf};
 /// What each top module of the crate may name, itself aside.
 const ARROWS: &[(&str, &[&str])] = &[
     ("time", &[]),
+    ("atomic", &[]),
     ("ready", &[]),
     ("ring", &["error"]),
+    ("request", &["error"]),
     ("handle", &["error", "time"]),
     ("error", &["time"]),
-    ("storage", &["ready", "error", "time", "handle"]),
-    ("sys", &["ready", "ring", "error", "time"]),
-    ("backend", &["ready", "ring", "sys", "storage", "error", "time", "handle"]),
-    ("ops", &["ready", "sys", "storage", "error", "time", "handle"]),
-    ("process", &["ready", "sys", "storage", "error", "time", "handle"]),
-    ("engine", &["ready", "ring", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
-    ("front", &["ready", "ring", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"]),
+    ("storage", &["atomic", "ready", "request", "error", "time", "handle"]),
+    ("sys", &["ready", "ring", "request", "error", "time"]),
+    ("backend", &["ready", "ring", "request", "sys", "storage", "error", "time", "handle"]),
+    ("ops", &["ready", "ring", "request", "sys", "storage", "error", "time", "handle"]),
+    ("process", &["atomic", "ready", "sys", "storage", "error", "time", "handle"]),
+    ("engine", &["ready", "ring", "request", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
+    (
+        "front",
+        &["ready", "ring", "request", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"],
+    ),
     ("task", &["ready", "front", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"]),
     (
         "ffi",
-        &["ready", "ring", "front", "engine", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"],
+        &[
+            "ready", "ring", "request", "front", "engine", "backend", "ops", "process", "sys", "storage", "error",
+            "time", "handle",
+        ],
     ),
 ];
 
@@ -41,10 +49,15 @@ const UNSAFE: &[&str] = &[
     "storage/",
     // The kernel reads the table during a wait, while another thread may change it: no reference can span that.
     "backend/poll.rs",
+    // The one place where the caller's memory becomes the simulator.
+    "backend/sim/memory.rs",
     // The one place where the engine's memory becomes the engine, and where its parts are kept apart.
     "engine/core.rs",
     // The Rust front end's borrow of it.
     "front/mod.rs",
+    // Memory that is lent to an operation, and the lease that says so.
+    "front/memory.rs",
+    "request.rs",
     // The table of signals, which signal handlers read.
     "process/signals.rs",
 ];

@@ -9,7 +9,7 @@
 //! to remove it. Its events are recognised as stale; then the set is built anew.
 
 use super::changes::{CHANGED, Changes};
-use super::{Backend, Mode, Ready, Registration, Registrations, Report, complete, handle};
+use super::{Backend, Mode, Ready, Registration, Registrations, Report, asked_by, complete, handle};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::storage::names::Names;
@@ -43,8 +43,6 @@ pub(crate) struct Epoll {
     turns: u32,
     /// The last wait brought an event of an earlier owner of a slot.
     stale: bool,
-    /// It brought one of a present owner too.
-    live: bool,
     /// It had no memory for a change.
     short: bool,
     /// Something was removed since that wait was laid out: then its events may well be stale.
@@ -74,16 +72,7 @@ impl Epoll {
     pub(super) fn new() -> Result<(Epoll, Area)> {
         let fd = sys::epoll::create()?;
         let changes = Changes::new();
-        let epoll = Epoll {
-            fd,
-            changes,
-            turns: u32::MAX,
-            stale: false,
-            live: false,
-            short: false,
-            removed: false,
-            collection: 0,
-        };
+        let epoll = Epoll { fd, changes, turns: u32::MAX, stale: false, short: false, removed: false, collection: 0 };
         let events = [Event::NONE; EVENTS];
         Ok((epoll, Area { fd, coarse: false, nap: false, more: false, left: 0, next: 0, count: 0, events }))
     }
@@ -137,8 +126,12 @@ impl Epoll {
         if !area.more {
             self.collection = self.collection.wrapping_add(REPORTED_ONE) & REPORTED;
         }
-        for index in area.events.iter().filter_map(|event| names.resolve(Handle::from_raw(event.data()))) {
-            let state = &mut registrations[index + 1].state;
+        for source in area.events.iter().map(|event| Handle::from_raw(event.data())) {
+            let place = Names::place_of(source);
+            if !names.is_of(place, source) {
+                continue;
+            }
+            let state = &mut registrations[place].state;
             *state = *state & !REPORTED | self.collection;
         }
         let found = area.wait(Duration::ZERO).unwrap_or(0);
@@ -159,7 +152,10 @@ impl Epoll {
         if self.stale {
             self.stale = false;
             let rebuilt = self.turns >= count / REBUILD_SHARE && self.rebuild(registrations, names, count);
-            area.nap = !self.live && !rebuilt;
+            // There was nothing else, and nothing has come of it.
+            let live = |event: &Event| names.resolve(Handle::from_raw(event.data())).is_some();
+            let events = &area.events[..area.count as usize];
+            area.nap = !rebuilt && !area.more && !self.removed && !events.iter().any(live);
         }
         if !self.changes.is_empty() {
             let mut changes = core::mem::replace(&mut self.changes, Changes::new());
@@ -217,7 +213,22 @@ fn event(registration: Registration, handle: Handle) -> Event {
     if registration.mode().contains(Mode::EXCLUSIVE) {
         flags |= sys::epoll::EXCLUSIVE;
     }
+    if registration.mode().contains(Mode::ONESHOT) {
+        flags |= sys::epoll::ONESHOT;
+    }
     Event::new(flags, handle.raw())
+}
+
+/// What is left of an event when the interest has changed.
+#[cold]
+fn still_asked(ready: Ready, registration: Registration) -> Ready {
+    ready & asked_by(registration.interest())
+}
+
+/// What these flags tell beside the interest: an end, or an error.
+#[cold]
+fn ended(flags: u32, interest: Ready) -> Ready {
+    complete(Ready::from_bits_retain((flags & 0x1f | flags >> 8 & 0x20) as u16), interest)
 }
 
 /// Enters an fd. EEXIST: the file's entry from before a close, under this number, lives on: it becomes ours.
@@ -297,7 +308,7 @@ impl Backend<Area> for Epoll {
     fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready) {
         let registration = &mut registrations[place];
         *registration = registration.with_interest(interest);
-        if registration.mode().contains(Mode::EDGE) {
+        if registration.mode().intersects(Mode::EDGE | Mode::ONESHOT) {
             registration.state |= ANEW;
         }
         self.changes.note(registration, place);
@@ -327,7 +338,6 @@ impl Backend<Area> for Epoll {
         if self.stale || !self.changes.is_empty() {
             self.tell(registrations, names, count, area, report);
         }
-        self.live = false;
         self.removed = false;
         area.count = 0;
         area.next = 0;
@@ -338,36 +348,51 @@ impl Backend<Area> for Epoll {
     #[inline(always)]
     fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
         while area.next < area.count || area.is_full() && self.refill(registrations, names, area) {
-            let event = *area.events.get(area.next as usize)?;
+            let event = area.events[area.next as usize % EVENTS];
             area.next += 1;
             let source = Handle::from_raw(event.data());
-            let Some(index) = Names::index_of(source) else { continue }; // the loop's own descriptor
-            if !names.is_of(index, source) {
-                // Removed since that wait, or else long ago, and closed before that.
-                self.stale |= !self.removed;
+            let place = Names::place_of(source);
+            if !names.is_of(place, source) {
+                // Removed since that wait, or else long ago, and closed before that. (Or it is the loop's own descriptor.)
+                self.stale |= !self.removed && place != 0;
                 continue;
             }
-            let registration = registrations[index + 1];
+            let registration = registrations[place];
             if area.more {
                 let again = registration.state & REPORTED == self.collection;
                 if again && !registration.mode().contains(Mode::EDGE) {
                     continue; // once round
                 }
             }
-            self.live = true;
             let flags = event.flags();
-            let mut ready = Ready::from_bits_retain((flags & 0x1f | flags >> 8 & 0x20) as u16);
-            if flags & 0x18 != 0 {
-                ready = complete(ready, registration.interest());
+            let ready = if flags & !u32::from(Ready::INTEREST.bits()) == 0 {
+                Ready::from_bits_retain(flags as u16)
+            } else {
+                ended(flags, registration.interest())
+            };
+            // The kernel tells what it was told to: that may have changed since.
+            let ready = if registration.state & CHANGED == 0 { ready } else { still_asked(ready, registration) };
+            if ready.is_empty() {
+                continue;
             }
-            // The kernel tells what it was told to.
-            let unfiltered = registration.state & CHANGED != 0;
-            return Some(Report { place: index + 1, source, ready, unfiltered });
+            return Some(Report {
+                place,
+                source,
+                registration,
+                ready,
+                #[cfg(feature = "operations")]
+                result: 0,
+            });
         }
         None
     }
 
     fn checks_fds(&self) -> bool {
+        true
+    }
+
+    #[cfg(feature = "operations")]
+    fn has_oneshot(&self) -> bool {
         true
     }
 

@@ -111,7 +111,10 @@ impl Backend<Area> for Poll {
             if answer & sys::poll::INVALID != 0 {
                 ready |= Ready::ERROR;
             }
-            return Some(Report::of_place(names, place, complete(ready, registration.interest())));
+            let report = Report::of_place(names, place, registration, complete(ready, registration.interest()));
+            if report.is_some() {
+                return report;
+            }
         }
         None
     }

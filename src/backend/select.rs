@@ -125,8 +125,9 @@ impl Backend<Area> for Select {
             if area.bad && !sys::fd::is_open(registration.fd) {
                 ready |= complete(Ready::ERROR, registration.interest());
             }
-            if !ready.is_empty() {
-                return Some(Report::of_place(names, place, ready));
+            let report = Report::of_place(names, place, registration, ready);
+            if report.is_some() {
+                return report;
             }
         }
         None

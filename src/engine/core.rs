@@ -7,13 +7,12 @@
 #![allow(unsafe_code)]
 
 use super::{Config, Engine, Phase, Statistics, Taken, VIRTUAL_START};
-use crate::backend::{AnyBackend, Chosen, Plan, Registration, Registrations};
+use crate::backend::{AnyBackend, Backend, Chosen, Given, Plan, Registration, Registrations};
 use crate::error::{Error, Result};
 use crate::handle::Kinds;
 use crate::process::shared::Shared;
 use crate::process::signals;
-use crate::ring::RingMemory;
-use crate::storage::layout::{LOOP_BYTES, REGISTRATION_BYTES};
+use crate::storage::layout::REGIONS_OFFSET;
 use crate::storage::slot::NIL;
 use crate::storage::{Block, Layout};
 use crate::sys;
@@ -23,10 +22,18 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-const _: () = assert!(size_of::<Core>() <= LOOP_BYTES - REGISTRATION_BYTES);
+const _: () = assert!(size_of::<Core>() <= REGIONS_OFFSET);
 
 const LIVE: u64 = 0x6265_636b_6574_3031;
 const CLOSED: u64 = 0x636c_6f73_6564_3031;
+
+/// How far the three phases have come: a preparation is good for one wait, and that for one collection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Collected,
+    Prepared,
+    Waited,
+}
 
 /// What a wait touches, and nothing else does while it is under way.
 pub(crate) struct Waiting {
@@ -36,8 +43,12 @@ pub(crate) struct Waiting {
     pub(crate) virtual_clock: bool,
     pub(crate) return_interrupted: bool,
     busy_poll: Duration,
+    /// How long one system call may sleep at most: less than the wait where something has to be looked after meanwhile.
+    #[cfg(feature = "operations")]
+    pub(crate) patience: Duration,
     /// The backend has reports of the last wait that nobody has taken.
     pub(crate) unread: bool,
+    pub(crate) stage: Stage,
 }
 
 /// The head of a loop's block.
@@ -83,12 +94,7 @@ impl Core {
     /// # Safety
     /// The block is readable and writable, and nobody else uses it until the loop is closed.
     #[cfg_attr(not(becket_small), cold)]
-    pub(crate) unsafe fn init(
-        block: &Block,
-        config: &Config,
-        ring: Option<RingMemory>,
-        abandoned: bool,
-    ) -> Result<NonNull<Core>> {
+    pub(crate) unsafe fn init(block: &Block, config: &Config, given: Given, abandoned: bool) -> Result<NonNull<Core>> {
         let layout = Layout::new(block)?;
         let core: NonNull<Core> = block.start.cast();
         // SAFETY: aligned (`Layout::new`), and large enough; any bits are a valid integer.
@@ -111,10 +117,20 @@ impl Core {
         let mut table = [Registration::NONE];
         // SAFETY: the region is used for this call alone.
         let mut first = unsafe { Registrations::new(NonNull::from(&mut table).cast(), 1) };
-        let chosen = AnyBackend::choose(config.backend, ring, notifier.watched, &mut first);
+        let chosen = AnyBackend::choose(config.backend, given, notifier.watched, &mut first);
         let Chosen { backend, plan, note } = match chosen {
             Ok(chosen) => chosen,
             Err(error) => {
+                notifier.close();
+                return Err(error);
+            }
+        };
+        #[cfg(feature = "operations")]
+        let files = match Engine::choose_files(block, config, &backend, given.ring) {
+            Ok(files) => files,
+            Err(error) => {
+                let mut backend = backend;
+                backend.close(true);
                 notifier.close();
                 return Err(error);
             }
@@ -136,7 +152,11 @@ impl Core {
                 old.shared.close();
             }
         }
-        let made_at = if config.virtual_clock { VIRTUAL_START } else { sys::clock::now() };
+        let (config, made_at) = match backend.now() {
+            Some(now) => (&Config { virtual_clock: true, without_pidfd: true, ..*config }, now),
+            None if config.virtual_clock => (config, VIRTUAL_START),
+            None => (config, sys::clock::now()),
+        };
         // SAFETY: each region once, in a block that is ours; a registration is eight bytes of integers.
         let (names, lists, deadlines, fd_index, mut registrations) =
             unsafe { (layout.names(), layout.lists(), layout.deadlines(), layout.fd_index(), layout.registrations()) };
@@ -152,7 +172,10 @@ impl Core {
                 until: made_at,
                 virtual_clock: config.virtual_clock,
                 return_interrupted: config.return_interrupted,
+                #[cfg(feature = "operations")]
+                patience: Duration::FOREVER,
                 unread: false,
+                stage: Stage::Collected,
                 busy_poll: if config.virtual_clock { Duration::ZERO } else { config.busy_poll },
             }));
             (&raw mut (*at).engine).write(UnsafeCell::new(Engine {
@@ -181,13 +204,18 @@ impl Core {
                 children_by_signal: 0,
                 // Nothing is delivered before the first collection.
                 phase: Phase { deferred_done: true, idle_done: true, ..Phase::default() },
-                budget_left: 0,
                 dispatches: 0,
+                turn_end: 0,
+                readiness_before: 0,
                 rotation: 0,
                 depth: 0,
                 running: false,
                 statistics: Statistics::default(),
+                #[cfg(feature = "operations")]
+                operations: super::operations::Operations::new(layout.operations(), layout.sources as u32, files),
             }));
+            #[cfg(feature = "operations")]
+            (*(*at).engine.get()).name_files();
         }
         mark.store(Self::mark_of(LIVE, core.as_ptr()), Ordering::Release);
         Ok(core)
@@ -265,6 +293,10 @@ impl Core {
         // SAFETY: as in `with`; no wait is under way while the thread that waits calls this.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
         engine.flush_direct(waiting);
+        if cfg!(any(epoll, feature = "simulator")) && waiting.stage == Stage::Waited {
+            // What was found and not collected: the kernel tells of an edge once.
+            engine.collect_readiness(waiting, false);
+        }
         engine.prepare(timeout, hooks, waiting)
     }
 
@@ -278,21 +310,16 @@ impl Core {
     /// Phase 2, the only call that blocks. It touches `waiting` and `shared` alone.
     ///
     /// EINTR, where the configuration asks for it, and what else the system call says of the whole wait: `collect` is
-    /// due all the same.
+    /// due all the same. Without a preparation nothing happens: nobody would know that there is somebody to be woken.
     pub(crate) fn wait(&self) -> Result<()> {
         self.check_owner()?;
-        self.sleep()
+        // SAFETY: a look at one field, by the thread that waits.
+        if unsafe { (*self.waiting.get()).stage } == Stage::Prepared { self.sleep() } else { Ok(()) }
     }
 
     fn sleep(&self) -> Result<()> {
         // SAFETY: only the thread that waits touches this, and it is here.
-        let waiting = unsafe { &mut *self.waiting.get() };
-        if waiting.unread {
-            // In a handler, without a preparation: what was found before is not to be lost.
-            // SAFETY: no other thread changes the loop while this one calls handlers.
-            unsafe { &mut *self.engine.get() }.flush_direct(waiting);
-        }
-        waiting.wait(&self.shared)
+        unsafe { &mut *self.waiting.get() }.wait(&self.shared)
     }
 
     /// Phase 3: how many events are queued.
@@ -337,7 +364,12 @@ impl Core {
                 // SAFETY: no wait is under way, so nobody else touches it; the owner may be calling a handler.
                 engine.flush_direct(unsafe { &mut *self.waiting.get() });
             }
-            Ok(engine.next(kinds, &mut taken))
+            #[cfg(feature = "operations")]
+            engine.set_pulling(true);
+            let found = engine.next(kinds, &mut taken);
+            #[cfg(feature = "operations")]
+            engine.set_pulling(false);
+            Ok(found)
         };
         Ok(self.with(next)?.then_some(taken))
     }
@@ -393,22 +425,97 @@ impl Core {
         unsafe { (*engine).depth += 1 };
         let _handling = Scope(self, |engine| engine.depth -= 1);
         let mut count = 0;
-        let mut taken = Taken::NONE;
+        let (mut readiness, mut other) = (Taken::READINESS, Taken::NONE);
         loop {
             // SAFETY: likewise; no wait is under way.
             let (engine, waiting) = unsafe { (&mut *engine, &mut *self.waiting.get()) };
-            if self.shared.is_stopping() && engine.running
-                || !(kinds.is_all() && engine.next_direct(waiting, &mut taken) || engine.next(kinds, &mut taken))
-            {
+            let stopped = self.shared.is_stopping() && engine.running;
+            // (Before a wait nothing is reported, so this takes no other kinds then.)
+            let taken = if !stopped && engine.next_direct(waiting, &mut readiness) {
+                &readiness
+            } else if !stopped && engine.next(kinds, &mut other) {
+                &other
+            } else {
                 engine.flush_direct(waiting);
                 return Ok(count);
-            }
-            call(&taken);
+            };
+            call(taken);
             count += 1;
             // The handler may have forked, and this may be the child.
             if !self.shared.seems_ours() {
                 return Err(Error::NOT_OURS);
             }
+        }
+    }
+
+    /// Cancels all operations, waits for their completions and delivers them. ETIMEDOUT: some are left. EBUSY: it does so
+    /// already.
+    #[cfg(feature = "operations")]
+    pub(crate) fn drain_operations(&self, timeout: Duration, call: &mut impl FnMut(&Taken)) -> Result<()> {
+        self.check_owner()?;
+        self.with(Engine::begin_drain)?;
+        let _draining = Scope(self, Engine::end_drain);
+        self.with(|engine| {
+            engine.cancel_all();
+            Ok(())
+        })?;
+        let mut end = End::new(timeout);
+        let mut sleep = Duration::ZERO;
+        loop {
+            self.reap(sleep);
+            let count = self.deliver(call)?;
+            if !self.look(|engine| Ok(engine.has_operations()))? {
+                return Ok(());
+            }
+            if end.is_over() {
+                return Err(Error::TIMED_OUT);
+            }
+            sleep = if count > 0 { Duration::ZERO } else { end.pause(self) };
+        }
+    }
+
+    /// A turn without handlers, for the sake of operations: a stop stays what it is.
+    #[cfg(feature = "operations")]
+    fn reap(&self, sleep: Duration) {
+        self.lay_out(sleep, false);
+        let _ = self.sleep();
+        // SAFETY: as in `prepare`.
+        let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
+        engine.collect(waiting, false);
+    }
+
+    /// Calls the handlers of operations that have completed, and of nothing else. How many.
+    #[cfg(feature = "operations")]
+    fn deliver(&self, call: &mut impl FnMut(&Taken)) -> Result<u32> {
+        let engine = self.engine.get();
+        // SAFETY: as in `drain`.
+        unsafe { (*engine).depth += 1 };
+        let _handling = Scope(self, |engine| engine.depth -= 1);
+        let mut count = 0;
+        let mut taken = Taken::NONE;
+        // SAFETY: likewise.
+        while unsafe { &mut *engine }.next(Kinds::OPERATION, &mut taken) {
+            call(&taken);
+            count += 1;
+            if !self.shared.seems_ours() {
+                return Err(Error::NOT_OURS);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Operations end unseen, because nobody has the loop any more: within reason, and as far as this thread can.
+    #[cfg(feature = "operations")]
+    fn abandon_operations(&self) {
+        let mine = self.check_owner().is_ok();
+        // SAFETY: as in `with`.
+        let engine = || unsafe { &mut *self.engine.get() };
+        engine().cancel_all();
+        let mut end = End::new(ABANDON_AFTER);
+        let mut sleep = Duration::ZERO;
+        while !engine().discard_done() && mine && !end.is_over() {
+            self.reap(sleep);
+            sleep = end.pause(self);
         }
     }
 
@@ -423,7 +530,7 @@ impl Core {
     }
 
     /// Ends the loop: all sources are removed, and what the loop opened is closed. EBUSY: a handler is being called, or
-    /// another thread waits. With `alone`, nobody else has the loop, so no other thread can.
+    /// another thread waits, or operations are in flight. With `alone`, nobody else has the loop, so no other thread can.
     pub(crate) fn close(&self, alone: bool) -> Result<()> {
         // SAFETY: as in `with`.
         let engine = unsafe { &mut *self.engine.get() };
@@ -434,17 +541,62 @@ impl Core {
             if !alone && self.shared.is_asleep() && self.owner.load(Ordering::Relaxed) != sys::thread() {
                 return Err(Error::BUSY);
             }
-            engine.remove_all();
+            #[cfg(feature = "operations")]
+            if engine.has_operations() {
+                if !alone {
+                    return Err(Error::BUSY);
+                }
+                self.abandon_operations();
+            }
+            // SAFETY: as in `with`.
+            unsafe { &mut *self.engine.get() }.remove_all();
         } else {
             // The parent's files, signals and children are left alone.
             engine.close_child_fds();
             signals::release_all(&self.shared);
         }
-        engine.close_backend();
+        // SAFETY: as in `with`.
+        unsafe { &mut *self.engine.get() }.close_backend();
         self.next_generation.store(self.shared.names.next_generation(), Ordering::Relaxed);
         self.shared.close();
         self.mark.store(Self::mark_of(CLOSED, self), Ordering::Release);
         Ok(())
+    }
+}
+
+/// How long a loop that is dropped waits for operations that the kernel does not end.
+#[cfg(feature = "operations")]
+const ABANDON_AFTER: Duration = Duration::from_secs(5);
+
+/// The end of the time that something may take: of real time also where the loop's is virtual.
+#[cfg(feature = "operations")]
+struct End {
+    left: Duration,
+    until: Instant,
+}
+
+#[cfg(feature = "operations")]
+impl End {
+    fn new(span: Duration) -> End {
+        End { left: span, until: sys::clock::now() + span }
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == Duration::ZERO
+    }
+
+    /// Waits a little for what comes, here or in the loop's next wait: how long that may sleep.
+    fn pause(&mut self, core: &Core) -> Duration {
+        let now = sys::clock::now();
+        self.left = if self.until == Instant::NEVER { Duration::FOREVER } else { self.until.since(now) };
+        // SAFETY: as in `Core::with`.
+        let (engine, waiting) = unsafe { (&*core.engine.get(), &*core.waiting.get()) };
+        if self.is_over() || !(waiting.virtual_clock || engine.has_work() || core.shared.pending()) {
+            return self.left;
+        }
+        // The wait would not sleep: other events wait for their handlers, or time is virtual.
+        sys::pause();
+        Duration::ZERO
     }
 }
 
@@ -461,8 +613,9 @@ impl Drop for Scope<'_> {
 
 impl Waiting {
     fn wait(&mut self, shared: &Shared) -> Result<()> {
-        // Virtual time passes without sleeping; only a sleep without an end is a real one.
-        if self.virtual_clock && self.until != Instant::NEVER {
+        self.stage = Stage::Waited;
+        // Virtual time passes without sleeping; only a sleep without an end is a real one. (A simulated one never is.)
+        if self.virtual_clock && !self.plan.is_simulated(shared.is_notified()) && self.until != Instant::NEVER {
             self.plan.timeout = Duration::ZERO;
         }
         let mut spinning = self.busy_poll.min(self.plan.timeout) > Duration::ZERO;
@@ -477,7 +630,7 @@ impl Waiting {
                 Ok(0) | Err(Error::INTERRUPTED | Error::AGAIN | Error::BUSY) if shared.pending() => break Ok(0),
                 Ok(0) if spinning => {}
                 // io_uring cannot tell whether it was a signal or the end of the time.
-                Err(Error::AGAIN) if self.left() == Duration::ZERO => break Ok(0),
+                Err(Error::AGAIN) if self.is_impatient() || self.left() == Duration::ZERO => break Ok(0),
                 Err(Error::INTERRUPTED | Error::AGAIN) if self.return_interrupted => break Err(Error::INTERRUPTED),
                 Err(Error::INTERRUPTED | Error::AGAIN | Error::BUSY) => {}
                 outcome => break outcome,
@@ -489,12 +642,23 @@ impl Waiting {
     }
 
     fn left(&self) -> Duration {
-        if self.until == Instant::NEVER {
+        let left = if self.until == Instant::NEVER {
             Duration::FOREVER
         } else if self.virtual_clock {
-            Duration::ZERO
+            self.plan.now().map_or(Duration::ZERO, |now| self.until.since(now))
         } else {
             self.until.since(sys::clock::now())
-        }
+        };
+        #[cfg(feature = "operations")]
+        let left = left.min(self.patience);
+        left
+    }
+
+    /// Whether something has to be looked after before the end of the wait.
+    fn is_impatient(&self) -> bool {
+        #[cfg(feature = "operations")]
+        return self.patience < Duration::FOREVER;
+        #[cfg(not(feature = "operations"))]
+        false
     }
 }

@@ -15,6 +15,8 @@ pub(crate) mod core;
 mod event;
 mod hooks;
 pub(crate) mod io;
+#[cfg(feature = "operations")]
+mod operations;
 pub(crate) mod sources;
 mod statistics;
 mod timers;
@@ -27,6 +29,7 @@ pub use statistics::Statistics;
 use self::core::SharedRef;
 use crate::backend::{AnyBackend, Backend, BackendChoice, Registration};
 use crate::error::{Error, Result};
+use crate::ops::FilesChoice;
 use crate::storage::deadlines::Deadlines;
 use crate::storage::fd_index::FdIndex;
 use crate::storage::lists::{List, Lists};
@@ -51,6 +54,10 @@ pub struct Config {
     pub busy_poll: Duration,
     /// Learn of children by SIGCHLD even where the system has pidfds.
     pub without_pidfd: bool,
+    /// Who reads and writes files: for loops whose memory has operations.
+    pub files: FilesChoice,
+    /// The signal of [`FilesChoice::AioSignal`]; 0: the highest real-time signal that is free.
+    pub aio_signal: i32,
 }
 
 impl Config {
@@ -62,6 +69,8 @@ impl Config {
         return_interrupted: false,
         busy_poll: Duration::ZERO,
         without_pidfd: false,
+        files: FilesChoice::Auto,
+        aio_signal: 0,
     };
 }
 
@@ -99,10 +108,10 @@ pub(crate) struct Engine {
     now: Instant,
     /// By slot index plus one; the first is the notifier's.
     registrations: Region<Registration>,
-    /// Events that this turn may still deliver.
-    budget_left: u32,
     /// Counts dispatches, across turns.
     dispatches: u32,
+    /// The count at which this turn's budget is used up.
+    turn_end: u32,
     /// Registrations that the backend looks at, the notifier's not counted.
     watched: u32,
     /// Sources that keep the loop alive.
@@ -132,19 +141,27 @@ pub(crate) struct Engine {
     generation: u64,
     /// Children that are learned of by SIGCHLD.
     children_by_signal: u32,
+    /// I/O events that were delivered before this turn.
+    readiness_before: u64,
     /// When the wait of this turn began.
     asleep_since: Instant,
     made_at: Instant,
     config: Config,
     statistics: Statistics,
     backend: AnyBackend,
+    #[cfg(feature = "operations")]
+    operations: operations::Operations,
     backend_note: &'static ::core::ffi::CStr,
 }
 
 impl Engine {
-    /// A clock reading, or virtual time.
+    /// A clock reading, or virtual time. (The time of a simulator that was made anew under the loop is not gone back to.)
     fn fresh_now(&self) -> Instant {
-        if self.config.virtual_clock { self.now } else { sys::clock::now() }
+        if self.config.virtual_clock {
+            self.backend.now().map_or(self.now, |now| now.max(self.now))
+        } else {
+            sys::clock::now()
+        }
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
@@ -153,7 +170,11 @@ impl Engine {
         statistics.working_ns = total.saturating_sub(statistics.waiting_ns);
         statistics.queued = self.lists.queued();
         statistics.queued_max = self.lists.queued_max();
-        statistics.sources_max = self.lists.slots.len() as u32;
+        statistics.sources_max = self.sources();
+        #[cfg(feature = "operations")]
+        {
+            statistics.operations_max = self.operations.max();
+        }
         statistics.posts_max = self.lists.posts.len() as u32;
         statistics
     }
@@ -163,6 +184,11 @@ impl Engine {
         if !self.config.virtual_clock {
             return Err(Error::UNSUPPORTED);
         }
+        if self.backend.now().is_some() {
+            self.backend.advance(span)?;
+            self.now = self.fresh_now();
+            return Ok(());
+        }
         self.now = self.now + span.min(Duration::from_nanos(u64::MAX - 1));
         Ok(())
     }
@@ -170,6 +196,14 @@ impl Engine {
     /// Gives up what the backend has of the system; in a forked child, the copies alone.
     fn close_backend(&mut self) {
         self.backend.close(self.shared.is_ours());
+        #[cfg(feature = "operations")]
+        self.operations.close(self.shared.is_ours());
+    }
+
+    /// Room for sources.
+    #[inline]
+    fn sources(&self) -> u32 {
+        self.shared.names.sources()
     }
 
     /// The time of this turn.
@@ -184,6 +218,12 @@ impl Engine {
 
     pub(crate) fn backend_name(&self) -> &'static ::core::ffi::CStr {
         self.backend.name()
+    }
+
+    /// The simulator that this loop lives in.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn simulator(&self) -> Option<crate::backend::SimulatorRef> {
+        self.backend.simulator()
     }
 
     /// The descriptor that a foreign loop watches. ENOTSUP: the backend has none. O(1).

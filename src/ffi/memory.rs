@@ -2,14 +2,18 @@
 
 use super::constants::{
     BECKET_BACKEND_AUTO, BECKET_BACKEND_EPOLL, BECKET_BACKEND_IO_URING, BECKET_BACKEND_POLL, BECKET_BACKEND_SELECT,
-    BECKET_NO_PIDFD, BECKET_RETURN_EINTR, BECKET_VIRTUAL_CLOCK,
+    BECKET_BACKEND_SIMULATOR, BECKET_FILES_AIO, BECKET_FILES_AIO_SIGNAL, BECKET_FILES_AUTO, BECKET_FILES_IO_URING,
+    BECKET_FILES_NONE, BECKET_NO_PIDFD, BECKET_RETURN_EINTR, BECKET_VIRTUAL_CLOCK,
 };
 use super::types::{becket_config, becket_loop};
 use super::{done, store};
-use crate::backend::BackendChoice;
+#[cfg(feature = "simulator")]
+use crate::backend::SimulatorRef;
+use crate::backend::{BackendChoice, Given};
 use crate::engine::Config;
 use crate::engine::core::Core;
 use crate::error::{Error, Result};
+use crate::ops::FilesChoice;
 use crate::ring::{self, RingMemory};
 use crate::storage::{Block, layout};
 use crate::time::Duration;
@@ -20,7 +24,7 @@ use core::ptr::NonNull;
 //
 // A loop lives in one block of memory and never asks for more:
 //
-//   3072 bytes + 80 a source + 24 a post
+//   3584 bytes + 80 a source + 24 a post + 128 an operation
 //
 // BECKET_MEMORY declares a block of a size that is known when the program is compiled, and its descriptor. A program
 // that learns its capacities at run time fills a descriptor for memory of its own. The block need not be zeroed, and
@@ -40,7 +44,7 @@ pub struct becket_memory {
     pub sources: u32,
     /// The most posted values on their way at once: with the sources below 2^24.
     pub posts: u32,
-    /// 0 in this version.
+    /// The most operations in flight at once.
     pub operations: u32,
 }
 
@@ -94,19 +98,10 @@ unsafe fn init(memory: *const becket_memory, config: *const becket_config) -> Re
     // SAFETY: by this function's contract. The size comes first, and tells whether the rest may be read.
     let memory = unsafe { sized(memory) }?.ok_or(Error::INVALID)?;
     // SAFETY: likewise.
-    let (config, ring) = match unsafe { sized(config) }? {
+    let (config, given) = match unsafe { sized(config) }? {
         // SAFETY: likewise.
-        Some(given) => (convert(&given)?, unsafe { sized(given.ring) }?),
-        None => (Config::DEFAULT, None),
-    };
-    let ring = match ring {
-        // (Without io_uring nobody looks at it.)
-        Some(given) if cfg!(io_uring) => Some(RingMemory::new(
-            NonNull::new(given.block.cast()).ok_or(Error::INVALID)?,
-            given.block_size,
-            given.entries,
-        )?),
-        _ => None,
+        Some(config) => (convert(&config)?, unsafe { given(&config) }?),
+        None => (Config::DEFAULT, Given::default()),
     };
     let block = Block {
         start: NonNull::new(memory.block.cast()).ok_or(Error::INVALID)?,
@@ -116,7 +111,33 @@ unsafe fn init(memory: *const becket_memory, config: *const becket_config) -> Re
         operations: memory.operations as usize,
     };
     // SAFETY: by this function's contract.
-    Ok(unsafe { Core::init(&block, &config, ring, false) }?.as_ptr().cast())
+    Ok(unsafe { Core::init(&block, &config, given, false) }?.as_ptr().cast())
+}
+
+/// What a configuration has for one backend or another.
+///
+/// # Safety
+/// Its pointers are null or readable.
+unsafe fn given(config: &becket_config) -> Result<Given> {
+    // SAFETY: by this function's contract.
+    let ring = match unsafe { sized(config.ring) }? {
+        // (Without io_uring nobody looks at it.)
+        Some(given) if cfg!(io_uring) => Some(RingMemory::new(
+            NonNull::new(given.block.cast()).ok_or(Error::INVALID)?,
+            given.block_size,
+            given.entries,
+        )?),
+        _ => None,
+    };
+    #[cfg(feature = "simulator")]
+    let simulator = match config.simulator.is_null() {
+        true => None,
+        // SAFETY: likewise.
+        false => Some(unsafe { SimulatorRef::from_ptr(config.simulator.cast()) }?),
+    };
+    #[cfg(not(feature = "simulator"))]
+    let simulator = None;
+    Ok(Given { ring, simulator })
 }
 
 /// A struct that begins with its own size. EINVAL: it is of another size than ours. `None`: there is none.
@@ -142,6 +163,17 @@ fn convert(config: &becket_config) -> Result<Config> {
         BECKET_BACKEND_POLL => BackendChoice::Poll,
         BECKET_BACKEND_EPOLL => BackendChoice::Epoll,
         BECKET_BACKEND_IO_URING => BackendChoice::IoUring,
+        BECKET_BACKEND_SIMULATOR => BackendChoice::Simulator,
+        _ => return Err(Error::INVALID),
+    };
+    let files = match config.files {
+        // (Without operations nobody looks at it.)
+        _ if !cfg!(feature = "operations") => FilesChoice::Auto,
+        BECKET_FILES_AUTO => FilesChoice::Auto,
+        BECKET_FILES_IO_URING => FilesChoice::IoUring,
+        BECKET_FILES_AIO => FilesChoice::Aio,
+        BECKET_FILES_AIO_SIGNAL => FilesChoice::AioSignal,
+        BECKET_FILES_NONE => FilesChoice::None,
         _ => return Err(Error::INVALID),
     };
     let known = BECKET_VIRTUAL_CLOCK | BECKET_RETURN_EINTR | BECKET_NO_PIDFD;
@@ -155,12 +187,15 @@ fn convert(config: &becket_config) -> Result<Config> {
         return_interrupted: config.flags & BECKET_RETURN_EINTR != 0,
         busy_poll: Duration::from_nanos(config.busy_poll_ns),
         without_pidfd: config.flags & BECKET_NO_PIDFD != 0,
+        files,
+        aio_signal: if cfg!(feature = "operations") { config.aio_signal } else { 0 },
     })
 }
 
 /// Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, and none of
 /// the program's. Then the memory is the caller's again, once no other thread is in becket_wake() or becket_stop() any
-/// more. In a forked child it gives up the child's copies alone. -EBUSY: called in a handler, or another thread waits.
+/// more. In a forked child it gives up the child's copies alone. -EBUSY: called in a handler, or another thread waits, or
+/// operations are in flight: becket_loop_drain() ends them.
 /// O(sources).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_loop_close(event_loop: *mut becket_loop) -> c_int {

@@ -11,7 +11,12 @@ pub mod constants;
 pub mod hook;
 pub mod io;
 pub mod memory;
+#[cfg(feature = "operations")]
+pub mod operation;
+pub mod pool;
 pub mod signal;
+#[cfg(feature = "simulator")]
+pub mod simulator;
 pub mod source;
 pub mod timer;
 pub mod turn;

@@ -241,7 +241,7 @@ static void hold(becket_loop *same, const becket_event *event, void *user) {
 
 static void no_call_while_awake(void) {
   pthread_t thread;
-  unsigned long events = statistics_of(loop).events_wake;
+  uint64_t events = statistics_of(loop).events_wake;
   atomic_store(&batch, 0);
   atomic_store(&batch_done, 0);
   EQUAL(becket_timer_add(loop, 0, 0, hold, NULL, &batch_source), 0);

@@ -7,6 +7,7 @@
 // Every test file compiles its own copy of this module and none uses all of it.
 #![allow(dead_code)]
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -29,6 +30,19 @@ pub fn scratch(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     folder
+}
+
+/// The functions that include/becket.h declares.
+pub fn declared_functions() -> BTreeSet<String> {
+    let header = std::fs::read_to_string(root().join("include/becket.h")).expect("include/becket.h is there");
+    // A declaration starts in the first column: "int becket_run(", "const char *becket_version(void);".
+    header
+        .lines()
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()) && !line.starts_with("typedef"))
+        .filter_map(|line| line.split_once('('))
+        .filter_map(|(before, _)| before.rsplit([' ', '*']).next())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Path of a built C program, `examples/httpd` or `tests/misuse`; the first call builds them all.
