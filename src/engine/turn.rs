@@ -91,8 +91,8 @@ impl Engine {
 
     /// Whether a wait must not sleep.
     pub(super) fn has_work(&self) -> bool {
-        const WORK: u16 = List::TRIGGERED.set() | List::DEFERRED.set() | List::IDLE.set() | List::ALWAYS.set();
-        self.lists.queued() > 0 || self.lists.any(WORK)
+        const WORK: u16 = List::QUEUE_LEVELS | List::LATE_COMERS | List::TRIGGERED.set() | List::ALWAYS.set();
+        self.lists.any(WORK)
     }
 }
 
