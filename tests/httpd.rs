@@ -47,10 +47,10 @@ impl Server {
         Client { stream, received: Vec::new() }
     }
 
-    /// `/status`, over a connection of its own.
+    /// `/_status.json`, over a connection of its own.
     fn status(&self) -> HashMap<String, Value> {
         let mut client = self.connect();
-        client.send("GET /status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        client.send("GET /_status.json HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         json(&client.answer(200).body)
     }
 
@@ -177,7 +177,7 @@ impl Value {
     }
 }
 
-/// One flat object of whole numbers and plain strings, which is all that /status is; anything else panics.
+/// One flat object of whole numbers and plain strings, which is all that /_status.json is; anything else panics.
 fn json(text: &str) -> HashMap<String, Value> {
     fn string(text: &str) -> (&str, &str) {
         let text = text.strip_prefix('"').expect("a string");
@@ -218,7 +218,7 @@ fn requests() -> Vec<(String, u16, bool)> {
     let list: Vec<(String, u16, bool)> = vec![
         (get("/", ""), 200, true),
         (get("/hello", ""), 200, true),
-        (get("/status", ""), 200, true),
+        (get("/_status.json", ""), 200, true),
         (get("/hello?who=me", ""), 200, true),
         (get("http://a/hello", ""), 200, true), // absolute-form
         (get("http://a", ""), 200, true),
@@ -351,7 +351,7 @@ fn fragmentation_changes_nothing() {
         // In the loop above the kernel may join pieces. Here each byte is seen to arrive by itself.
         let mut client = server.connect();
         let before = server.number("bytes_in");
-        let request_size = get("/status", "Connection: close\r\n").len() as u64;
+        let request_size = get("/_status.json", "Connection: close\r\n").len() as u64;
         for (i, byte) in HELLO.bytes().enumerate() {
             client.stream.write_all(&[byte]).unwrap();
             let asked = i as u64 + 1;
@@ -828,7 +828,7 @@ fn status_counts() {
         let moved = |name: &str| after[name].number() - before[name].number();
         assert_eq!(after["backend"].text(), backend);
         assert_eq!(after["version"].text(), env!("CARGO_PKG_VERSION"));
-        assert_eq!((moved("requests"), moved("refused"), moved("accepted")), (12, 1, 1)); // 12: /status counts too
+        assert_eq!((moved("requests"), moved("refused"), moved("accepted")), (12, 1, 1)); // 12: /_status.json counts too
         assert!(moved("turns") >= 11 && moved("events_io") >= 11);
         assert!(moved("bytes_in") > 10 * HELLO.len() as u64 && moved("bytes_out") > 10 * HELLO.len() as u64);
         assert!(moved("uptime_ns") > 0 && moved("working_ns") > 0 && moved("waiting_ns") > 0);
@@ -853,7 +853,7 @@ fn the_page_needs_nothing_from_elsewhere() {
         let answer = client.answer(200);
         assert_eq!(answer.fields["content-type"], "text/html; charset=utf-8");
         assert!(answer.fields["content-security-policy"].starts_with("default-src 'none'"));
-        assert!(answer.body.ends_with("</html>\n") && answer.body.contains("fetch('/status'"));
+        assert!(answer.body.ends_with("</html>\n") && answer.body.contains("fetch('/_status.json'"));
         for foreign in ["http:", "https:", "src=", "@import"] {
             assert!(!answer.body.contains(foreign), "{foreign}");
         }

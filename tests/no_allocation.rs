@@ -288,7 +288,7 @@ fn http_session(port: u16) {
         stream.read_to_string(&mut answer).expect("the server answers and closes");
         answer
     };
-    for path in ["/", "/status", "/hello"] {
+    for path in ["/", "/_status", "/_status.json", "/hello"] {
         let answer = ask(&get(path));
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
