@@ -53,6 +53,7 @@ mod header {
         "child",
         "wake",
         "hook",
+        "operation",
     ];
 
     /// The macros (cbindgen.toml, `after_includes`) are printed at the end of the section with this title: they name
@@ -74,7 +75,11 @@ mod header {
         "TRUSTED",
         "EDGE",
         "EXCLUSIVE",
+        "DATA_ONLY",
     ];
+
+    /// Types of the system's that are structs in C.
+    const SYSTEM_STRUCTS: &[&str] = &["iovec", "msghdr", "sockaddr", "statx"];
 
     struct Section {
         title: String,
@@ -100,6 +105,8 @@ mod header {
         for include in includes {
             writeln!(text, "#include <{include}>").unwrap();
         }
+        // A type of Linux alone, whose own header shows it to nobody who has not defined _GNU_SOURCE.
+        text.push_str("\nstruct statx;\n");
         text.push_str("\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n");
         text.push_str(&version());
         for (number, section) in sections().into_iter().enumerate() {
@@ -285,6 +292,8 @@ mod header {
         }
         if line.starts_with("typedef struct ") {
             line.into()
+        } else if let Some(name) = SYSTEM_STRUCTS.iter().find(|name| line.contains(&format!("{name} *"))) {
+            line.replace(&format!("{name} *"), &format!("struct {name} *")).replace("event_loop", "loop")
         } else {
             line.replace("struct becket_", "becket_").replace("event_loop", "loop")
         }

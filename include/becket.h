@@ -12,6 +12,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+struct statx;
 
 #ifdef __cplusplus
 extern "C" {
@@ -46,6 +50,30 @@ extern "C" {
 #define BECKET_BACKEND_EPOLL 3
 /** io_uring(7): Linux 6.1 and later. Without becket_config.ring the kernel's memory is mapped for the rings. */
 #define BECKET_BACKEND_IO_URING 4
+
+/* ---- Files: becket_config.files ----
+ *
+ * Who reads and writes files for the operations of a loop. POSIX AIO is the libc's own code, which may allocate memory and
+ * start threads.
+ */
+
+/**
+ * The best that the system grants: io_uring, in the backend's own ring or in one beside it; else POSIX AIO where it is
+ * built in; else nobody.
+ */
+#define BECKET_FILES_AUTO 0
+
+/**
+ * io_uring(7), Linux 6.1 and later: in the backend's ring, or in one whose fd the backend watches, in the memory of
+ * becket_config.ring where that is given and the backend has no use for it, else in memory that the kernel maps.
+ */
+#define BECKET_FILES_IO_URING 1
+/** POSIX AIO, aio(7): the loop asks again and again whether something has completed. */
+#define BECKET_FILES_AIO 2
+/** POSIX AIO: a real-time signal, becket_config.aio_signal, tells that something has. */
+#define BECKET_FILES_AIO_SIGNAL 3
+/** Nobody: reads and writes of files are -ENOSYS, and openat, statx and close are made at once. */
+#define BECKET_FILES_NONE 4
 
 /* ---- Configuration flags: becket_config.flags ---- */
 
@@ -126,19 +154,21 @@ extern "C" {
 #define BECKET_KIND_BEFORE 256
 /** After the wait. */
 #define BECKET_KIND_AFTER 512
+/** The completion of an operation. */
+#define BECKET_KIND_OPERATION 1024
 /** All of them. */
-#define BECKET_KIND_ALL 1023
+#define BECKET_KIND_ALL 2047
 
 /* ---- Sizes, in bytes: upper bounds that hold on every system ---- */
 
 /** A loop without sources and posts. */
-#define BECKET_LOOP_BYTES 3072
+#define BECKET_LOOP_BYTES 3584
 /** One source in all: slot, queue, deadline, fd index, registration with the backend. */
 #define BECKET_SOURCE_BYTES 80
 /** One post. */
 #define BECKET_POST_BYTES 24
-/** One operation. This version has none. */
-#define BECKET_OPERATION_BYTES 0
+/** One operation. */
+#define BECKET_OPERATION_BYTES 128
 
 /* ---- The loop, its sources, its events ----
  *
@@ -163,7 +193,7 @@ typedef struct becket_event {
   /**
    * Timer: periods that have gone by, 1 or more. Signal: how often it came. Child: its status, as waitpid(2)
    * gives it, or -ECHILD when somebody else has reaped it, or -EAGAIN when it still runs and the source was
-   * triggered. Post: the value. Else 0.
+   * triggered. Post: the value. Operation: what the system call returns, or a negative errno value. Else 0.
    */
   int64_t value;
   /** What was given with the handler. */
@@ -172,7 +202,7 @@ typedef struct becket_event {
   uint32_t kind;
   /** Readiness of an I/O source; BECKET_TRIGGERED on any. */
   uint32_t flags;
-  /** I/O: the fd. Signal: its number. Child: the process. Else -1. */
+  /** I/O: the fd. Signal: its number. Child: the process. Operation: its fd, but for openat and statx. Else -1. */
   int32_t fd;
   /** The level of the source. */
   uint32_t level;
@@ -220,6 +250,13 @@ typedef struct becket_config {
   uint64_t busy_poll_ns;
   /** Memory for the rings of io_uring, or NULL. */
   const becket_ring *ring;
+  /** BECKET_FILES_…: where the memory has operations. */
+  uint32_t files;
+  /**
+   * The signal of BECKET_FILES_AIO_SIGNAL, which the loop takes as a source does. 0: the highest real-time one that is
+   * free.
+   */
+  int32_t aio_signal;
 } becket_config;
 
 /** An fd that a foreign loop has to watch for becket, and what for. */
@@ -256,6 +293,8 @@ typedef struct becket_statistics {
   uint64_t events_before;
   /** After the wait. */
   uint64_t events_after;
+  /** Completions of operations. */
+  uint64_t events_operation;
   /** Nanoseconds spent in the wait. */
   uint64_t waiting_ns;
   /** Nanoseconds spent outside of it. */
@@ -264,6 +303,10 @@ typedef struct becket_statistics {
   uint64_t posts_refused;
   /** Events that were queued and then concerned nobody: a direction modified away, a source removed under a post. */
   uint64_t stale_dropped;
+  /** Operations that were submitted. */
+  uint64_t operations;
+  /** Those of them that were made at once though they may block: openat, statx and close without a ring. */
+  uint64_t operations_inline;
   /** Events queued now. */
   uint32_t queued;
   /** The most that were ever queued at once. */
@@ -276,13 +319,17 @@ typedef struct becket_statistics {
   uint32_t posts;
   /** Room for posts. */
   uint32_t posts_max;
+  /** Operations in flight: submitted, and not delivered. */
+  uint32_t operations_now;
+  /** Room for operations. */
+  uint32_t operations_max;
 } becket_statistics;
 
 /* ---- Memory ----
  *
  * A loop lives in one block of memory and never asks for more:
  *
- *   3072 bytes + 80 a source + 24 a post
+ *   3584 bytes + 80 a source + 24 a post + 128 an operation
  *
  * BECKET_MEMORY declares a block of a size that is known when the program is compiled, and its descriptor. A program
  * that learns its capacities at run time fills a descriptor for memory of its own. The block need not be zeroed, and
@@ -301,7 +348,7 @@ typedef struct becket_memory {
   uint32_t sources;
   /** The most posted values on their way at once: with the sources below 2^24. */
   uint32_t posts;
-  /** 0 in this version. */
+  /** The most operations in flight at once. */
   uint32_t operations;
 } becket_memory;
 
@@ -378,7 +425,8 @@ int becket_loop_init(becket_loop **loop, const becket_memory *memory, const beck
 /**
  * Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, and none of
  * the program's. Then the memory is the caller's again, once no other thread is in becket_wake() or becket_stop() any
- * more. In a forked child it gives up the child's copies alone. -EBUSY: called in a handler, or another thread waits.
+ * more. In a forked child it gives up the child's copies alone. -EBUSY: called in a handler, or another thread waits, or
+ * operations are in flight: becket_loop_drain() ends them.
  * O(sources).
  */
 int becket_loop_close(becket_loop *loop);
@@ -710,6 +758,202 @@ int becket_hook_enable(becket_loop *loop, becket_handle handle, int on);
 
 /** Whether an idle, before-wait or after-wait source is on, or a deferred one scheduled: 1 or 0. O(1). */
 int becket_hook_enabled(const becket_loop *loop, becket_handle handle);
+
+/* ---- Operations ----
+ *
+ * A request that completes later, and never blocks the loop. Each one that was accepted has exactly one completion: an
+ * event of BECKET_KIND_OPERATION for its handler (or for becket_next()), whose value is what the system call returns, or
+ * a negative errno value, and whose fd is the operation's (-1: openat, statx). By then its handle is stale and its place
+ * free, so the handler can submit the next one.
+ *
+ * What the pointers lead to (buffers, vectors, messages, paths, addresses, results) is the operation's from its submission
+ * to its completion, and the fd has to stay open for as long. The kernel may read and write there at any time between.
+ *
+ * Sockets, pipes, terminals: on io_uring in the backend's ring; on the other backends a call that does not block at once,
+ * and again when the fd is ready. Several operations may wait on one fd, beside an I/O source of it too; those of one
+ * direction (input; output and connect) take effect in the order of their submission where becket waits for readiness:
+ * one that has to wait is not overtaken. On io_uring wait for the completion of one before the next where order matters.
+ *
+ * Files: in a ring of io_uring, or by POSIX AIO; see becket_config.files and becket_files_name().
+ *
+ * The functions below return 0 and, where handle is not NULL, the operation's handle; or an error, and nothing was begun:
+ * -EAGAIN: all places for operations are taken; -EBADF: fd is negative; -EINVAL: NULL, or an argument out of its range;
+ * -ENOSYS: a file, and no engine for files; -ENOTSUP: operations are not built in; -ECANCELED: becket_loop_drain() is under
+ * way. What the system says of the request comes in the completion, EBADF of a closed fd too. O(1) and at most a few system
+ * calls that do not block; O(operations on the fd) where others wait on it.
+ */
+
+/** The file's own position, as an offset. Pipes and sockets have no other. */
+#define BECKET_CURRENT (-1)
+/** For becket_op_fsync(): what is needed to read the data back, as fdatasync(2). */
+#define BECKET_DATA_ONLY 1u
+
+/** read(2); pread(2) with an offset other than BECKET_CURRENT. Value: bytes; 0: the end. */
+int becket_op_read(becket_loop *loop,
+                   int fd,
+                   void *buffer,
+                   size_t length,
+                   int64_t offset,
+                   becket_handler handler,
+                   void *user,
+                   becket_handle *handle);
+
+/**
+ * write(2), pwrite(2). Value: bytes, which may be fewer than were asked for. SIGPIPE as in write(2): ignore it, or use
+ * becket_op_send().
+ */
+int becket_op_write(becket_loop *loop,
+                    int fd,
+                    const void *buffer,
+                    size_t length,
+                    int64_t offset,
+                    becket_handler handler,
+                    void *user,
+                    becket_handle *handle);
+
+/** readv(2), preadv(2): into count vectors, 1024 at most. */
+int becket_op_readv(becket_loop *loop,
+                    int fd,
+                    const struct iovec *vectors,
+                    int count,
+                    int64_t offset,
+                    becket_handler handler,
+                    void *user,
+                    becket_handle *handle);
+
+/** writev(2), pwritev(2): from count vectors, 1024 at most. */
+int becket_op_writev(becket_loop *loop,
+                     int fd,
+                     const struct iovec *vectors,
+                     int count,
+                     int64_t offset,
+                     becket_handler handler,
+                     void *user,
+                     becket_handle *handle);
+
+/** fsync(2); fdatasync(2) with BECKET_DATA_ONLY. Value: 0. Writes that are under way are not waited for. */
+int becket_op_fsync(becket_loop *loop,
+                    int fd,
+                    uint32_t flags,
+                    becket_handler handler,
+                    void *user,
+                    becket_handle *handle);
+
+/** openat(2). Value: the fd, which has O_CLOEXEC. Without a ring of io_uring it is made at once, and may block. */
+int becket_op_openat(becket_loop *loop,
+                     int dirfd,
+                     const char *path,
+                     int flags,
+                     uint32_t mode,
+                     becket_handler handler,
+                     void *user,
+                     becket_handle *handle);
+
+/** statx(2), Linux. Value: 0, and *result. Without a ring of io_uring it is made at once, and may block. */
+int becket_op_statx(becket_loop *loop,
+                    int dirfd,
+                    const char *path,
+                    int flags,
+                    uint32_t mask,
+                    struct statx *result,
+                    becket_handler handler,
+                    void *user,
+                    becket_handle *handle);
+
+/**
+ * close(2). Value: 0. -EBUSY: the fd has an I/O source, which has to be removed first, or operations that wait for its
+ * readiness. Once submitted the fd is not the program's any more, whatever the value, unless that is -ECANCELED. Without
+ * a ring of io_uring it is made at once, and may block.
+ */
+int becket_op_close(becket_loop *loop, int fd, becket_handler handler, void *user, becket_handle *handle);
+
+/**
+ * accept4(2). Value: the fd of the connection, which is closed on exec and does not block; flags: 0, or SOCK_CLOEXEC and
+ * SOCK_NONBLOCK, which it has in any case. address and length may both be NULL; else *length is the room there, and then
+ * the address's length. A listener that several processes accept from should be non-blocking itself.
+ */
+int becket_op_accept(becket_loop *loop,
+                     int fd,
+                     struct sockaddr *address,
+                     socklen_t *length,
+                     uint32_t flags,
+                     becket_handler handler,
+                     void *user,
+                     becket_handle *handle);
+
+/** connect(2). Value: 0 when it is connected. The socket may be a blocking one. */
+int becket_op_connect(becket_loop *loop,
+                      int fd,
+                      const struct sockaddr *address,
+                      socklen_t length,
+                      becket_handler handler,
+                      void *user,
+                      becket_handle *handle);
+
+/** recv(2). Value: bytes; 0: the end. It may be fewer than were asked for, with MSG_WAITALL too. */
+int becket_op_recv(becket_loop *loop,
+                   int fd,
+                   void *buffer,
+                   size_t length,
+                   int flags,
+                   becket_handler handler,
+                   void *user,
+                   becket_handle *handle);
+
+/** send(2). Value: bytes, which may be fewer than were asked for. MSG_NOSIGNAL is added. */
+int becket_op_send(becket_loop *loop,
+                   int fd,
+                   const void *buffer,
+                   size_t length,
+                   int flags,
+                   becket_handler handler,
+                   void *user,
+                   becket_handle *handle);
+
+/** recvmsg(2). Value: bytes. The message, its vectors and what they lead to are the operation's. */
+int becket_op_recvmsg(becket_loop *loop,
+                      int fd,
+                      struct msghdr *message,
+                      int flags,
+                      becket_handler handler,
+                      void *user,
+                      becket_handle *handle);
+
+/** sendmsg(2). Value: bytes. MSG_NOSIGNAL is added. */
+int becket_op_sendmsg(becket_loop *loop,
+                      int fd,
+                      const struct msghdr *message,
+                      int flags,
+                      becket_handler handler,
+                      void *user,
+                      becket_handle *handle);
+
+/**
+ * Asks for an end of an operation. Its completion comes all the same, and says what happened: -ECANCELED, and nothing was
+ * done; or, when it was too late, the result. -ESTALE: it has completed; -EINVAL: it is a source. O(1); O(operations on the
+ * fd) where it waits for readiness.
+ */
+int becket_op_cancel(becket_loop *loop, becket_handle operation);
+
+/**
+ * Cancels an operation delay_ns from now, unless it has completed by then: its value is -ETIMEDOUT, or the result when it
+ * was too late. Another one replaces it; BECKET_NEVER takes it away. O(log n).
+ */
+int becket_op_deadline(becket_loop *loop, becket_handle operation, uint64_t delay_ns);
+
+/**
+ * Cancels all operations, waits for their completions and calls their handlers; other events stay queued. While it runs
+ * nothing new is accepted (-ECANCELED). Legal in a handler, after becket_stop(), and in a loop that never ran. 0: no
+ * operation is left; -ETIMEDOUT: some are, after timeout_ns; -EPERM: the loop is another thread's; -EBUSY: called in a
+ * handler that it has called. A disk that does not answer is waited for: no file can be had back from the kernel before.
+ */
+int becket_loop_drain(becket_loop *loop, int64_t timeout_ns);
+
+/** Who reads and writes files for this loop: "io_uring", "aio", "aio-signal", "none"; NULL after an error. Static. O(1). */
+const char *becket_files_name(const becket_loop *loop);
+
+/** Why it is this one, "" where it was asked for by name; NULL after an error. Static. O(1). */
+const char *becket_files_note(const becket_loop *loop);
 
 #ifdef __cplusplus
 }

@@ -49,14 +49,18 @@ mod front;
 mod handle;
 mod process;
 mod ready;
+#[cfg(feature = "operations")]
+mod request;
 mod ring;
 mod storage;
 mod sys;
 mod time;
 
 pub use backend::BackendChoice;
-pub use engine::{Config, Event, Statistics};
+pub use engine::{Config, Event, FilesChoice, Statistics};
 pub use error::{Error, Result};
+#[cfg(feature = "operations")]
+pub use front::{Address, Buffer, FileStatus, Part, Path, Vectors};
 pub use front::{Handler, IoOptions, Loop, Outcome, Stopper, Waker, Watch};
 pub use handle::{Handle, Kind, Kinds};
 pub use ready::Ready;

@@ -12,19 +12,26 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("ready", &[]),
     ("ring", &["error"]),
+    ("request", &["error"]),
     ("handle", &["error", "time"]),
     ("error", &["time"]),
     ("storage", &["ready", "error", "time", "handle"]),
-    ("sys", &["ready", "ring", "error", "time"]),
-    ("backend", &["ready", "ring", "sys", "storage", "error", "time", "handle"]),
-    ("ops", &["ready", "sys", "storage", "error", "time", "handle"]),
+    ("sys", &["ready", "ring", "request", "error", "time"]),
+    ("backend", &["ready", "ring", "request", "sys", "storage", "error", "time", "handle"]),
+    ("ops", &["ready", "ring", "request", "sys", "storage", "error", "time", "handle"]),
     ("process", &["ready", "sys", "storage", "error", "time", "handle"]),
-    ("engine", &["ready", "ring", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
-    ("front", &["ready", "ring", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"]),
+    ("engine", &["ready", "ring", "request", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
+    (
+        "front",
+        &["ready", "ring", "request", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"],
+    ),
     ("task", &["ready", "front", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"]),
     (
         "ffi",
-        &["ready", "ring", "front", "engine", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"],
+        &[
+            "ready", "ring", "request", "front", "engine", "backend", "ops", "process", "sys", "storage", "error",
+            "time", "handle",
+        ],
     ),
 ];
 

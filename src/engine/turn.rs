@@ -450,7 +450,7 @@ impl Engine {
                 self.rest(index);
                 on
             }
-            Kind::Io | Kind::Child | Kind::Wake | Kind::Post => false,
+            Kind::Io | Kind::Child | Kind::Wake | Kind::Post | Kind::Operation => false,
         };
         taken.value = value;
         taken.flags = if triggered { Ready::TRIGGERED.bits().into() } else { 0 };

@@ -11,6 +11,8 @@ pub mod constants;
 pub mod hook;
 pub mod io;
 pub mod memory;
+#[cfg(feature = "operations")]
+pub mod operation;
 pub mod signal;
 pub mod source;
 pub mod timer;

@@ -1,8 +1,16 @@
 //! The loop for Rust: typed handlers, no unsafe in the user's code.
 #![allow(unsafe_code)]
 
+#[cfg(feature = "operations")]
+mod memory;
+#[cfg(feature = "operations")]
+mod operations;
 mod remote;
 
+#[cfg(feature = "operations")]
+pub use crate::sys::operation::{Address, FileStatus};
+#[cfg(feature = "operations")]
+pub use memory::{Buffer, Part, Path, Vectors};
 pub use remote::{Stopper, Waker};
 
 use crate::backend::Ready;

@@ -18,13 +18,13 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Bytes of a loop without sources and posts. An upper bound that holds on every system.
-pub(crate) const LOOP_BYTES: usize = 3072;
+pub(crate) const LOOP_BYTES: usize = 3584;
 /// Bytes of one source in all: registration, name, slot, place in the heap, fd index.
 pub(crate) const SOURCE_BYTES: usize = 80;
 /// Bytes of one post.
 pub(crate) const POST_BYTES: usize = 24;
 /// Bytes of one operation.
-pub(crate) const OPERATION_BYTES: usize = 0;
+pub(crate) const OPERATION_BYTES: usize = 128;
 /// What a block has to be aligned to.
 pub(crate) const ALIGNMENT: usize = 8;
 /// Bytes of one registration with the backend.
@@ -71,7 +71,7 @@ impl Layout {
     /// EINVAL: misaligned, or capacities that cannot be; ENOBUFS: too small; ENOTSUP: operations are not built in.
     pub(crate) fn new(block: &Block) -> Result<Layout> {
         let needed = bytes(block.sources, block.posts, block.operations).ok_or(Error::INVALID)?;
-        if block.operations != 0 {
+        if block.operations != 0 && !cfg!(feature = "operations") {
             return Err(Error::UNSUPPORTED);
         }
         if !(block.start.as_ptr() as usize).is_multiple_of(ALIGNMENT) {
@@ -165,7 +165,7 @@ impl Layout {
 
 /// Memory for one loop: `S` sources, `P` posts, `O` operations, sized at compile time.
 ///
-/// It is 3072 + 80 `S` + 24 `P` bytes. A `static` one lies in `.bss` and costs only the pages that are used.
+/// It is 3584 + 80 `S` + 24 `P` + 128 `O` bytes. A `static` one lies in `.bss` and costs only the pages that are used.
 ///
 /// ```
 /// use becket::{Config, Loop, Storage};
@@ -173,7 +173,7 @@ impl Layout {
 /// let mut storage = Storage::<16, 4>::new();
 /// let event_loop = Loop::<()>::new(&mut storage, &Config::default())?;
 /// assert_eq!(event_loop.statistics().sources_max, 16);
-/// assert_eq!(size_of::<Storage<16, 4>>(), 3072 + 80 * 16 + 24 * 4);
+/// assert_eq!(size_of::<Storage<16, 4>>(), 3584 + 80 * 16 + 24 * 4);
 /// # Ok::<(), becket::Error>(())
 /// ```
 #[repr(C)]
