@@ -105,7 +105,7 @@ union block {
   unsigned char bytes[BLOCK_SIZE];
 };
 
-static BECKET_MEMORY(memory, SOURCES_MAX, 0, 0);
+static BECKET_MEMORY(memory, SOURCES_MAX, 0, BLOCKS_MAX); /* an operation is for a block, so there is room for it */
 static BECKET_RING(ring, 256); /* for io_uring, which else takes the kernel's memory */
 static struct connection pool[CONNECTIONS_MAX];
 static uint8_t states[CONNECTIONS_MAX];       /* beside the pool: entries that were never used stay untouched */
@@ -115,14 +115,15 @@ static _Alignas(4096) union block block_memory[BLOCKS_MAX];
 static void *block_stack[BLOCKS_MAX];
 static struct block_pool blocks = {.free = block_stack};
 
-/* How files are read: by operations, or by pread(2) in the handler, for which everybody waits. */
-enum { FILES_BY_OPERATIONS, FILES_IN_HANDLER };
-/* How files are opened: only from the kernel's cache of names and else by a walk of operations; at once; by a walk. */
-enum { OPEN_CACHED, OPEN_AT_ONCE, OPEN_BY_WALK };
+/* In the order of BECKET_FILES_AUTO, _IO_URING, …; behind them pread(2) in the handler, for which everybody waits. */
+static const char *const files_names[] = {"auto", "uring", "aio", "aio-signal", "read", NULL};
+enum { FILES_IN_HANDLER = BECKET_FILES_AIO_SIGNAL + 1 };
+/* How openat2(2) is used: only when the kernel knows all names without a disk; always; not at all. Else it is a walk. */
+enum { OPEN_CACHED, OPEN_ALWAYS, OPEN_NEVER };
 
 static struct {
   const char *address, *root;
-  uint64_t port, connections, blocks, request_timeout_ms, idle_timeout_ms, lateness_ms;
+  uint64_t port, connections, blocks, send_buffer, request_timeout_ms, idle_timeout_ms, lateness_ms;
   uint32_t backend, files;
   bool walk;
 } options = {.address = "127.0.0.1",
@@ -138,6 +139,7 @@ static becket_handle listener, accept_retry;
 static int listener_fd;
 static int root_fd = -1; /* none: no files */
 static int open_how;
+static bool files_in_handler;
 static bool files_above; /* fds of files are moved above those that select(2) can wait for */
 static bool out_of_fds; /* accept said EMFILE or the like: pause until a connection closes or the timer fires */
 static bool stopping, stopped_hard;
@@ -149,6 +151,8 @@ static struct {
 } counters;
 
 static void connection_advance(struct connection *connection);
+static void connection_resume(struct connection *connection);
+static void connection_close(struct connection *connection);
 
 /* ---- Answers ---------------------------------------------------------------------------------------------------- */
 
@@ -208,7 +212,7 @@ static size_t error_page(char *room, size_t size, unsigned status) {
 
 /* Who reads the files. */
 static const char *files_name(void) {
-  return root_fd < 0 ? "none" : "read";
+  return root_fd < 0 ? "none" : files_in_handler ? "read" : becket_files_name(loop);
 }
 
 /* The loop at work, as the page draws it. */
@@ -240,6 +244,9 @@ static size_t status_json(char *room, size_t size) {
   put_field(&text, "files_cut_short", counters.cut_short);
   put_field(&text, "walks", counters.walks);
   put_field(&text, "reads", counters.reads);
+  put_field(&text, "operations", s.operations);
+  put_field(&text, "operations_inline", s.operations_inline);
+  put_field(&text, "operations_now", s.operations_now);
   put_field(&text, "blocks", options.blocks);
   put_field(&text, "blocks_used", options.blocks - blocks.free_count);
   put_field(&text, "blocks_waiting", blocks.waiting_count);
@@ -520,6 +527,35 @@ static void file_found(struct connection *connection, int fd) {
   file_close(connection); /* it may have a block, from the walk */
 }
 
+static void on_opened(becket_loop *l, const becket_event *event, void *user);
+
+/* Takes the walk in the connection's block on, until a name has to be waited for. True: it has ended, and the file is found or
+ * is not. `code`: how it stands. */
+static bool walk_on(struct connection *connection, int code) {
+  struct beneath *walk = connection->block.block;
+  if (code == 0) code = beneath_next(walk);
+  if (code == 0) {
+    code = becket_op_openat(loop, walk->dirfd, walk->name, walk->flags, 0, on_opened, connection, NULL);
+    if (code == 0) return false;
+    beneath_stop(walk); /* ECANCELED: the loop ends */
+  }
+  file_found(connection, code);
+  return true;
+}
+
+static void on_opened(becket_loop *l, const becket_event *event, void *user) {
+  (void)l;
+  struct connection *connection = user;
+  if (walk_on(connection, beneath_opened(connection->block.block, (int)event->value))) connection_advance(connection);
+}
+
+/* The walk begins once there is a block for it. True: it has ended already. */
+static bool walk_begin(struct connection *connection) {
+  if (!block_take(&blocks, &connection->block)) return false;
+  return walk_on(connection,
+                 beneath_start(connection->block.block, root_fd, connection->path, strlen(connection->path)));
+}
+
 /* Asks for the file at the path of the request. False: it is waited for, in DISK. */
 static bool file_find(struct connection *connection, char *head) {
   static struct beneath walk; /* used between here and the end of this call */
@@ -548,14 +584,15 @@ static bool file_find(struct connection *connection, char *head) {
   connection->path = path;
   connection->finding = true;
   set_deadline(connection, BECKET_NEVER); /* the client has said all that it has to */
-  if (open_how != OPEN_BY_WALK) {
+  if (open_how != OPEN_NEVER) {
     int fd = beneath_openat2(root_fd, path, open_how == OPEN_CACHED);
-    if (fd != -EAGAIN || open_how == OPEN_AT_ONCE) {
+    if (fd != -EAGAIN || open_how == OPEN_ALWAYS) {
       file_found(connection, fd);
       return true;
     }
   }
   counters.walks++;
+  if (!files_in_handler) return walk_begin(connection);
   file_found(connection, beneath_walk(&walk, root_fd, path, (size_t)size));
   return true;
 }
@@ -572,7 +609,16 @@ static bool piece_take(struct connection *connection, int64_t result) {
   return true;
 }
 
-enum progress { GONE, AWAITS_DISK, AWAITS_CLIENT, HAD_ITS_TURN, SENT };
+static void on_read(becket_loop *l, const becket_event *event, void *user) {
+  (void)l;
+  struct connection *connection = user;
+  if (piece_take(connection, event->value))
+    connection_resume(connection);
+  else
+    connection_close(connection);
+}
+
+enum progress { GONE, AWAITS_DISK, AWAITS_CLIENT, SENT };
 
 /* Reads on, if there is more and the block is empty. SENT: there is something to send, or nothing to be read. */
 static enum progress piece_read(struct connection *connection) {
@@ -594,8 +640,13 @@ static enum progress piece_read(struct connection *connection) {
   if (!block_take(&blocks, client)) return AWAITS_DISK;
   size_t size = (size_t)(connection->piece_end - connection->file_at);
   counters.reads++;
-  ssize_t result = pread(connection->file_fd, client->block, size, (off_t)connection->file_at);
-  return piece_take(connection, result) ? SENT : GONE;
+  if (files_in_handler) {
+    ssize_t result = pread(connection->file_fd, client->block, size, (off_t)connection->file_at);
+    return piece_take(connection, result) ? SENT : GONE;
+  }
+  int code = becket_op_read(loop, connection->file_fd, client->block, size, (int64_t)connection->file_at, on_read,
+                            connection, NULL);
+  return code == 0 ? AWAITS_DISK : GONE; /* ECANCELED: the loop ends */
 }
 
 /* ---- One connection, again -------------------------------------------------------------------------------------- */
@@ -697,7 +748,7 @@ static enum progress send_all(struct connection *connection) {
   block_resume(&blocks, &connection->block);
   uint64_t reads = counters.reads;
   while (connection->file_fd >= 0) {
-    if (counters.reads > reads && connection->file_at < connection->file_end) return HAD_ITS_TURN;
+    if (counters.reads > reads && connection->file_at < connection->file_end) return AWAITS_CLIENT;
     enum progress progress = piece_read(connection);
     if (progress == SENT) progress = send_some(connection);
     if (progress != SENT) return progress;
@@ -718,7 +769,6 @@ static bool connection_send(struct connection *connection) {
     hand_over(block_stall(&blocks, &connection->block));
     set_state(connection, WRITING);
     break;
-  case HAD_ITS_TURN: set_state(connection, WRITING); break;
   case SENT:
     if (connection->stalled) set_deadline(connection, BECKET_NEVER);
     connection->stalled = false;
@@ -781,9 +831,11 @@ static void connection_receive(struct connection *connection) {
   if (!closing) connection_advance(connection);
 }
 
-/* It has the block that it waited for. */
+/* It may go on: its block has come, or what it reads. */
 static void connection_resume(struct connection *connection) {
-  if (connection_send(connection)) connection_advance(connection);
+  if (connection->finding) {
+    if (walk_begin(connection)) connection_advance(connection);
+  } else if (connection_send(connection)) connection_advance(connection);
 }
 
 static void on_connection(becket_loop *l, const becket_event *event, void *user) {
@@ -878,6 +930,9 @@ static void listener_open(void) {
       /* inherited by what is accepted: an answer is one send, there is nothing to gather */
       setsockopt(listener_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
     FAIL(1, "cannot make a socket: ", becket_strerror(-errno));
+  int send_buffer = (int)options.send_buffer;
+  if (send_buffer > 0 && setsockopt(listener_fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer) < 0)
+    FAIL(1, "cannot set the send buffer: ", becket_strerror(-errno)); /* inherited as well */
   if (bind(listener_fd, (struct sockaddr *)&address, size) < 0 || listen(listener_fd, SOMAXCONN) < 0) {
     if (errno == EADDRINUSE)
       FAIL(1, "port ", port, " on ", options.address, " is taken by another program: stop that one, or choose another ",
@@ -921,6 +976,7 @@ static const char usage[] =
     "  --open O                 how files are opened: with openat2 if there is one (auto), or by a walk (walk)\n"
     "  --connections N          clients served at the same time, 1 to 1000 (1000)\n"
     "  --blocks N               blocks of 64 KiB that files go through, 1 to 64 (64)\n"
+    "  --send-buffer N          bytes that the kernel keeps for a client that is slow (0: what it likes)\n"
     "  --request-timeout-ms N   from a request's first byte to its last, and to send an answer (10000)\n"
     "  --idle-timeout-ms N      between requests (30000)\n"
     "  --lateness-ms N          measure how late a timer of this period is (0: do not)\n"
@@ -953,12 +1009,11 @@ static void read_options(int count, char **arguments) {
     const char *value = i + 1 < count ? arguments[++i] : NULL;
     /* In the order of BECKET_BACKEND_AUTO, _SELECT, …; the last has two names. */
     static const char *const backends[] = {"auto", "select", "poll", "epoll", "uring", "io_uring", NULL};
-    static const char *const files[] = {"read", NULL};
     static const char *const opens[] = {"auto", "walk", NULL};
     static const char *const names[] = {"--port",        "--address",     "--backend",
                                         "--connections", "--blocks",      "--request-timeout-ms",
                                         "--root",        "--lateness-ms", "--idle-timeout-ms",
-                                        "--files",       "--open"};
+                                        "--files",       "--open",        "--send-buffer"};
     size_t option = 0;
     while (option < sizeof names / sizeof names[0] && strcmp(name, names[option]) != 0) option++;
     if (option == sizeof names / sizeof names[0]) FAIL(2, "no such option: ", name, " (--help lists them)");
@@ -976,7 +1031,8 @@ static void read_options(int count, char **arguments) {
     case 6: options.root = value; break;
     case 7: options.lateness_ms = option_number(name, value, 0, 60000); break;
     case 8: options.idle_timeout_ms = option_number(name, value, 1, 86400000); break;
-    case 9: options.files = option_name(name, value, files, "auto, uring, aio, aio-signal or read"); break;
+    case 9: options.files = option_name(name, value, files_names, "auto, uring, aio, aio-signal or read"); break;
+    case 11: options.send_buffer = option_number(name, value, 0, 1 << 30); break;
     default: options.walk = option_name(name, value, opens, "auto or walk") == 1;
     }
   }
@@ -987,9 +1043,13 @@ static void read_options(int count, char **arguments) {
 static void root_open(void) {
   root_fd = open(options.root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (root_fd < 0) FAIL(1, "cannot open ", options.root, ": ", becket_strerror(-errno));
-  int probe = beneath_openat2(root_fd, ".", false);
-  open_how = probe < 0 || options.walk ? OPEN_BY_WALK : OPEN_AT_ONCE;
-  if (probe >= 0) close(probe);
+  files_in_handler = options.files == FILES_IN_HANDLER || strcmp(becket_files_name(loop), "none") == 0;
+  open_how = files_in_handler ? OPEN_ALWAYS : OPEN_CACHED;
+  int probe = options.walk ? -ENOSYS : beneath_openat2(root_fd, ".", open_how == OPEN_CACHED);
+  if (probe >= 0)
+    close(probe);
+  else if (probe != -EAGAIN)
+    open_how = OPEN_NEVER;
   /* Each connection may have a file open. It is no error when that is more than we may have: then it is 503. */
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
@@ -1026,6 +1086,7 @@ int main(int count, char **arguments) {
   for (uint32_t i = 0; i < options.blocks; i++) block_stack[blocks.free_count++] = &block_memory[options.blocks - 1 - i];
 
   becket_config config = {.size = sizeof config, .backend = options.backend};
+  config.files = options.root == NULL || options.files == FILES_IN_HANDLER ? BECKET_FILES_NONE : options.files;
   if (config.backend == BECKET_BACKEND_IO_URING) config.ring = &ring; /* with `auto` it would be the choice then */
   int code = becket_loop_init(&loop, &memory, &config);
   if (code < 0) FAIL(1, "cannot make the loop: ", becket_strerror(code));
@@ -1042,6 +1103,7 @@ int main(int count, char **arguments) {
       becket_backend_name(loop), ", ", number_text(options.connections, connections), " connections",
       root_fd < 0 ? "" : ", files by ", root_fd < 0 ? "" : files_name(), ")");
   must(becket_run(loop), "run");
+  must(becket_loop_drain(loop, BECKET_FOREVER), "drain"); /* of a second signal: the reads that are under way */
   must(becket_loop_close(loop), "close");
   SAY(STDOUT_FILENO, "stopped after ", number_text(counters.requests, number), " requests");
   return stopped_hard ? 1 : 0;
