@@ -73,6 +73,10 @@ errors! {
     SYSTEM_FILES = ENFILE, "too many open files (system)";
     /// The kernel is out of memory.
     NO_MEMORY = ENOMEM, "out of memory";
+    /// The operation was cancelled.
+    CANCELED = ECANCELED, "cancelled";
+    /// The time was over.
+    TIMED_OUT = ETIMEDOUT, "timed out";
     /// The system has no such call.
     NO_CALL = ENOSYS, "no such call";
 }

@@ -47,6 +47,7 @@ mod error;
 pub mod ffi;
 mod front;
 mod handle;
+mod ops;
 mod process;
 mod ready;
 #[cfg(feature = "operations")]
@@ -57,12 +58,15 @@ mod sys;
 mod time;
 
 pub use backend::BackendChoice;
-pub use engine::{Config, Event, FilesChoice, Statistics};
+pub use engine::{Config, Event, Statistics};
 pub use error::{Error, Result};
 #[cfg(feature = "operations")]
-pub use front::{Address, Buffer, FileStatus, Part, Path, Vectors};
+pub use front::{Buffer, Part, Path, Vectors};
 pub use front::{Handler, IoOptions, Loop, Outcome, Stopper, Waker, Watch};
 pub use handle::{Handle, Kind, Kinds};
+pub use ops::FilesChoice;
+#[cfg(feature = "operations")]
+pub use ops::{Address, FileStatus};
 pub use ready::Ready;
 pub use ring::Ring;
 pub use storage::{StaticStorage, Storage};

@@ -125,7 +125,8 @@ impl Epoll {
         if !area.more {
             self.collection = self.collection.wrapping_add(REPORTED_ONE) & REPORTED;
         }
-        for index in area.events.iter().filter_map(|event| names.resolve(Handle::from_raw(event.data()))) {
+        for source in area.events.iter().map(|event| Handle::from_raw(event.data())) {
+            let Some(index) = Names::index_of(source).filter(|index| names.is_of(*index, source)) else { continue };
             let state = &mut registrations[index + 1].state;
             *state = *state & !REPORTED | self.collection;
         }
@@ -196,6 +197,9 @@ fn event(registration: Registration, handle: Handle) -> Event {
     }
     if registration.mode().contains(Mode::EXCLUSIVE) {
         flags |= sys::epoll::EXCLUSIVE;
+    }
+    if registration.mode().contains(Mode::ONESHOT) {
+        flags |= sys::epoll::ONESHOT;
     }
     Event::new(flags, handle.raw())
 }
@@ -277,7 +281,7 @@ impl Backend<Area> for Epoll {
     fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready) {
         let registration = &mut registrations[place];
         *registration = registration.with_interest(interest);
-        if registration.mode().contains(Mode::EDGE) {
+        if registration.mode().intersects(Mode::EDGE | Mode::ONESHOT) {
             registration.state |= ANEW;
         }
         self.changes.note(registration, place);
@@ -340,12 +344,24 @@ impl Backend<Area> for Epoll {
             }
             // The kernel tells what it was told to.
             let unfiltered = registration.state & CHANGED != 0;
-            return Some(Report { place: index + 1, source, ready, unfiltered });
+            return Some(Report {
+                place: index + 1,
+                source,
+                ready,
+                unfiltered,
+                #[cfg(feature = "operations")]
+                result: 0,
+            });
         }
         None
     }
 
     fn checks_fds(&self) -> bool {
+        true
+    }
+
+    #[cfg(feature = "operations")]
+    fn has_oneshot(&self) -> bool {
         true
     }
 

@@ -31,6 +31,8 @@ mod uring;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 pub(crate) use crate::ready::{Mode, Ready, Registration};
+#[cfg(feature = "operations")]
+use crate::request::Request;
 use crate::ring::RingMemory;
 use crate::storage::names::Names;
 use crate::storage::region::Region;
@@ -72,6 +74,9 @@ pub(crate) struct Report {
     pub(crate) ready: Ready,
     /// Whether that may be more than is asked for now.
     pub(crate) unfiltered: bool,
+    /// Of the completion of an operation, which is told with no readiness at all.
+    #[cfg(feature = "operations")]
+    pub(crate) result: i32,
 }
 
 /// The contract of all backends; see the module's text. `P` is a backend's part of the [`Plan`].
@@ -134,6 +139,40 @@ pub(crate) trait Backend<P> {
     fn is_steady(&self, area: &P) -> bool {
         let _ = area;
         true
+    }
+
+    /// Whether a watch in [`Mode::ONESHOT`] is cheaper than one that is added and removed.
+    #[cfg(feature = "operations")]
+    fn has_oneshot(&self) -> bool {
+        false
+    }
+
+    /// Whether operations can be submitted to it.
+    #[cfg(feature = "operations")]
+    fn submits(&self) -> bool {
+        false
+    }
+
+    /// Submits the request of an operation, with the next wait at the latest; `next` reports its completion. `elsewhere`: a
+    /// thread of the kernel's is to make it. False: there is no room now.
+    #[cfg(feature = "operations")]
+    fn submit(&mut self, request: &Request, elsewhere: bool, operation: Handle) -> bool {
+        let _ = (request, elsewhere, operation);
+        false
+    }
+
+    /// Reports a completion when the fd is ready. False: there is no room now.
+    #[cfg(feature = "operations")]
+    fn submit_poll(&mut self, fd: i32, interest: Ready, operation: Handle) -> bool {
+        let _ = (fd, interest, operation);
+        false
+    }
+
+    /// Asks for an end of what was submitted; its completion comes all the same. False: there is no room now.
+    #[cfg(feature = "operations")]
+    fn cancel(&mut self, operation: Handle) -> bool {
+        let _ = operation;
+        false
     }
 
     /// Gives up what it has of the system. `ours`: false in a forked child, where nothing may change that it shares
@@ -389,6 +428,26 @@ impl Backend<Plan> for AnyBackend {
     fn is_raced(&self) -> bool {
         of_any!(self, backend => backend.is_raced())
     }
+    #[cfg(feature = "operations")]
+    fn has_oneshot(&self) -> bool {
+        of_any!(self, backend => backend.has_oneshot())
+    }
+    #[cfg(feature = "operations")]
+    fn submits(&self) -> bool {
+        of_any!(self, backend => backend.submits())
+    }
+    #[cfg(feature = "operations")]
+    fn submit(&mut self, request: &Request, elsewhere: bool, operation: Handle) -> bool {
+        of_any!(self, backend => backend.submit(request, elsewhere, operation))
+    }
+    #[cfg(feature = "operations")]
+    fn submit_poll(&mut self, fd: i32, interest: Ready, operation: Handle) -> bool {
+        of_any!(self, backend => backend.submit_poll(fd, interest, operation))
+    }
+    #[cfg(feature = "operations")]
+    fn cancel(&mut self, operation: Handle) -> bool {
+        of_any!(self, backend => backend.cancel(operation))
+    }
     fn close(&mut self, ours: bool) {
         of_any!(self, backend => backend.close(ours));
     }
@@ -424,7 +483,20 @@ impl Report {
     fn of_place(names: &Names, place: u32, ready: Ready) -> Report {
         // (Only direct delivery asks for the source, and the small build has none.)
         let source = if cfg!(becket_small) { Handle::NONE } else { handle(names, place) };
-        Report { place, source, ready, unfiltered: true }
+        Report {
+            place,
+            source,
+            ready,
+            unfiltered: true,
+            #[cfg(feature = "operations")]
+            result: 0,
+        }
+    }
+
+    /// Of the operation at a place.
+    #[cfg(all(io_uring, feature = "operations"))]
+    fn of_operation(place: u32, result: i32) -> Report {
+        Report { place, source: Handle::NONE, ready: Ready::empty(), unfiltered: false, result }
     }
 }
 

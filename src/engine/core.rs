@@ -7,13 +7,15 @@
 #![allow(unsafe_code)]
 
 use super::{Config, Engine, Phase, Statistics, Taken, VIRTUAL_START};
+#[cfg(feature = "operations")]
+use crate::backend::Backend;
 use crate::backend::{AnyBackend, Chosen, Plan, Registration, Registrations};
 use crate::error::{Error, Result};
 use crate::handle::Kinds;
 use crate::process::shared::Shared;
 use crate::process::signals;
 use crate::ring::RingMemory;
-use crate::storage::layout::{LOOP_BYTES, REGISTRATION_BYTES};
+use crate::storage::layout::REGIONS_OFFSET;
 use crate::storage::slot::NIL;
 use crate::storage::{Block, Layout};
 use crate::sys;
@@ -23,7 +25,7 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-const _: () = assert!(size_of::<Core>() <= LOOP_BYTES - REGISTRATION_BYTES);
+const _: () = assert!(size_of::<Core>() <= REGIONS_OFFSET);
 
 const LIVE: u64 = 0x6265_636b_6574_3031;
 const CLOSED: u64 = 0x636c_6f73_6564_3031;
@@ -36,6 +38,8 @@ pub(crate) struct Waiting {
     pub(crate) virtual_clock: bool,
     pub(crate) return_interrupted: bool,
     busy_poll: Duration,
+    /// How long one system call may sleep at most: less than the wait where something has to be looked after meanwhile.
+    pub(crate) patience: Duration,
     /// The backend has reports of the last wait that nobody has taken.
     pub(crate) unread: bool,
 }
@@ -119,6 +123,16 @@ impl Core {
                 return Err(error);
             }
         };
+        #[cfg(feature = "operations")]
+        let files = match Engine::choose_files(block, config, &backend, ring) {
+            Ok(files) => files,
+            Err(error) => {
+                let mut backend = backend;
+                backend.close(true);
+                notifier.close();
+                return Err(error);
+            }
+        };
         // From here on nothing fails, and until the end there is no loop.
         mark.store(0, Ordering::Release);
         let mut generation = 0;
@@ -152,6 +166,7 @@ impl Core {
                 until: made_at,
                 virtual_clock: config.virtual_clock,
                 return_interrupted: config.return_interrupted,
+                patience: Duration::FOREVER,
                 unread: false,
                 busy_poll: if config.virtual_clock { Duration::ZERO } else { config.busy_poll },
             }));
@@ -187,7 +202,11 @@ impl Core {
                 depth: 0,
                 running: false,
                 statistics: Statistics::default(),
+                #[cfg(feature = "operations")]
+                operations: super::operations::Operations::new(layout.operations(), layout.sources as u32, files),
             }));
+            #[cfg(feature = "operations")]
+            (*(*at).engine.get()).name_files();
         }
         mark.store(Self::mark_of(LIVE, core.as_ptr()), Ordering::Release);
         Ok(core)
@@ -337,7 +356,12 @@ impl Core {
                 // SAFETY: no wait is under way, so nobody else touches it; the owner may be calling a handler.
                 engine.flush_direct(unsafe { &mut *self.waiting.get() });
             }
-            Ok(engine.next(kinds, &mut taken))
+            #[cfg(feature = "operations")]
+            engine.set_pulling(true);
+            let found = engine.next(kinds, &mut taken);
+            #[cfg(feature = "operations")]
+            engine.set_pulling(false);
+            Ok(found)
         };
         Ok(self.with(next)?.then_some(taken))
     }
@@ -412,10 +436,75 @@ impl Core {
         }
     }
 
-    /// Cancels all operations, and delivers their completions.
+    /// Cancels all operations, waits for their completions and delivers them. ETIMEDOUT: some are left. EBUSY: it does so
+    /// already.
     #[cfg(feature = "operations")]
-    pub(crate) fn drain_operations(&self, _timeout: Duration, _call: &mut impl FnMut(&Taken)) -> Result<()> {
-        self.check_owner()
+    pub(crate) fn drain_operations(&self, timeout: Duration, call: &mut impl FnMut(&Taken)) -> Result<()> {
+        self.check_owner()?;
+        self.with(Engine::begin_drain)?;
+        let _draining = Scope(self, Engine::end_drain);
+        self.with(|engine| {
+            engine.cancel_all();
+            Ok(())
+        })?;
+        let mut end = End::new(timeout);
+        let mut sleep = Duration::ZERO;
+        loop {
+            self.reap(sleep);
+            let count = self.deliver(call)?;
+            if !self.look(|engine| Ok(engine.has_operations()))? {
+                return Ok(());
+            }
+            if end.is_over() {
+                return Err(Error::TIMED_OUT);
+            }
+            sleep = if count > 0 { Duration::ZERO } else { end.pause(self) };
+        }
+    }
+
+    /// A turn without handlers, for the sake of operations: a stop stays what it is.
+    #[cfg(feature = "operations")]
+    fn reap(&self, sleep: Duration) {
+        self.lay_out(sleep, false);
+        let _ = self.sleep();
+        // SAFETY: as in `prepare`.
+        let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
+        engine.collect(waiting, false);
+    }
+
+    /// Calls the handlers of operations that have completed, and of nothing else. How many.
+    #[cfg(feature = "operations")]
+    fn deliver(&self, call: &mut impl FnMut(&Taken)) -> Result<u32> {
+        let engine = self.engine.get();
+        // SAFETY: as in `drain`.
+        unsafe { (*engine).depth += 1 };
+        let _handling = Scope(self, |engine| engine.depth -= 1);
+        let mut count = 0;
+        let mut taken = Taken::NONE;
+        // SAFETY: likewise.
+        while unsafe { &mut *engine }.next(Kinds::OPERATION, &mut taken) {
+            call(&taken);
+            count += 1;
+            if !self.shared.seems_ours() {
+                return Err(Error::NOT_OURS);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Operations end unseen, because nobody has the loop any more: within reason, and as far as this thread can.
+    #[cfg(feature = "operations")]
+    fn abandon_operations(&self) {
+        let mine = self.check_owner().is_ok();
+        // SAFETY: as in `with`.
+        let engine = || unsafe { &mut *self.engine.get() };
+        engine().cancel_all();
+        let mut end = End::new(ABANDON_AFTER);
+        let mut sleep = Duration::ZERO;
+        while !engine().discard_done() && mine && !end.is_over() {
+            self.reap(sleep);
+            sleep = end.pause(self);
+        }
     }
 
     /// Calls a handler: the loop can be neither run nor closed meanwhile.
@@ -429,7 +518,7 @@ impl Core {
     }
 
     /// Ends the loop: all sources are removed, and what the loop opened is closed. EBUSY: a handler is being called, or
-    /// another thread waits. With `alone`, nobody else has the loop, so no other thread can.
+    /// another thread waits, or operations are in flight. With `alone`, nobody else has the loop, so no other thread can.
     pub(crate) fn close(&self, alone: bool) -> Result<()> {
         // SAFETY: as in `with`.
         let engine = unsafe { &mut *self.engine.get() };
@@ -440,17 +529,62 @@ impl Core {
             if !alone && self.shared.is_asleep() && self.owner.load(Ordering::Relaxed) != sys::thread() {
                 return Err(Error::BUSY);
             }
-            engine.remove_all();
+            #[cfg(feature = "operations")]
+            if engine.has_operations() {
+                if !alone {
+                    return Err(Error::BUSY);
+                }
+                self.abandon_operations();
+            }
+            // SAFETY: as in `with`.
+            unsafe { &mut *self.engine.get() }.remove_all();
         } else {
             // The parent's files, signals and children are left alone.
             engine.close_child_fds();
             signals::release_all(&self.shared);
         }
-        engine.close_backend();
+        // SAFETY: as in `with`.
+        unsafe { &mut *self.engine.get() }.close_backend();
         self.next_generation.store(self.shared.names.next_generation(), Ordering::Relaxed);
         self.shared.close();
         self.mark.store(Self::mark_of(CLOSED, self), Ordering::Release);
         Ok(())
+    }
+}
+
+/// How long a loop that is dropped waits for operations that the kernel does not end.
+#[cfg(feature = "operations")]
+const ABANDON_AFTER: Duration = Duration::from_secs(5);
+
+/// The end of the time that something may take: of real time also where the loop's is virtual.
+#[cfg(feature = "operations")]
+struct End {
+    left: Duration,
+    until: Instant,
+}
+
+#[cfg(feature = "operations")]
+impl End {
+    fn new(span: Duration) -> End {
+        End { left: span, until: sys::clock::now() + span }
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == Duration::ZERO
+    }
+
+    /// Waits a little for what comes, here or in the loop's next wait: how long that may sleep.
+    fn pause(&mut self, core: &Core) -> Duration {
+        let now = sys::clock::now();
+        self.left = if self.until == Instant::NEVER { Duration::FOREVER } else { self.until.since(now) };
+        // SAFETY: as in `Core::with`.
+        let (engine, waiting) = unsafe { (&*core.engine.get(), &*core.waiting.get()) };
+        if self.is_over() || !(waiting.virtual_clock || engine.has_work() || core.shared.pending()) {
+            return self.left;
+        }
+        // The wait would not sleep: other events wait for their handlers, or time is virtual.
+        sys::pause();
+        Duration::ZERO
     }
 }
 
@@ -483,7 +617,7 @@ impl Waiting {
                 Ok(0) | Err(Error::INTERRUPTED | Error::AGAIN) if shared.pending() => break Ok(0),
                 Ok(0) if spinning => {}
                 // io_uring cannot tell whether it was a signal or the end of the time.
-                Err(Error::AGAIN) if self.left() == Duration::ZERO => break Ok(0),
+                Err(Error::AGAIN) if self.patience < Duration::FOREVER || self.left() == Duration::ZERO => break Ok(0),
                 Err(Error::INTERRUPTED | Error::AGAIN) if self.return_interrupted => break Err(Error::INTERRUPTED),
                 Err(Error::INTERRUPTED | Error::AGAIN | Error::BUSY) => {}
                 outcome => break outcome,
@@ -499,12 +633,12 @@ impl Waiting {
     }
 
     fn left(&self) -> Duration {
-        if self.until == Instant::NEVER {
+        self.patience.min(if self.until == Instant::NEVER {
             Duration::FOREVER
         } else if self.virtual_clock {
             Duration::ZERO
         } else {
             self.until.since(sys::clock::now())
-        }
+        })
     }
 }

@@ -29,6 +29,7 @@ pub use statistics::Statistics;
 use self::core::SharedRef;
 use crate::backend::{AnyBackend, Backend, BackendChoice, Registration};
 use crate::error::{Error, Result};
+use crate::ops::FilesChoice;
 use crate::storage::deadlines::Deadlines;
 use crate::storage::fd_index::FdIndex;
 use crate::storage::lists::{List, Lists};
@@ -57,23 +58,6 @@ pub struct Config {
     pub files: FilesChoice,
     /// The signal of [`FilesChoice::AioSignal`]; 0: the highest real-time signal that is free.
     pub aio_signal: i32,
-}
-
-/// Who reads and writes files for the operations of a loop.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum FilesChoice {
-    /// The best that the system grants: io_uring, in the backend's own ring or in one beside it; else POSIX AIO, where it
-    /// is built in; else nobody.
-    #[default]
-    Auto,
-    /// io_uring(7).
-    IoUring,
-    /// POSIX AIO, aio(7); the loop asks again and again whether something has completed.
-    Aio,
-    /// POSIX AIO; a real-time signal tells what has completed.
-    AioSignal,
-    /// Nobody: operations on files are ENOSYS, and what can be made at once (openat, statx, close) is, and may block.
-    None,
 }
 
 impl Config {
@@ -163,6 +147,8 @@ pub(crate) struct Engine {
     config: Config,
     statistics: Statistics,
     backend: AnyBackend,
+    #[cfg(feature = "operations")]
+    operations: operations::Operations,
     backend_note: &'static ::core::ffi::CStr,
 }
 
@@ -178,7 +164,11 @@ impl Engine {
         statistics.working_ns = total.saturating_sub(statistics.waiting_ns);
         statistics.queued = self.lists.queued();
         statistics.queued_max = self.lists.queued_max();
-        statistics.sources_max = self.lists.slots.len() as u32;
+        statistics.sources_max = self.sources();
+        #[cfg(feature = "operations")]
+        {
+            statistics.operations_max = self.operations.max();
+        }
         statistics.posts_max = self.lists.posts.len() as u32;
         statistics
     }
@@ -195,6 +185,14 @@ impl Engine {
     /// Gives up what the backend has of the system; in a forked child, the copies alone.
     fn close_backend(&mut self) {
         self.backend.close(self.shared.is_ours());
+        #[cfg(feature = "operations")]
+        self.operations.close(self.shared.is_ours());
+    }
+
+    /// Room for sources.
+    #[inline]
+    fn sources(&self) -> u32 {
+        self.shared.names.sources()
     }
 
     /// The time of this turn.

@@ -106,9 +106,14 @@ impl Engine {
             }
             if self.lists.links[index].is(Kind::Timer) {
                 self.expire_timer(index, due);
-            } else {
-                self.expire_io(index);
+                continue;
             }
+            #[cfg(feature = "operations")]
+            if self.lists.links[index].is(Kind::Operation) {
+                self.expire_operation(index);
+                continue;
+            }
+            self.expire_io(index);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::core::Waiting;
 use super::{BUDGET, Engine, LOWER_LEVELS_EVERY, Taken};
-use crate::backend::{Backend, Ready};
+use crate::backend::{Backend, Ready, Report};
 use crate::error::Error;
 use crate::handle::{Handle, Kind, Kinds};
 use crate::process::signals;
@@ -26,8 +26,12 @@ impl Engine {
                 return queued;
             }
         }
+        #[cfg(feature = "operations")]
+        let patience = self.prepare_operations();
+        #[cfg(not(feature = "operations"))]
+        let patience = Duration::FOREVER;
         self.trim_watched();
-        self.prepare_backend(waiting);
+        let patience = if self.prepare_backend(waiting) { patience } else { patience.min(Duration::from_millis(1)) };
         let now = self.fresh_now();
         if !self.shared.is_asleep() {
             self.asleep_since = now; // a foreign loop prepares twice, and sleeps in between
@@ -39,19 +43,31 @@ impl Engine {
             let until_first = if first == Instant::NEVER { Duration::FOREVER } else { first.since(now) };
             timeout.min(until_first)
         };
-        waiting.plan.timeout = timeout;
+        waiting.plan.timeout = timeout.min(patience);
+        waiting.patience = patience;
         waiting.until = now + timeout;
         0
     }
 
-    /// Tells the backend what is to be watched; what it refuses becomes an event.
+    /// Tells the backend what is to be watched; what it refuses becomes an event. False: that was an fd without a source.
     #[cfg_attr(not(becket_small), inline(always))]
-    fn prepare_backend(&mut self, waiting: &mut Waiting) {
+    fn prepare_backend(&mut self, waiting: &mut Waiting) -> bool {
+        let sources = self.sources();
         let Engine { backend, registrations, lists, shared, watched, .. } = self;
+        let mut refused = 0;
         backend.prepare(registrations, &shared.names, *watched + 1, &mut waiting.plan, &mut |place, ready| {
-            merge(lists, place, ready);
+            if place <= sources {
+                merge(lists, place, ready);
+            } else {
+                refused = place;
+            }
         });
         self.phase.raced = false;
+        #[cfg(feature = "operations")]
+        if refused != 0 {
+            self.note_refused(refused);
+        }
+        refused == 0
     }
 
     /// A before-wait source that was triggered comes in its own time of the turn.
@@ -63,7 +79,7 @@ impl Engine {
     }
 
     /// Whether a wait must not sleep.
-    fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         const WORK: u16 = List::TRIGGERED.set() | List::DEFERRED.set() | List::IDLE.set() | List::ALWAYS.set();
         self.lists.queued() > 0 || self.lists.any(WORK)
     }
@@ -71,7 +87,7 @@ impl Engine {
 
 /// What of an fd's readiness concerns who has this interest.
 #[inline]
-fn asked_by(interest: Ready) -> Ready {
+pub(super) fn asked_by(interest: Ready) -> Ready {
     if interest.is_empty() {
         return interest;
     }
@@ -82,7 +98,7 @@ fn asked_by(interest: Ready) -> Ready {
 
 /// Queues the source at a place for its readiness, or adds that to what is queued of it.
 #[inline]
-fn merge(lists: &mut Lists, place: u32, ready: Ready) {
+pub(super) fn merge(lists: &mut Lists, place: u32, ready: Ready) {
     let Some(index) = place.checked_sub(1) else { return };
     // An idle timeout that is still queued loses against it when the event is taken out.
     let slot = &mut lists.slots[index];
@@ -111,6 +127,8 @@ impl Engine {
         // Who waits in the queue of the first level was there before; and where levels differ, they decide.
         let direct = direct && self.leveled == 0 && self.lists.levels(List::QUEUE) & 1 == 0;
         self.collect_readiness(waiting, direct);
+        #[cfg(feature = "operations")]
+        self.collect_operations();
         self.expire();
         self.collect_signals();
         self.collect_wakes();
@@ -133,6 +151,9 @@ impl Engine {
             waiting.plan.outcome = waiting.plan.wait();
         }
         waiting.unread = true;
+        #[cfg(feature = "operations")]
+        // What an operation waits for has happened before its deadline passes.
+        let direct = direct && !self.any_waits();
         if cfg!(becket_small) || !direct || !self.backend.is_steady(&waiting.plan) {
             self.flush_reports(waiting);
         }
@@ -155,16 +176,27 @@ impl Engine {
     }
 
     fn flush_reports(&mut self, waiting: &mut Waiting) {
-        let Engine { backend, registrations, lists, shared, .. } = self;
-        while let Some(report) = backend.next(registrations, &shared.names, &mut waiting.plan) {
+        loop {
+            let Engine { backend, registrations, shared, .. } = self;
+            let Some(report) = backend.next(registrations, &shared.names, &mut waiting.plan) else { break };
             if report.place == 0 {
-                shared.drain();
+                self.shared.drain();
             } else {
-                merge(lists, report.place, report.ready);
+                self.note_report(&report);
             }
         }
         waiting.unread = false;
         self.lists.note_queued();
+    }
+
+    /// Queues what a report tells.
+    #[inline]
+    fn note_report(&mut self, report: &Report) {
+        #[cfg(feature = "operations")]
+        if (self.any_waits() || self.is_beyond_sources(report.place - 1)) && self.note_for_operations(report) {
+            return;
+        }
+        merge(&mut self.lists, report.place, report.ready);
     }
 
     fn collect_signals(&mut self) {
@@ -207,7 +239,13 @@ impl Engine {
             if self.lists.levels(List::QUEUE) > 1 && self.is_lower_ones_turn() {
                 return false;
             }
-            let Engine { backend, registrations, lists, shared, .. } = self;
+            #[cfg(feature = "operations")]
+            if self.any_waits() {
+                // Readiness may be an operation's, or both's.
+                self.flush_reports(waiting);
+                return false;
+            }
+            let Engine { backend, registrations, shared, .. } = self;
             let Some(report) = backend.next(registrations, &shared.names, &mut waiting.plan) else {
                 waiting.unread = false;
                 return false;
@@ -216,6 +254,12 @@ impl Engine {
                 shared.drain();
                 continue;
             };
+            #[cfg(feature = "operations")]
+            if self.is_beyond_sources(index) {
+                self.note_report(&report);
+                continue;
+            }
+            let Engine { registrations, lists, .. } = self;
             let link = &lists.links[index];
             if !link.is_plain_io() {
                 merge(lists, report.place, report.ready);
@@ -358,7 +402,7 @@ impl Engine {
 
     /// Fills in what a source says of itself.
     #[inline]
-    fn describe(&self, index: u32, source: Handle, kind: Kind, fd: i32, taken: &mut Taken) {
+    pub(super) fn describe(&self, index: u32, source: Handle, kind: Kind, fd: i32, taken: &mut Taken) {
         let target = self.lists.slots[index].target;
         taken.source = source;
         taken.user = target.user;
@@ -372,7 +416,7 @@ impl Engine {
     #[inline]
     fn take_io(&mut self, index: u32, taken: &mut Taken) -> bool {
         let registration = self.registrations[index + 1];
-        let interest = registration.interest();
+        let interest = self.interest_of(index);
         let slot = &mut self.lists.slots[index];
         let pending = Ready::from_bits_retain(u16::from(slot.ready()));
         slot.set_ready(0);
@@ -411,6 +455,10 @@ impl Engine {
         let Some(kind) = self.lists.links[index].kind() else { return false };
         if kind == Kind::Post {
             return self.take_post(index, taken);
+        }
+        #[cfg(feature = "operations")]
+        if kind == Kind::Operation {
+            return self.take_operation(index, taken);
         }
         let slot = &mut self.lists.slots[index];
         let pending = slot.ready() != 0;

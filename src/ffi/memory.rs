@@ -8,9 +8,10 @@ use super::constants::{
 use super::types::{becket_config, becket_loop};
 use super::{done, store};
 use crate::backend::BackendChoice;
+use crate::engine::Config;
 use crate::engine::core::Core;
-use crate::engine::{Config, FilesChoice};
 use crate::error::{Error, Result};
+use crate::ops::FilesChoice;
 use crate::ring::{self, RingMemory};
 use crate::storage::{Block, layout};
 use crate::time::Duration;

@@ -2,8 +2,8 @@
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
+use crate::ops::{Address, FileStatus, Vector};
 use crate::request::Lease;
-use crate::sys::operation::{Address, FileStatus, Vector};
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::ops::Range;

@@ -8,8 +8,6 @@ mod operations;
 mod remote;
 
 #[cfg(feature = "operations")]
-pub use crate::sys::operation::{Address, FileStatus};
-#[cfg(feature = "operations")]
 pub use memory::{Buffer, Part, Path, Vectors};
 pub use remote::{Stopper, Waker};
 
@@ -193,7 +191,7 @@ impl<'s, App> Loop<'s, App> {
 
     /// Calls the handler of an event that [`Loop::next`] gave. ESTALE: its source was removed meanwhile. O(1).
     pub fn dispatch(&self, app: &mut App, event: Event) -> Result<()> {
-        let target = self.with(|engine| engine.target(event.source))?;
+        let target = self.with(|engine| engine.target_of_event(event.source))?;
         self.core().handling(|| self.call(app, target.handler, event))
     }
 

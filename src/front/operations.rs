@@ -5,8 +5,8 @@ use super::{Handler, Loop};
 use crate::engine::Taken;
 use crate::error::Result;
 use crate::handle::Handle;
+use crate::ops::{Address, FileStatus};
 use crate::request::{CURRENT, Call, Lease, Request};
-use crate::sys::operation::{Address, FileStatus};
 use crate::time::Duration;
 use core::ops::Range;
 

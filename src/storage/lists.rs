@@ -35,7 +35,10 @@ impl List {
     pub(crate) const DEFERRED: List = List(13);
     /// I/O sources whose fd is always ready, and that are not queued.
     pub(crate) const ALWAYS: List = List(14);
-    const COUNT: usize = 15;
+    /// Operations of which an engine is to be told something: the request, or that it is cancelled.
+    #[cfg(feature = "operations")]
+    pub(crate) const UNTOLD: List = List(15);
+    const COUNT: usize = 16;
 
     /// The lists of events, as a set.
     const QUEUES: u16 = 0b1_1111_1110;

@@ -44,6 +44,8 @@ fn with_link(word: u64, link: u64) -> u64 {
 /// The words of all sources, and the top of the stack.
 pub(crate) struct Names {
     words: Region<AtomicU64>,
+    /// How many of them are sources'. Those behind them name what the loop watches for itself, and are nobody's to wake.
+    sources: u32,
     /// Slot number plus one; zero: empty.
     woken: AtomicU32,
     /// Slots below this one have a name, and so do those from the next on; the words between hold anything.
@@ -63,9 +65,9 @@ impl Names {
     /// The most sources that there can be: two values of a link are taken.
     pub(crate) const SOURCES_MAX: usize = INDEX_MASK as usize - 2;
 
-    pub(crate) fn new(words: Region<AtomicU64>) -> Names {
-        let high = AtomicU32::new(words.len() as u32);
-        Names { words, woken: AtomicU32::new(0), low: AtomicU32::new(0), high, highest: AtomicU64::new(0) }
+    pub(crate) fn new(words: Region<AtomicU64>, sources: u32) -> Names {
+        let high = AtomicU32::new(sources);
+        Names { words, sources, woken: AtomicU32::new(0), low: AtomicU32::new(0), high, highest: AtomicU64::new(0) }
     }
 
     /// Names the first or the last slot that has no name; memory may hold anything before that.
@@ -80,11 +82,17 @@ impl Names {
         }
     }
 
+    /// How many sources there can be.
+    #[inline]
+    pub(crate) fn sources(&self) -> u32 {
+        self.sources
+    }
+
     /// The first slot from `index` on that has a name. Together with the slots behind it: all that ever were used.
     pub(crate) fn named_from(&self, index: u32) -> Option<u32> {
         let unnamed = self.unnamed();
         let index = if unnamed.contains(&index) { unnamed.end } else { index };
-        ((index as usize) < self.words.len()).then_some(index)
+        (index < self.sources).then_some(index)
     }
 
     /// The slots that have no name yet.
@@ -97,7 +105,35 @@ impl Names {
     #[inline]
     fn named(&self, handle: Handle) -> Option<u32> {
         let index = index_of(handle)?;
-        (!self.unnamed().contains(&index) && (index as usize) < self.words.len()).then_some(index)
+        (!self.unnamed().contains(&index) && index < self.sources).then_some(index)
+    }
+
+    /// Names what the loop watches for itself; memory may hold anything before that.
+    #[cfg(feature = "operations")]
+    pub(crate) fn watch(&self, index: u32, generation: u64) {
+        debug_assert!(index >= self.sources);
+        self.words[index].store((generation & GENERATION_MASK) << GENERATION_SHIFT, Ordering::Relaxed);
+        self.raise(generation & GENERATION_MASK);
+    }
+
+    /// The handle of a slot that keeps its generation elsewhere.
+    #[cfg(feature = "operations")]
+    pub(crate) fn handle_of(index: u32, generation: u64) -> Handle {
+        Handle::from_raw((generation & GENERATION_MASK) << INDEX_BITS | u64::from(index + 1))
+    }
+
+    /// The slot in a handle, whatever it is of, and the generation.
+    #[cfg(feature = "operations")]
+    pub(crate) fn parts_of(handle: Handle) -> Option<(u32, u64)> {
+        Some((index_of(handle)?, handle.raw() >> INDEX_BITS))
+    }
+
+    /// The generation behind this one.
+    #[cfg(feature = "operations")]
+    pub(crate) fn generation_after(&self, generation: u64) -> u64 {
+        let next = (generation + 1) & GENERATION_MASK;
+        self.raise(next);
+        next
     }
 
     fn raise(&self, generation: u64) {

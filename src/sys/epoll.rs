@@ -17,6 +17,7 @@ const _: () = {
 pub(crate) const PEER_CLOSED: u32 = libc::EPOLLRDHUP as u32;
 pub(crate) const EDGE: u32 = libc::EPOLLET as u32;
 pub(crate) const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
+pub(crate) const ONESHOT: u32 = libc::EPOLLONESHOT as u32;
 
 /// An entry of a set, or an event: flags, and 64 bits that the kernel keeps for us.
 #[derive(Clone, Copy)]

@@ -129,7 +129,7 @@ impl App {
         };
         match event.kind {
             Kind::Post => add(format!("post {}", event.value)),
-            Kind::Timer | Kind::Signal | Kind::Child => add(event.value.to_string()),
+            Kind::Timer | Kind::Signal | Kind::Child | Kind::Operation => add(event.value.to_string()),
             _ => {}
         }
         let flags = [
