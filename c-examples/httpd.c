@@ -92,7 +92,7 @@ struct connection {
   struct http_file file;       /* the version that is answered */
   const char *media_type;
   char *path; /* in the input, as long as it is needed: beneath the root, decoded, ended by a NUL */
-  const char *query; /* with its question mark, for a redirect */
+  const char *query; /* behind its question mark, for a redirect */
   uint32_t query_size;
 
   char input[HTTP_HEAD_MAX];
@@ -297,7 +297,7 @@ static void put_location(struct text *text, const struct connection *connection)
     bool plain = http_is_alphanumeric(*at) || strchr("-._~", *at) != NULL;
     put_bytes(text, plain ? at : code, plain ? 1 : sizeof code);
   }
-  put(text, "/");
+  put(text, connection->query_size > 0 ? "/?" : "/");
   put_bytes(text, connection->query, connection->query_size);
 }
 
@@ -567,19 +567,18 @@ static bool file_find(struct connection *connection, char *head) {
     connection->resource = ERROR_PAGE;
     return true;
   }
-  connection->query = path + request->path_size;
+  connection->query = path + request->path_size + 1; /* behind a question mark, or the blank where there is none */
   connection->query_size = 0;
-  if (*connection->query == '?') {
-    const char *end = memchr(connection->query, ' ', HTTP_HEAD_MAX);
-    connection->query_size = (uint32_t)(end - connection->query);
-    if (connection->query_size > QUERY_MAX) connection->query_size = 0;
-  }
+  if (connection->query[-1] == '?')
+    while (connection->query[connection->query_size] != ' ') connection->query_size++;
   while (size > 0 && *path == '/') path++, size--; /* the root is the first slash, and several are one */
   if (size == 0 || path[size - 1] == '/') {
     _Static_assert(sizeof INDEX <= sizeof " HTTP/1.1\r\n" - 1, "there is room for it where the request line ends");
-    memcpy(path + size, INDEX, sizeof INDEX);
+    memcpy(path + size, INDEX, sizeof INDEX); /* over a query */
     size += (int)sizeof INDEX - 1;
+    connection->query_size = 0;
   }
+  if (connection->query_size > QUERY_MAX) connection->query_size = 0;
   path[size] = '\0';
   connection->path = path;
   connection->finding = true;
@@ -667,8 +666,9 @@ static void connection_close(struct connection *connection) {
 /* Serves the requests that lie in the input. True: it stopped because the output is full, not for want of input. */
 static bool serve(struct connection *connection) {
   while (!connection->last || connection->head_complete) {
-    if (connection->page_follows || connection->file_fd >= 0 || OUTPUT_SIZE - connection->output_end < ANSWER_MAX)
-      return true;
+    /* With the head complete, a file is found and not yet answered, or there is none. */
+    bool follows = connection->page_follows || (connection->file_fd >= 0 && !connection->head_complete);
+    if (follows || OUTPUT_SIZE - connection->output_end < ANSWER_MAX) return true;
     char *head = connection->input + connection->input_start;
     size_t size = connection->input_end - connection->input_start;
     if (!connection->head_complete) {
