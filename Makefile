@@ -23,11 +23,11 @@ ifneq ($(filter all programs run test,$(or $(MAKECMDGOALS),all)),)
 $(info skipped: c-examples/libev.c (install libev-dev))
 endif
 endif
-# One program a file, but: the two halves of `header`, and the interposer, which is a shared object.
+# One program a file, but: the two halves of `header`, and the interposers, which are shared objects.
 TESTS    = $(patsubst tests/c/%.c,build/tests/%,\
-             $(filter-out tests/c/header_a.c tests/c/header_b.c tests/c/count_malloc.c,$(wildcard tests/c/*.c))) \
+             $(filter-out tests/c/header_a.c tests/c/header_b.c tests/c/count_malloc.c tests/c/interpose_%.c,$(wildcard tests/c/*.c))) \
            $(if $(wildcard tests/c/header_a.c),build/tests/header) \
-           $(if $(wildcard tests/c/count_malloc.c),build/tests/count_malloc.so)
+           $(patsubst tests/c/%.c,build/tests/%.so,$(wildcard tests/c/count_malloc.c tests/c/interpose_faults.c))
 
 # A profile of its own (Cargo.toml), as a static library; the cfg adds the panic handler that a C program lacks.
 # SMALL=1 optimizes for size: a fifth less code, and about twice the time that becket itself takes for an event.
@@ -40,7 +40,7 @@ RUSTC_ARCHIVE = --cfg becket_staticlib $(if $(SMALL),--cfg becket_small)
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
 
 .DELETE_ON_ERROR:
-.PHONY: all archive programs run test header size install uninstall clean help FORCE
+.PHONY: all archive programs run test fuzz loom faults storm tsan header size install uninstall clean help FORCE
 
 all: $(ARCHIVE) $(EXAMPLES)
 
@@ -78,7 +78,15 @@ build/examples/%: c-examples/%.c $(ARCHIVE) build/flags
 build/tests/%: tests/c/%.c $(ARCHIVE) build/flags
 	@echo "cc     $@"
 	@mkdir -p $(@D)
-	@$(CC) $(C_FLAGS) -MMD -MP -MT $@ -MF $@.d $< $(ARCHIVE) $(LDFLAGS) $(THREADS) $(LDLIBS) -o $@
+	@$(CC) $(C_FLAGS) -MMD -MP -MT $@ -MF $@.d $< $(LINKED) $(ARCHIVE) $(LDFLAGS) $(THREADS) $(LDLIBS) -o $@
+
+# These have what stands between them and the C library in themselves, and can call it.
+build/tests/faults build/tests/storm: LINKED = build/tests/interpose_faults.o
+build/tests/faults build/tests/storm: build/tests/interpose_faults.o
+build/tests/interpose_faults.o: tests/c/interpose_faults.c tests/c/interpose_faults.h build/flags
+	@echo "cc     $@"
+	@mkdir -p $(@D)
+	@$(CC) $(C_FLAGS) -c $< -o $@
 
 # Two translation units that both include the header, in one program.
 build/tests/header: tests/c/header_a.c tests/c/header_b.c include/becket.h $(ARCHIVE) build/flags
@@ -86,8 +94,9 @@ build/tests/header: tests/c/header_a.c tests/c/header_b.c include/becket.h $(ARC
 	@mkdir -p $(@D)
 	@$(CC) $(C_FLAGS) tests/c/header_a.c tests/c/header_b.c $(ARCHIVE) $(LDFLAGS) $(THREADS) $(LDLIBS) -o $@
 
-# Loaded by LD_PRELOAD into the examples: counts the calls of the allocator.
-build/tests/count_malloc.so: tests/c/count_malloc.c build/flags
+# Loaded by LD_PRELOAD into programs: one counts the calls of the allocator, one makes calls fail.
+build/tests/interpose_faults.so: tests/c/interpose_faults.h
+build/tests/%.so: tests/c/%.c build/flags
 	@echo "cc     $@"
 	@mkdir -p $(@D)
 	@$(CC) $(C_FLAGS) -fPIC -shared $< $(LDFLAGS) -o $@
@@ -107,6 +116,37 @@ FOR_TESTS = MAKEFLAGS= CC='$(CC)' CFLAGS='$(CFLAGS)' WERROR='$(WERROR)' LDFLAGS=
 
 test: programs
 	$(FOR_TESTS) $(CARGO) test --locked --all-features --no-fail-fast
+
+# All fuzz targets, SECONDS in all. SEED: where libFuzzer's random choices begin; 0: anywhere.
+SECONDS ?= 60
+SEED ?= 0
+fuzz:
+	@CC='$(CC)' sh fuzz/run.sh '$(SECONDS)' '$(SEED)'
+
+# The lock-free part under loom: every interleaving of a few threads. LOOM_MAX_PREEMPTIONS=4 searches further, for minutes.
+loom:
+	$(CARGO) test --locked --quiet --manifest-path tests/loom/Cargo.toml --target-dir build/loom
+
+# All that `make test` tries a sample of: each call that fails, for each reason, under each program.
+faults: programs
+	$(FOR_TESTS) BECKET_FAULTS_ALL=1 $(CARGO) test --locked --all-features --test faults -- --nocapture
+
+# The wakes of `make test`, for much longer. ROUNDS: of each of the four threads, on each backend.
+ROUNDS ?= 500000
+storm: build/tests/storm
+	BECKET_STORM_ROUNDS=$(ROUNDS) build/tests/storm
+
+# The storm under gcc's ThreadSanitizer, the library too: that takes a nightly compiler.
+TSAN = RUSTUP_TOOLCHAIN=nightly
+tsan: build/tests/interpose_faults.o
+	@if ! $(TSAN) $(CARGO) --version 2>&1 | grep -q nightly; then \
+	  echo 'skipped: ThreadSanitizer (install nightly Rust: rustup toolchain install nightly)'; exit 0; fi; set -ex; \
+	target=$$($(TSAN) rustc -vV | sed -n 's/^host: //p'); \
+	$(TSAN) RUSTFLAGS='-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer' $(CARGO_ARCHIVE) --target $$target \
+	  --target-dir build/cargo-tsan --features capi -- $(RUSTC_ARCHIVE); \
+	$(CC) $(C_FLAGS) -fsanitize=thread tests/c/storm.c tests/c/interpose_tsan.c build/tests/interpose_faults.o \
+	  build/cargo-tsan/$$target/capi/libbecket.a $(LDFLAGS) -pthread $(LDLIBS) -o build/tests/storm-tsan; \
+	build/tests/storm-tsan
 
 # Regenerates the committed header. The test that compares it writes it when it is told to.
 header:
@@ -137,6 +177,11 @@ help:
 	@echo 'make            build/libbecket.a and the C examples, build/examples/*'
 	@echo 'make run        build, and serve c-examples/site on http://127.0.0.1:8080/'
 	@echo 'make test       every test, C and Rust; ends with an error when one fails'
+	@echo 'make fuzz       the fuzz targets, for SECONDS=60 in all'
+	@echo 'make loom       wakes, stops, signals and sleep, in every interleaving of a few threads'
+	@echo 'make faults     fail every call for every reason under every program: half an hour'
+	@echo 'make storm      wakes from threads and signals for a minute; ROUNDS=$(ROUNDS)'
+	@echo 'make tsan       the same under ThreadSanitizer, with nightly Rust'
 	@echo 'make programs   the examples and the C test programs, build/tests/*'
 	@echo 'make archive    build/libbecket.a alone'
 	@echo 'make size       what becket adds to a program, in bytes'

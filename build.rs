@@ -54,11 +54,13 @@ mod header {
         "wake",
         "hook",
         "operation",
+        "pool",
+        "simulator",
     ];
 
-    /// The macros (cbindgen.toml, `after_includes`) are printed at the end of the section with this title: they name
-    /// a type that is declared there.
-    const MACROS_END_SECTION: &str = "Memory";
+    /// The macros of cbindgen.toml (`after_includes`) are printed at the ends of the sections with these titles: they name
+    /// what is declared there. A line of dashes ends those of one section.
+    const MACROS_END_SECTIONS: [&str; 2] = ["Memory", "Pools"];
 
     /// Flags of a uint32_t are unsigned, so that ~FLAG converts without a warning.
     const FLAGS: &[&str] = &[
@@ -98,7 +100,10 @@ mod header {
         // The frame is printed once, around all sections.
         let opening = config.header.take().expect("cbindgen.toml has a header");
         let guard = config.include_guard.take().expect("cbindgen.toml has an include_guard");
-        let mut macros = config.after_includes.take();
+        let macros = config.after_includes.take().expect("cbindgen.toml has after_includes");
+        let macros: Vec<&str> = macros.split("\n----\n").collect();
+        assert_eq!(macros.len(), MACROS_END_SECTIONS.len());
+        let mut printed = 0;
         let includes = std::mem::take(&mut config.sys_includes);
 
         let mut text = format!("{}\n\n#ifndef {guard}\n#define {guard}\n\n", opening.trim());
@@ -112,12 +117,12 @@ mod header {
         for (number, section) in sections().into_iter().enumerate() {
             let body = print(&section, &config, &out.join(format!("section_{number}.rs")));
             write!(text, "{}{}\n\n", banner(&section), body.trim()).unwrap();
-            if section.title == MACROS_END_SECTION {
-                let macros = macros.take().expect("one section with that title, and cbindgen.toml has after_includes");
-                write!(text, "{}\n\n", macros.trim()).unwrap();
+            if let Some(which) = MACROS_END_SECTIONS.iter().position(|title| *title == section.title) {
+                write!(text, "{}\n\n", macros[which].trim()).unwrap();
+                printed += 1;
             }
         }
-        assert!(macros.is_none(), "src/ffi has no section with the title {MACROS_END_SECTION:?}");
+        assert_eq!(printed, macros.len(), "one section each of {MACROS_END_SECTIONS:?}");
         write!(text, "#ifdef __cplusplus\n}}\n#endif\n\n#endif /* {guard} */\n").unwrap();
         fs::write(out.join("becket.h"), text).expect("OUT_DIR can be written");
     }

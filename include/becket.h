@@ -50,6 +50,8 @@ extern "C" {
 #define BECKET_BACKEND_EPOLL 3
 /** io_uring(7): Linux 6.1 and later. Without becket_config.ring the kernel's memory is mapped for the rings. */
 #define BECKET_BACKEND_IO_URING 4
+/** No system at all: becket_config.simulator. AUTO where that is given. */
+#define BECKET_BACKEND_SIMULATOR 5
 
 /* ---- Files: becket_config.files ----
  *
@@ -183,6 +185,9 @@ extern "C" {
 /** An event loop. It lives in the block of memory that becket_loop_init() was given. */
 typedef struct becket_loop becket_loop;
 
+/** A simulated system: see below. It lives in the block of memory that becket_simulator_init() was given. */
+typedef struct becket_simulator becket_simulator;
+
 /** Names a source; 0 names nothing. */
 typedef uint64_t becket_handle;
 
@@ -257,6 +262,8 @@ typedef struct becket_config {
    * free.
    */
   int32_t aio_signal;
+  /** The simulator that the loop is to live in, or NULL. */
+  becket_simulator *simulator;
 } becket_config;
 
 /** An fd that a foreign loop has to watch for becket, and what for. */
@@ -391,6 +398,17 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
   BECKET_RING_BLOCK(name##_block, BECKET_RING_SIZE(entries_max) / 8);                           \
   static const becket_ring name = {sizeof(becket_ring), name##_block, sizeof name##_block, (entries_max)}
 
+/** Bytes that a simulator needs with so many descriptors, and so many events that are to come. */
+#define BECKET_SIMULATOR_SIZE(fds, events)                                                      \
+  ((size_t)BECKET_SIMULATOR_BYTES + (size_t)BECKET_SIMULATOR_FD_BYTES * (size_t)(fds) +         \
+   (size_t)BECKET_SIMULATOR_EVENT_BYTES * (size_t)(events))
+
+/** Declares memory for a simulator (zeroed, in .bss) and name, its constant descriptor: static BECKET_SIMULATOR(world, 16, 64); */
+#define BECKET_SIMULATOR(name, fds_max, events_max)                                             \
+  uint64_t name##_block[BECKET_SIMULATOR_SIZE(fds_max, events_max) / 8];                        \
+  static const becket_simulator_memory name = {sizeof(becket_simulator_memory), name##_block,   \
+                                               sizeof name##_block, (fds_max), (events_max)}
+
 #ifdef __cplusplus
 #define BECKET_RING_BLOCK(block, words) uint64_t block alignas(4096)[words]
 #else
@@ -513,8 +531,8 @@ int64_t becket_timeout(const becket_loop *loop);
 
 /**
  * Phase 2, the only call that blocks. Other threads may change the loop meanwhile, one at a time, under the program's
- * own lock. -EPERM: the loop is another thread's; -EINTR and the like, as becket_run(): becket_collect() is due all the
- * same.
+ * own lock. Without a preparation it does nothing. -EPERM: the loop is another thread's; -EINTR and the like, as
+ * becket_run(): becket_collect() is due all the same.
  */
 int becket_wait(becket_loop *loop);
 
@@ -523,7 +541,9 @@ int becket_collect(becket_loop *loop);
 
 /**
  * An fd that is readable, after becket_prepare(), when there is something to collect: epoll's. -ENOTSUP: the other backends have
- * none that tells of everything; see becket_watches(). O(1).
+ * none that tells of everything; see becket_watches(). The number stays the same for as long as the loop lives. Behind it there
+ * is another file when the program has closed an fd before its source was removed, and a copy of that fd was open elsewhere (the
+ * set is built anew): a foreign loop on epoll has to be given the number again then. O(1).
  */
 int becket_fd(const becket_loop *loop);
 
@@ -954,6 +974,276 @@ const char *becket_files_name(const becket_loop *loop);
 
 /** Why it is this one, "" where it was asked for by name; NULL after an error. Static. O(1). */
 const char *becket_files_note(const becket_loop *loop);
+
+/* ---- Pools ----
+ *
+ * Blocks of one size in the caller's memory, for what comes and goes: a buffer for each transfer, a struct for each client.
+ * Independent of any loop; one thread at a time.
+ *
+ *   static BECKET_POOL(pool, 64, 4096);
+ *   char *block = becket_pool_get(&pool);
+ *   if (block == NULL) … all 64 are taken: wait until one comes back …
+ *   becket_pool_put(&pool, block);
+ */
+
+/** A pool. BECKET_POOL declares one; for memory that is known only at run time fill the first five and zero the others. */
+typedef struct becket_pool {
+  /** sizeof(becket_pool). */
+  size_t size;
+  /** count blocks, one behind the other, aligned as the caller needs them. */
+  void *blocks;
+  /** count numbers: becket's. */
+  uint32_t *links;
+  /** Bytes of a block. */
+  size_t block_bytes;
+  /** How many blocks there are. */
+  uint32_t count;
+  /** becket's: the first free block, plus one. */
+  uint32_t free;
+  /** becket's: none above was ever taken. */
+  uint32_t mark;
+  /** becket's: how many are taken. */
+  uint32_t taken;
+} becket_pool;
+
+/** Takes a block, whose content is what was left in it. NULL: all are taken, or it is no pool. O(1). */
+void *becket_pool_get(becket_pool *pool);
+
+/** Gives a block back. -EINVAL: the pointer is not one to a block of this pool; -ESTALE: the block is not taken. O(1). */
+int becket_pool_put(becket_pool *pool, void *block);
+
+/** How many blocks are left. O(1). */
+int becket_pool_left(const becket_pool *pool);
+
+/** Declares blocks (zeroed, in .bss, aligned to 16 bytes) and name, their pool, at file scope or in a function: static BECKET_POOL(pool, 64, 4096); */
+#define BECKET_POOL(name, count_max, bytes)                                                      \
+  BECKET_POOL_BLOCKS(name##_blocks, (size_t)(count_max) * BECKET_POOL_BLOCK_BYTES(bytes));       \
+  static uint32_t name##_links[count_max];                                                       \
+  static becket_pool name = {sizeof(becket_pool), name##_blocks, name##_links,                   \
+                             BECKET_POOL_BLOCK_BYTES(bytes), (count_max), 0, 0, 0}
+
+/** A block's bytes, rounded up. */
+#define BECKET_POOL_BLOCK_BYTES(bytes) (((size_t)(bytes) + 15) / 16 * 16)
+
+#ifdef __cplusplus
+#define BECKET_POOL_BLOCKS(blocks, bytes) unsigned char blocks alignas(16)[bytes]
+#else
+#define BECKET_POOL_BLOCKS(blocks, bytes) _Alignas(16) unsigned char blocks[bytes]
+#endif
+
+/* ---- Simulation ----
+ *
+ * A simulator is a system that is not there, to test a program in. Its descriptors are numbers of its own, which only
+ * these functions and a loop that was made with becket_config.simulator know. Its time begins at one second and passes
+ * only when that loop waits: at once, to the next thing that is to happen. What happens is asked for before, or left to
+ * chance, which follows from a seed: so every run can be repeated to the bit.
+ *
+ *   static BECKET_SIMULATOR(world, 16, 64);   16 descriptors (and as many files), 64 events that are to come
+ *   becket_simulator *sim;
+ *   becket_simulator_init(&sim, &world, seed);
+ *   becket_config config = {.size = sizeof config, .simulator = sim};
+ *   becket_loop_init(&loop, &memory, &config);
+ *
+ * A handler is tested by giving it a descriptor of a simulator, and these functions for read(2), write(2) and the others.
+ * Nothing ever blocks. Memory: BECKET_SIMULATOR_BYTES, and BECKET_SIMULATOR_FD_BYTES a descriptor, and
+ * BECKET_SIMULATOR_EVENT_BYTES an event. Nothing has to be closed at the end.
+ *
+ * A simulator belongs to the thread that made it: -EPERM elsewhere. It serves one loop, the latest; waits of an earlier one
+ * are -ESTALE. A wait that nothing can ever end is -EDEADLK. Signals and children are the real ones. -EBADF: there is no
+ * such simulator, or the descriptor is not open.
+ */
+
+/** A simulator without descriptors and events. */
+#define BECKET_SIMULATOR_BYTES 1024
+/** One descriptor, with its file. */
+#define BECKET_SIMULATOR_FD_BYTES 384
+/** One event that is to come. */
+#define BECKET_SIMULATOR_EVENT_BYTES 48
+/** What one end of a connection holds unread. */
+#define BECKET_SIM_STREAM_BYTES 256
+/** becket_sim_open(): EINTR, EMFILE, ENFILE, ENOMEM, ENOSPC. */
+#define BECKET_SIM_OPEN 0
+/** becket_sim_socket(), becket_sim_pair(), becket_sim_dup(): EMFILE, ENFILE, ENOMEM. */
+#define BECKET_SIM_SOCKET 1
+/** becket_sim_connect(): EINTR, EAGAIN, EBADF, ENOMEM at once; ECONNREFUSED, ECONNRESET when the connection should be there. */
+#define BECKET_SIM_CONNECT 2
+/** becket_sim_accept(): EINTR, EAGAIN, EBADF, EMFILE, ENFILE, ENOMEM; ECONNABORTED, which loses the connection. */
+#define BECKET_SIM_ACCEPT 3
+/** becket_sim_read(): EINTR, EAGAIN, EBADF, ENOMEM; ECONNRESET, after which the connection is gone. */
+#define BECKET_SIM_READ 4
+/** becket_sim_write(): EINTR, EAGAIN, EBADF, ENOMEM, ENOSPC; ECONNRESET and EPIPE, after which the connection is gone. */
+#define BECKET_SIM_WRITE 5
+/** becket_sim_close(): EINTR, ENOSPC. The descriptor is closed all the same. */
+#define BECKET_SIM_CLOSE 6
+/** becket_io_add(): EBADF, ENOMEM, ENOSPC. */
+#define BECKET_SIM_WATCH 7
+/** A wait that sleeps: EINTR and EAGAIN after some of the time, EBUSY soon; EBADF and ENOMEM at once. */
+#define BECKET_SIM_WAIT 8
+/** A read or a write moves less than it could. */
+#define BECKET_SIM_PARTIAL 0
+/** A wait tells of readiness that is not there. */
+#define BECKET_SIM_SPURIOUS 1
+/** A wait tells again what the one before has told, whether it is still so or not. */
+#define BECKET_SIM_REPEATED 2
+/** Readiness is told late, by up to the given span. (It takes an event; without room for it, it is told at once.) */
+#define BECKET_SIM_DELAYED 3
+/** A wait sleeps too long, by up to the given span. */
+#define BECKET_SIM_OVERSLEEP 4
+
+/** Describes memory for a simulator. BECKET_SIMULATOR declares both. */
+typedef struct becket_simulator_memory {
+  /** sizeof(becket_simulator_memory). */
+  size_t size;
+  /** The block, aligned to 8 bytes. */
+  void *block;
+  /** Bytes: at least BECKET_SIMULATOR_SIZE of the two numbers. */
+  size_t block_size;
+  /** The most descriptors at once, and the most files: up to 2^20. */
+  uint32_t fds;
+  /** The most events at once that are to come: up to 2^20. */
+  uint32_t events;
+} becket_simulator_memory;
+
+/**
+ * Makes a simulator in a block of memory; everything that it leaves to chance follows from the seed. The descriptor is not
+ * needed any more after this; the block stays until the loop in it is closed. Again in the same memory: a new one.
+ * -ENOBUFS: the block is too small. O(descriptors and events).
+ */
+int becket_simulator_init(becket_simulator **simulator, const becket_simulator_memory *memory, uint64_t seed);
+
+/** The simulator that a loop lives in. -ENOTSUP: it lives in none. O(1). */
+int becket_sim_of(const becket_loop *loop, becket_simulator **simulator);
+
+/** The time. Any thread. O(1). */
+int becket_sim_now(const becket_simulator *simulator, uint64_t *now_ns);
+
+/** Moves time on, as a handler does that works for so long. What happens meanwhile is found in the next wait. O(1). */
+int becket_sim_advance(becket_simulator *simulator, uint64_t span_ns);
+
+/** It is this time now, however far that lies ahead. -EINVAL: it has passed, or never comes. O(1). */
+int becket_sim_jump(becket_simulator *simulator, uint64_t at_ns);
+
+/**
+ * Such a call (BECKET_SIM_OPEN, …) fails so often by this error (ECONNRESET, …), in a million. Nothing fails at first.
+ * -EINVAL: it cannot, or would fail more often than it is made. O(1).
+ */
+int becket_sim_fault(becket_simulator *simulator, uint32_t which, int error, uint32_t per_million);
+
+/**
+ * The nth such call from now on fails by this error: 1 is the next; 0: none does. One for each kind of call: the latest that
+ * was asked for. -EINVAL: it cannot. O(1).
+ */
+int becket_sim_fail_nth(becket_simulator *simulator, uint32_t which, int error, uint32_t nth);
+
+/**
+ * The system is odd in this way (BECKET_SIM_PARTIAL, …) so often, in a million, and where it is a span of time, by up to
+ * most_ns. -EINVAL: more often than always. O(1).
+ */
+int becket_sim_quirk(becket_simulator *simulator, uint32_t which, uint32_t per_million, uint64_t most_ns);
+
+/**
+ * Everything that can go wrong does, each so often in a million: all errors of all calls, and all quirks. 0: nothing any
+ * more. -EINVAL: more than 142857, so that some call would always fail. O(1).
+ */
+int becket_sim_all_faults(becket_simulator *simulator, uint32_t per_million, uint64_t most_ns);
+
+/** How many such calls were made to fail. O(1). */
+int becket_sim_failed(const becket_simulator *simulator, uint32_t which, uint64_t *calls);
+
+/** A random number, from 0 to below bound: for what a test leaves to chance itself. O(1). */
+int becket_sim_below(becket_simulator *simulator, uint64_t bound, uint64_t *number);
+
+/**
+ * A descriptor that is ready as the program says: not at all, at first. What is read from it is random bytes, what is
+ * written is gone. Returns the descriptor; -EMFILE, -ENFILE: there is no room for another, here and below; no fault makes
+ * this fail. O(descriptors).
+ */
+int becket_sim_scripted(becket_simulator *simulator);
+
+/**
+ * One that becomes ready for this or that, and ceases to be, at random: each lasts from 1 ns to twice mean_ns. It keeps one
+ * event for itself: -ENOSPC where there is no room for it. No fault makes this fail. O(descriptors).
+ */
+int becket_sim_random(becket_simulator *simulator, uint64_t mean_ns);
+
+/**
+ * Opens a regular file of so many bytes, each the lowest eight bits of its place. It cannot be waited for: -EPERM.
+ * O(descriptors).
+ */
+int becket_sim_open(becket_simulator *simulator, uint64_t bytes);
+
+/** Opens a device that never blocks, as /dev/null: always ready. O(descriptors). */
+int becket_sim_open_null(becket_simulator *simulator);
+
+/** Two ends of a connection, each of which holds up to BECKET_SIM_STREAM_BYTES unread. fds has room for two. O(descriptors). */
+int becket_sim_pair(becket_simulator *simulator, int *fds);
+
+/** A socket: to connect, or to listen. O(descriptors). */
+int becket_sim_socket(becket_simulator *simulator);
+
+/**
+ * A socket listens: up to backlog connections wait to be accepted, each of which takes a file's place. -EINVAL: it is no
+ * socket, or is connected. O(1).
+ */
+int becket_sim_listen(becket_simulator *simulator, int fd, uint32_t backlog);
+
+/**
+ * Connects a socket to one that listens: -EINPROGRESS. When that has ended, it is writable, and becket_sim_error() says
+ * how. -EINVAL: it is no socket, or is connected, or was; -ENOSPC: there is no room for another event. O(log n).
+ */
+int becket_sim_connect(becket_simulator *simulator, int fd, int listener);
+
+/** The connection that has waited longest: its descriptor. -EAGAIN: none does; -EINVAL: it does not listen. O(descriptors). */
+int becket_sim_accept(becket_simulator *simulator, int listener);
+
+/** Reads what is there, at least one byte: how many; 0: it has ended. -EAGAIN: nothing is there. O(bytes). */
+int64_t becket_sim_read(becket_simulator *simulator, int fd, void *buffer, size_t length);
+
+/** Writes what there is room for, at least one byte: how many. -EAGAIN: there is none; -EPIPE: nobody reads it. O(bytes). */
+int64_t becket_sim_write(becket_simulator *simulator, int fd, const void *buffer, size_t length);
+
+/**
+ * No more is written to a connection: the other end reads what is there, then its end. -ENOTCONN; -EINVAL: it is no
+ * connection. O(1).
+ */
+int becket_sim_shutdown(becket_simulator *simulator, int fd);
+
+/**
+ * Breaks a connection off at a point in time, as the network does: both ends get ECONNRESET, and what is unread is lost. 0:
+ * now. -EINVAL: it is no connection; -ENOSPC: there is no room for another event. O(log n).
+ */
+int becket_sim_reset(becket_simulator *simulator, int fd, uint64_t at_ns);
+
+/** How much an end of a connection holds unread, from 1 to BECKET_SIM_STREAM_BYTES. O(1). */
+int becket_sim_set_room(becket_simulator *simulator, int fd, size_t bytes);
+
+/** What is wrong with a connection and was not told yet, as SO_ERROR: an errno value, or 0. -EINVAL: it is none. O(1). */
+int becket_sim_error(becket_simulator *simulator, int fd, int *error);
+
+/**
+ * Another descriptor of the same file. One that is closed while it is watched, and is not the last, goes on to be reported,
+ * until the loop has noticed: as on epoll. O(descriptors).
+ */
+int becket_sim_dup(becket_simulator *simulator, int fd);
+
+/**
+ * Closes a descriptor; the number is free for the next. After -EINTR and -ENOSPC too. becket_io_close() does this with the
+ * source. O(1); O(files) for one that listens.
+ */
+int becket_sim_close(becket_simulator *simulator, int fd);
+
+/** How many descriptors are open: what a program has not closed at its end has leaked. O(descriptors). */
+int becket_sim_open_fds(const becket_simulator *simulator);
+
+/** What a descriptor is ready for at this moment, whatever a wait would tell of it. O(1). */
+int becket_sim_ready(const becket_simulator *simulator, int fd, uint32_t *flags);
+
+/**
+ * A scripted descriptor is ready for this, and nothing else, from a point in time on; what lies in the past happens in the
+ * next wait, and 0 is now. -EINVAL: it is of another sort, or no readiness of a descriptor; -ENOSPC: there is no room for
+ * another event. O(log n).
+ */
+int becket_sim_set_ready(becket_simulator *simulator, int fd, uint64_t at_ns, uint32_t flags);
 
 #ifdef __cplusplus
 }

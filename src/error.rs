@@ -12,15 +12,15 @@ use core::num::NonZeroI32;
 pub struct Error(NonZeroI32);
 
 macro_rules! errors {
-    ($($(#[$doc:meta])* $name:ident = $value:ident, $text:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $(#[cfg($($cfg:tt)*)])? $name:ident = $value:ident, $text:literal;)*) => {
         impl Error {
-            $($(#[$doc])* pub const $name: Error = Error(NonZeroI32::new(errno::$value).unwrap());)*
+            $($(#[doc = $doc])* $(#[cfg($($cfg)*)])? pub const $name: Error = Error(NonZeroI32::new(errno::$value).unwrap());)*
 
             /// One sentence, in plain words, NUL-terminated for C. O(number of names).
             #[must_use]
             pub const fn description(self) -> &'static core::ffi::CStr {
                 match self.0.get() {
-                    $(errno::$value => const {
+                    $($(#[cfg($($cfg)*)])? errno::$value => const {
                         match core::ffi::CStr::from_bytes_with_nul(concat!($text, "\0").as_bytes()) {
                             Ok(text) => text,
                             Err(_) => panic!("a NUL in the middle"),
@@ -33,7 +33,7 @@ macro_rules! errors {
             /// The field's name, such as `ESTALE`; `None` for an errno that becket itself never gives.
             #[must_use]
             pub const fn name(self) -> Option<&'static str> {
-                $(if self.0.get() == errno::$value { return Some(stringify!($value)); })*
+                $($(#[cfg($($cfg)*)])? if self.0.get() == errno::$value { return Some(stringify!($value)); })*
                 None
             }
         }
@@ -74,11 +74,34 @@ errors! {
     /// The kernel is out of memory.
     NO_MEMORY = ENOMEM, "out of memory";
     /// The operation was cancelled.
+    #[cfg(feature = "operations")]
     CANCELED = ECANCELED, "cancelled";
     /// The time was over.
+    #[cfg(feature = "operations")]
     TIMED_OUT = ETIMEDOUT, "timed out";
     /// The system has no such call.
     NO_CALL = ENOSYS, "no such call";
+    /// A simulated wait can never end.
+    #[cfg(feature = "simulator")]
+    DEADLOCK = EDEADLK, "nothing can ever end this wait";
+    /// The other side has broken the connection off.
+    #[cfg(feature = "simulator")]
+    CONNECTION_RESET = ECONNRESET, "the connection was reset";
+    /// The connection was gone before it was accepted.
+    #[cfg(feature = "simulator")]
+    CONNECTION_ABORTED = ECONNABORTED, "the connection was gone";
+    /// Nobody listens there.
+    #[cfg(feature = "simulator")]
+    CONNECTION_REFUSED = ECONNREFUSED, "nobody listens there";
+    /// The connection is under way: the descriptor becomes writable when that has ended, well or not.
+    #[cfg(feature = "simulator")]
+    IN_PROGRESS = EINPROGRESS, "under way";
+    /// There is no connection.
+    #[cfg(feature = "simulator")]
+    NOT_CONNECTED = ENOTCONN, "not connected";
+    /// Nobody reads what would be written.
+    #[cfg(feature = "simulator")]
+    BROKEN_PIPE = EPIPE, "nobody reads it";
 }
 
 impl Error {

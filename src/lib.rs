@@ -40,6 +40,7 @@ extern crate std;
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("becket needs atomic operations of 64 bits: a generation and a wake are one word");
 
+mod atomic;
 mod backend;
 mod engine;
 mod error;
@@ -58,11 +59,13 @@ mod sys;
 mod time;
 
 pub use backend::BackendChoice;
+#[cfg(feature = "simulator")]
+pub use backend::{Call, Quirk, Simulator, SimulatorMemory};
 pub use engine::{Config, Event, Statistics};
 pub use error::{Error, Result};
 #[cfg(feature = "operations")]
 pub use front::{Buffer, Part, Path, Vectors};
-pub use front::{Handler, IoOptions, Loop, Outcome, Stopper, Waker, Watch};
+pub use front::{Handler, IoOptions, Loop, Outcome, Pool, Stopper, Waker, Watch};
 pub use handle::{Handle, Kind, Kinds};
 pub use ops::FilesChoice;
 #[cfg(feature = "operations")]

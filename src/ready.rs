@@ -89,6 +89,10 @@ impl Registration {
     /// (Where no backend has modes, nothing is ever watched in one.)
     #[inline]
     pub(crate) fn mode(self) -> Mode {
-        if cfg!(any(epoll, io_uring)) { Mode::from_bits_truncate(self.events as u16) } else { Mode::empty() }
+        if cfg!(any(epoll, io_uring, feature = "simulator")) {
+            Mode::from_bits_truncate(self.events as u16)
+        } else {
+            Mode::empty()
+        }
     }
 }

@@ -32,7 +32,9 @@ pub(crate) enum Call {
     Connect,
     Recv,
     Send,
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))] // C alone
     RecvMsg,
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     SendMsg,
 }
 

@@ -37,7 +37,7 @@ fn count(text: &str, needle: &str) -> usize {
 
 #[test]
 fn help_and_bad_options() {
-    for name in ["echo", "timers", "signals", "wake", "udp", "serial", "foreign"] {
+    for name in ["echo", "timers", "signals", "wake", "udp", "serial", "foreign", "simulate"] {
         let program = util::program(&format!("examples/{name}"));
         let mut child = Child::start(&program, ["--help"]);
         child.expect_exit(0);
@@ -228,6 +228,32 @@ fn timers_end_by_themselves() {
         assert_eq!(backoff, expected);
         assert_eq!(out.lines().count(), 8, "{out}");
     });
+}
+
+// ------------------------------------------------------------------------------------------------ simulate
+
+#[test]
+fn simulate_finds_a_mistake_and_nothing_else() {
+    everywhere(|watched, backend| {
+        let mut child = start(watched, "simulate", backend, &["--runs", "200"]);
+        child.expect_exit(0);
+        let out = child.out();
+        assert!(out.starts_with("simulate: on a real connection: 1000 bytes\n"), "{out}");
+        let words: Vec<&str> = out.lines().last().unwrap_or_default().split(' ').collect();
+        let number = |place: usize| words.get(place).and_then(|word| word.parse::<u32>().ok()).unwrap_or_default();
+        let (complete, broken) = (number(5), number(7));
+        assert!(complete > 20 && broken > 20 && complete + broken == 200, "{out}");
+    });
+    // On a real connection it is never seen.
+    let program = util::program("examples/simulate");
+    let mut child = Child::start(&program, ["--bug"]);
+    child.expect_exit(1);
+    let out = child.out();
+    let (found, again) = out.rsplit_once("; again by ").expect("how to repeat it");
+    assert!(found.contains("simulate: after "), "{out}");
+    let mut child = Child::start(&program, again.trim().split(' '));
+    child.expect_exit(1);
+    assert_eq!(child.out().trim(), out.trim());
 }
 
 // ------------------------------------------------------------------------------------------------ signals

@@ -46,20 +46,13 @@ fn header_declares_what_the_archive_exports() {
     if std::env::var_os("BECKET_BLESS").is_some() {
         return; // The archive may be as old as the header that is being replaced.
     }
-    let header = std::fs::read_to_string(util::root().join("include/becket.h")).expect("include/becket.h is there");
-    // A declaration starts in the first column: "int becket_run(", "const char *becket_version(void);".
-    let declared: BTreeSet<&str> = header
-        .lines()
-        .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()) && !line.starts_with("typedef"))
-        .filter_map(|line| line.split_once('('))
-        .filter_map(|(before, _)| before.rsplit([' ', '*']).next())
-        .collect();
+    let declared = util::declared_functions();
     let output = std::process::Command::new("nm").arg("--defined-only").arg(util::archive()).output().expect("nm runs");
     let symbols = String::from_utf8_lossy(&output.stdout);
-    let exported: BTreeSet<&str> = symbols
+    let exported: BTreeSet<String> = symbols
         .lines()
         .filter_map(|line| line.split_once(" T "))
-        .map(|(_, name)| name)
+        .map(|(_, name)| name.to_owned())
         .filter(|name| name.starts_with("becket_"))
         .collect();
     assert!(declared.contains("becket_run"), "{declared:?}");

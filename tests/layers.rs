@@ -10,16 +10,17 @@ use std::path::{Path, PathBuf};
 /// What each top module of the crate may name, itself aside.
 const ARROWS: &[(&str, &[&str])] = &[
     ("time", &[]),
+    ("atomic", &[]),
     ("ready", &[]),
     ("ring", &["error"]),
     ("request", &["error"]),
     ("handle", &["error", "time"]),
     ("error", &["time"]),
-    ("storage", &["ready", "request", "error", "time", "handle"]),
+    ("storage", &["atomic", "ready", "request", "error", "time", "handle"]),
     ("sys", &["ready", "ring", "request", "error", "time"]),
     ("backend", &["ready", "ring", "request", "sys", "storage", "error", "time", "handle"]),
     ("ops", &["ready", "ring", "request", "sys", "storage", "error", "time", "handle"]),
-    ("process", &["ready", "sys", "storage", "error", "time", "handle"]),
+    ("process", &["atomic", "ready", "sys", "storage", "error", "time", "handle"]),
     ("engine", &["ready", "ring", "request", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
     (
         "front",
@@ -48,6 +49,8 @@ const UNSAFE: &[&str] = &[
     "storage/",
     // The kernel reads the table during a wait, while another thread may change it: no reference can span that.
     "backend/poll.rs",
+    // The one place where the caller's memory becomes the simulator.
+    "backend/sim/memory.rs",
     // The one place where the engine's memory becomes the engine, and where its parts are kept apart.
     "engine/core.rs",
     // The Rust front end's borrow of it.

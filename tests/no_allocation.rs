@@ -361,6 +361,7 @@ fn sessions() -> BTreeMap<&'static str, Session> {
         ("foreign", session(&["--port", "0"], foreign, 0)),
         ("httpd", session(&["--port", "0", "--root", "."], httpd, 0)),
         ("signals", session(&["--restarts", "1000"], signals, 0)),
+        ("simulate", session(&["--runs", "100"], nothing, 0)),
         ("timers", session(&[], nothing, 0)),
         ("udp", session(&["--port", "0"], udp, 0)),
         ("wake", session(&["--items", "10000"], nothing, 0)),

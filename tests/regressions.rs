@@ -143,3 +143,37 @@ fn a_state_that_borrows() {
     drop(event_loop);
     assert_eq!(calls, 1);
 }
+
+/// What a turn found beside what it delivers at once was queued, and not counted among the most that ever were.
+#[test]
+fn the_most_that_were_queued_is_counted_in_a_turn() {
+    use std::os::fd::AsRawFd;
+    fn look(most: &mut u32, event_loop: &Loop<u32>, _: Event) {
+        let statistics = event_loop.statistics();
+        assert!(statistics.queued <= statistics.queued_max, "{statistics:?}");
+        *most = statistics.queued_max.max(*most);
+    }
+    let pairs = [(); 2].map(|()| std::os::unix::net::UnixStream::pair().unwrap());
+    let mut storage = Storage::<2, 0>::new();
+    let event_loop = Loop::<u32>::new(&mut storage, &Config::default()).unwrap();
+    for (number, (ours, theirs)) in pairs.iter().enumerate() {
+        std::io::Write::write_all(&mut &*theirs, b"x").unwrap();
+        let source = event_loop.add_io(ours.as_raw_fd(), becket::Ready::READABLE, look, 0).unwrap();
+        event_loop.set_oneshot(source, number == 0).unwrap();
+    }
+    let mut most = 0;
+    assert_eq!(event_loop.turn(&mut most, Duration::ZERO), Ok(2));
+    assert_eq!(most, 1);
+    // So were deferred and idle ones.
+    let mut storage = Storage::<4, 0>::new();
+    let event_loop = Loop::<u32>::new(&mut storage, &Config::default()).unwrap();
+    for _ in 0..2 {
+        event_loop.add_idle(look, 0).unwrap();
+    }
+    assert_eq!(event_loop.turn(&mut most, Duration::ZERO), Ok(2));
+    assert_eq!(most, 2);
+    for _ in 0..2 {
+        event_loop.defer(event_loop.add_deferred(look, 0).unwrap()).unwrap();
+    }
+    assert_eq!(event_loop.turn(&mut most, Duration::ZERO), Ok(2));
+}

@@ -26,7 +26,7 @@ fn becket_stays_small() {
     let bytes = |archive: &str| std::fs::read(util::root().join("build").join(archive)).expect("an archive");
     let names = |bytes: &[u8], name: &str| bytes.windows(name.len()).any(|window| window == name.as_bytes());
     let (small, whole) = (bytes("libbecket-poll.a"), bytes("libbecket.a"));
-    for name in ["epoll", "io_uring", "select"] {
+    for name in ["epoll", "io_uring", "select", "simulator"] {
         assert!(names(&whole, name) && !names(&small, name), "{name}");
     }
 }

@@ -44,7 +44,7 @@ impl Changes {
     }
 
     /// Adds all of the first `count` places.
-    #[cfg(io_uring)]
+    #[cfg(any(epoll, io_uring))]
     pub(super) fn note_all(&mut self, registrations: &mut Registrations, count: u32) {
         for registration in registrations.first_mut(count) {
             registration.state |= CHANGED;

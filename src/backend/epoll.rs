@@ -9,7 +9,7 @@
 //! to remove it. Its events are recognised as stale; then the set is built anew.
 
 use super::changes::{CHANGED, Changes};
-use super::{Backend, Mode, Ready, Registration, Registrations, Report, complete, handle};
+use super::{Backend, Mode, Ready, Registration, Registrations, Report, asked_by, complete, handle};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::storage::names::Names;
@@ -43,8 +43,8 @@ pub(crate) struct Epoll {
     turns: u32,
     /// The last wait brought an event of an earlier owner of a slot.
     stale: bool,
-    /// It brought one of a present owner too.
-    live: bool,
+    /// It had no memory for a change.
+    short: bool,
     /// Something was removed since that wait was laid out: then its events may well be stale.
     removed: bool,
     /// The number of this collection, in the bits of `REPORTED`.
@@ -72,13 +72,13 @@ impl Epoll {
     pub(super) fn new() -> Result<(Epoll, Area)> {
         let fd = sys::epoll::create()?;
         let changes = Changes::new();
-        let epoll = Epoll { fd, changes, turns: u32::MAX, stale: false, live: false, removed: false, collection: 0 };
+        let epoll = Epoll { fd, changes, turns: u32::MAX, stale: false, short: false, removed: false, collection: 0 };
         let events = [Event::NONE; EVENTS];
         Ok((epoll, Area { fd, coarse: false, nap: false, more: false, left: 0, next: 0, count: 0, events }))
     }
 
     /// Makes the set have what the registration wants. False: the kernel has refused, for the reason that is reported.
-    fn apply(&self, registration: &mut Registration, handle: Handle, report: impl FnOnce(Ready)) -> bool {
+    fn apply(&mut self, registration: &mut Registration, handle: Handle, report: impl FnOnce(Ready)) -> bool {
         let interest = registration.interest();
         let event = event(*registration, handle);
         let told = registration.state;
@@ -107,7 +107,8 @@ impl Epoll {
                 registration.state |= LISTED | interest.bits();
                 true
             }
-            Err(_) => {
+            Err(error) => {
+                self.short |= matches!(error, Error::NO_MEMORY | Error::TABLE_FULL);
                 report(complete(Ready::ERROR, interest));
                 false
             }
@@ -126,8 +127,11 @@ impl Epoll {
             self.collection = self.collection.wrapping_add(REPORTED_ONE) & REPORTED;
         }
         for source in area.events.iter().map(|event| Handle::from_raw(event.data())) {
-            let Some(index) = Names::index_of(source).filter(|index| names.is_of(*index, source)) else { continue };
-            let state = &mut registrations[index + 1].state;
+            let place = Names::place_of(source);
+            if !names.is_of(place, source) {
+                continue;
+            }
+            let state = &mut registrations[place].state;
             *state = *state & !REPORTED | self.collection;
         }
         let found = area.wait(Duration::ZERO).unwrap_or(0);
@@ -147,10 +151,11 @@ impl Epoll {
     ) {
         if self.stale {
             self.stale = false;
-            if self.turns >= count / REBUILD_SHARE {
-                self.rebuild(registrations, names, count);
-            }
-            area.nap = !self.live && self.turns > 0;
+            let rebuilt = self.turns >= count / REBUILD_SHARE && self.rebuild(registrations, names, count);
+            // There was nothing else, and nothing has come of it.
+            let live = |event: &Event| names.resolve(Handle::from_raw(event.data())).is_some();
+            let events = &area.events[..area.count as usize];
+            area.nap = !rebuilt && !area.more && !self.removed && !events.iter().any(live);
         }
         if !self.changes.is_empty() {
             let mut changes = core::mem::replace(&mut self.changes, Changes::new());
@@ -161,10 +166,10 @@ impl Epoll {
         }
     }
 
-    /// Builds the set anew from the registrations, under the same number. Where the system refuses, the old one stays.
+    /// Builds the set anew from the registrations, under the same number. False: the system refuses, and the old one stays.
     #[cold]
-    fn rebuild(&mut self, registrations: &mut Registrations, names: &Names, count: u32) {
-        let Ok(fd) = sys::epoll::create() else { return };
+    fn rebuild(&mut self, registrations: &mut Registrations, names: &Names, count: u32) -> bool {
+        let Ok(fd) = sys::epoll::create() else { return false };
         for place in 0..count {
             let registration = &mut registrations[place];
             if registration.state & LISTED == 0 {
@@ -178,10 +183,17 @@ impl Epoll {
                 self.changes.note(registration, place);
             }
         }
+        self.turns = 0;
         // Who watches the number goes on doing so.
-        if sys::fd::replace(fd, self.fd).is_ok() {
-            self.turns = 0;
+        let replaced = sys::fd::replace(fd, self.fd).is_ok();
+        if !replaced {
+            // The old set has what it had.
+            for registration in registrations.first_mut(count).iter_mut().filter(|it| it.state & LISTED != 0) {
+                registration.state |= ANEW;
+            }
+            self.changes.note_all(registrations, count);
         }
+        replaced
     }
 }
 
@@ -202,6 +214,18 @@ fn event(registration: Registration, handle: Handle) -> Event {
         flags |= sys::epoll::ONESHOT;
     }
     Event::new(flags, handle.raw())
+}
+
+/// What is left of an event when the interest has changed.
+#[cold]
+fn still_asked(ready: Ready, registration: Registration) -> Ready {
+    ready & asked_by(registration.interest())
+}
+
+/// What these flags tell beside the interest: an end, or an error.
+#[cold]
+fn ended(flags: u32, interest: Ready) -> Ready {
+    complete(Ready::from_bits_retain((flags & 0x1f | flags >> 8 & 0x20) as u16), interest)
 }
 
 /// Enters an fd. EEXIST: the file's entry from before a close, under this number, lives on: it becomes ours.
@@ -305,50 +329,54 @@ impl Backend<Area> for Epoll {
         count: u32,
         area: &mut Area,
         report: &mut impl FnMut(u32, Ready),
-    ) {
+    ) -> bool {
         self.turns = self.turns.saturating_add(1);
+        self.short = false;
         if self.stale || !self.changes.is_empty() {
             self.tell(registrations, names, count, area, report);
         }
-        self.live = false;
         self.removed = false;
         area.count = 0;
         area.next = 0;
         area.left = count.div_ceil(EVENTS as u32);
+        !self.short
     }
 
     #[inline(always)]
     fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
         while area.next < area.count || area.is_full() && self.refill(registrations, names, area) {
-            let event = *area.events.get(area.next as usize)?;
+            let event = area.events[area.next as usize % EVENTS];
             area.next += 1;
             let source = Handle::from_raw(event.data());
-            let Some(index) = Names::index_of(source) else { continue }; // the loop's own descriptor
-            if !names.is_of(index, source) {
-                // Removed since that wait, or else long ago, and closed before that.
-                self.stale |= !self.removed;
+            let place = Names::place_of(source);
+            if !names.is_of(place, source) {
+                // Removed since that wait, or else long ago, and closed before that. (Or it is the loop's own descriptor.)
+                self.stale |= !self.removed && place != 0;
                 continue;
             }
-            let registration = registrations[index + 1];
+            let registration = registrations[place];
             if area.more {
                 let again = registration.state & REPORTED == self.collection;
                 if again && !registration.mode().contains(Mode::EDGE) {
                     continue; // once round
                 }
             }
-            self.live = true;
             let flags = event.flags();
-            let mut ready = Ready::from_bits_retain((flags & 0x1f | flags >> 8 & 0x20) as u16);
-            if flags & 0x18 != 0 {
-                ready = complete(ready, registration.interest());
+            let ready = if flags & !u32::from(Ready::INTEREST.bits()) == 0 {
+                Ready::from_bits_retain(flags as u16)
+            } else {
+                ended(flags, registration.interest())
+            };
+            // The kernel tells what it was told to: that may have changed since.
+            let ready = if registration.state & CHANGED == 0 { ready } else { still_asked(ready, registration) };
+            if ready.is_empty() {
+                continue;
             }
-            // The kernel tells what it was told to.
-            let unfiltered = registration.state & CHANGED != 0;
             return Some(Report {
-                place: index + 1,
+                place,
                 source,
+                registration,
                 ready,
-                unfiltered,
                 #[cfg(feature = "operations")]
                 result: 0,
             });

@@ -25,6 +25,8 @@ mod epoll;
 mod poll;
 #[cfg(feature = "select")]
 mod select;
+#[cfg(feature = "simulator")]
+mod sim;
 #[cfg(io_uring)]
 mod uring;
 
@@ -36,8 +38,15 @@ use crate::request::Request;
 use crate::ring::RingMemory;
 use crate::storage::names::Names;
 use crate::storage::region::Region;
-use crate::time::Duration;
+use crate::sys;
+use crate::time::{Duration, Instant};
 use core::ffi::CStr;
+#[cfg(feature = "simulator")]
+pub(crate) use sim::SimulatorRef;
+#[cfg(all(feature = "simulator", feature = "capi"))]
+pub(crate) use sim::memory as simulator_memory;
+#[cfg(feature = "simulator")]
+pub use sim::{Call, Quirk, Simulator, SimulatorMemory};
 
 /// The table of all registrations, by place.
 pub(crate) type Registrations = Region<Registration>;
@@ -63,6 +72,8 @@ enum Area {
     Epoll(epoll::Area),
     #[cfg(io_uring)]
     IoUring(uring::Area),
+    #[cfg(feature = "simulator")]
+    Simulator(sim::Area),
 }
 
 /// What a backend reports.
@@ -71,9 +82,10 @@ pub(crate) struct Report {
     pub(crate) place: u32,
     /// The source there; of the loop's own place: none.
     pub(crate) source: Handle,
+    /// What stands there in the table.
+    pub(crate) registration: Registration,
+    /// Nothing that is not asked for now.
     pub(crate) ready: Ready,
-    /// Whether that may be more than is asked for now.
-    pub(crate) unfiltered: bool,
     /// Of the completion of an operation, which is told with no readiness at all.
     #[cfg(feature = "operations")]
     pub(crate) result: i32,
@@ -106,7 +118,8 @@ pub(crate) trait Backend<P> {
     fn remove(&mut self, registrations: &mut Registrations, names: &Names, place: u32, closing: bool);
 
     /// Applies changes, and lays out a wait for the first `count` registrations. `report` gets what the kernel refused,
-    /// as ERROR. O(changes); O(count) on select and poll, and where there were many changes.
+    /// as ERROR. False: the kernel had no memory for some, which the next `prepare` tries again: the wait has to be short,
+    /// also for what was reported. O(changes); O(count) on select and poll, and where there were many changes.
     fn prepare(
         &mut self,
         registrations: &mut Registrations,
@@ -114,7 +127,7 @@ pub(crate) trait Backend<P> {
         count: u32,
         area: &mut P,
         report: &mut impl FnMut(u32, Ready),
-    );
+    ) -> bool;
 
     /// The next report of the wait that was. Each place once (with EDGE, more often
     /// where the kernel has more to say); none of an earlier owner. O(1), but O(n) for all of them on select and poll.
@@ -123,6 +136,28 @@ pub(crate) trait Backend<P> {
     /// Whether `add` itself says EBADF, and EPERM of a file that cannot be waited for.
     fn checks_fds(&self) -> bool {
         false
+    }
+
+    /// Whether a file of this fd can be waited for. EBADF; EPERM: a regular file, directory or block device.
+    fn check_pollable(&self, fd: i32) -> Result<()> {
+        sys::fd::check_pollable(fd)
+    }
+
+    /// Closes an fd of the program's.
+    #[cfg(feature = "capi")]
+    fn close_fd(&mut self, fd: i32) -> Result<()> {
+        sys::fd::close(fd)
+    }
+
+    /// The time, where it is this backend that makes it pass.
+    fn now(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Moves that time on.
+    fn advance(&mut self, span: Duration) -> Result<()> {
+        let _ = span;
+        Err(Error::UNSUPPORTED)
     }
 
     /// A descriptor that is readable when there is something to collect, if this backend has one.
@@ -196,6 +231,8 @@ pub enum BackendChoice {
     Epoll,
     /// io_uring(7): Linux 6.1 and later. Without memory for its rings the kernel's is mapped.
     IoUring,
+    /// No system at all: see [`Loop::simulated`](crate::Loop::simulated). AUTO where a simulator is given.
+    Simulator,
 }
 
 /// The backend of a loop.
@@ -210,7 +247,20 @@ pub(crate) enum AnyBackend {
     Epoll(epoll::Epoll),
     #[cfg(io_uring)]
     IoUring(uring::Uring),
+    #[cfg(feature = "simulator")]
+    Simulator(sim::Sim),
 }
+
+/// What a caller gives for one backend or another.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Given {
+    pub(crate) ring: Option<RingMemory>,
+    pub(crate) simulator: Option<SimulatorRef>,
+}
+
+/// There is none.
+#[cfg(not(feature = "simulator"))]
+pub(crate) type SimulatorRef = core::convert::Infallible;
 
 /// A backend with its part of the plan.
 type Made = (AnyBackend, Area);
@@ -223,6 +273,25 @@ pub(crate) struct Chosen {
 }
 
 impl AnyBackend {
+    /// The simulator, if it is one.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn simulator(&self) -> Option<SimulatorRef> {
+        match self {
+            AnyBackend::Simulator(sim) => Some(sim.simulator()),
+            #[allow(unreachable_patterns)]
+            _ => None,
+        }
+    }
+
+    /// Whether it is no system at all.
+    #[cfg(feature = "operations")]
+    pub(crate) fn is_simulated(&self) -> bool {
+        #[cfg(feature = "simulator")]
+        return self.simulator().is_some();
+        #[cfg(not(feature = "simulator"))]
+        false
+    }
+
     /// The backend that was asked for, watching the loop's own descriptor: `table` has room for its registration. (The
     /// loop's own table is touched only when all has gone well.)
     ///
@@ -231,12 +300,14 @@ impl AnyBackend {
     #[cfg_attr(not(becket_small), cold, inline(never))]
     pub(crate) fn choose(
         choice: BackendChoice,
-        ring: Option<RingMemory>,
+        given: Given,
         watched: i32,
         table: &mut Registrations,
     ) -> Result<Chosen> {
         /// From the best to the last resort.
         const ORDER: &[BackendChoice] = &[
+            #[cfg(feature = "simulator")]
+            BackendChoice::Simulator,
             #[cfg(io_uring)]
             BackendChoice::IoUring,
             #[cfg(epoll)]
@@ -249,17 +320,21 @@ impl AnyBackend {
         let mut refused = None;
         for candidate in ORDER {
             let wanted = match choice {
-                BackendChoice::Auto => *candidate != BackendChoice::IoUring || ring.is_some(),
+                BackendChoice::Auto if given.simulator.is_some() => *candidate == BackendChoice::Simulator,
+                BackendChoice::Auto => match candidate {
+                    BackendChoice::IoUring => given.ring.is_some(),
+                    candidate => *candidate != BackendChoice::Simulator,
+                },
                 choice => *candidate == choice,
             };
             if !wanted {
                 continue;
             }
-            match AnyBackend::make(*candidate, ring).and_then(|made| AnyBackend::with_first(made, watched, table)) {
+            match AnyBackend::make(*candidate, &given).and_then(|made| AnyBackend::with_first(made, watched, table)) {
                 Ok(made) => {
                     let note = match refused {
                         Some((better, error)) => why_not(better, error),
-                        None => made.0.remark(choice, ring.is_some()),
+                        None => made.0.remark(choice, given.ring.is_some()),
                     };
                     let plan = Plan { timeout: Duration::ZERO, outcome: Ok(0), area: made.1 };
                     return Ok(Chosen { backend: made.0, plan, note });
@@ -271,8 +346,8 @@ impl AnyBackend {
     }
 
     #[cfg_attr(not(becket_small), cold, inline(never))]
-    fn make(choice: BackendChoice, ring: Option<RingMemory>) -> Result<Made> {
-        let _ = ring;
+    fn make(choice: BackendChoice, given: &Given) -> Result<Made> {
+        let _ = given;
         match choice {
             #[cfg(feature = "select")]
             BackendChoice::Select => Ok((AnyBackend::Select(select::Select), Area::Select(select::Area::new()))),
@@ -285,8 +360,13 @@ impl AnyBackend {
             }
             #[cfg(io_uring)]
             BackendChoice::IoUring => {
-                let (uring, area) = uring::Uring::new(ring)?;
+                let (uring, area) = uring::Uring::new(given.ring)?;
                 Ok((AnyBackend::IoUring(uring), Area::IoUring(area)))
+            }
+            #[cfg(feature = "simulator")]
+            BackendChoice::Simulator => {
+                let (sim, area) = sim::Sim::new(given.simulator)?;
+                Ok((AnyBackend::Simulator(sim), Area::Simulator(area)))
             }
             #[allow(unreachable_patterns)]
             _ => Err(Error::UNSUPPORTED),
@@ -312,6 +392,8 @@ impl AnyBackend {
             #[cfg(io_uring)]
             AnyBackend::IoUring(uring) if ring && uring.is_mapped() => c"the kernel cannot use the ring memory given",
             _ if choice != BackendChoice::Auto => c"",
+            #[cfg(feature = "simulator")]
+            AnyBackend::Simulator(_) => c"a simulator was given",
             _ if cfg!(io_uring) && !ring => c"no io_uring: no memory for its rings was given",
             _ => c"the best one that is built in",
         }
@@ -356,8 +438,16 @@ macro_rules! of_any {
             AnyBackend::Epoll($backend) => $call,
             #[cfg(io_uring)]
             AnyBackend::IoUring($backend) => $call,
+            #[cfg(feature = "simulator")]
+            AnyBackend::Simulator($backend) => $call,
         }
     };
+}
+
+#[cold]
+#[inline(never)]
+fn another_plan() -> ! {
+    panic!("the plan of another backend")
 }
 
 /// Calls a method of the backend that it is, with its part of the plan.
@@ -372,8 +462,10 @@ macro_rules! of_any_with_area {
             (AnyBackend::Epoll($backend), Area::Epoll($part)) => $call,
             #[cfg(io_uring)]
             (AnyBackend::IoUring($backend), Area::IoUring($part)) => $call,
+            #[cfg(feature = "simulator")]
+            (AnyBackend::Simulator($backend), Area::Simulator($part)) => $call,
             #[allow(unreachable_patterns)] // a backend and its plan are made together
-            _ => panic!("the plan of another backend"),
+            _ => another_plan(),
         }
     };
 }
@@ -408,15 +500,49 @@ impl Backend<Plan> for AnyBackend {
         count: u32,
         plan: &mut Plan,
         report: &mut impl FnMut(u32, Ready),
-    ) {
-        of_any_with_area!(self, &mut plan.area, (backend, area) => backend.prepare(registrations, names, count, area, report));
+    ) -> bool {
+        of_any_with_area!(self, &mut plan.area, (backend, area) => backend.prepare(registrations, names, count, area, report))
     }
     #[inline(always)]
     fn next(&mut self, registrations: &mut Registrations, names: &Names, plan: &mut Plan) -> Option<Report> {
-        of_any_with_area!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area))
+        // The one that brings the most events first: two comparisons are less than a table of jumps.
+        #[cfg(epoll)]
+        if !cfg!(becket_small)
+            && let Area::Epoll(area) = &mut plan.area
+        {
+            let AnyBackend::Epoll(backend) = self else { another_plan() };
+            return backend.next(registrations, names, area);
+        }
+        // (Field by field, so that the compiler keeps the other's in registers.)
+        let report =
+            of_any_with_area!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area));
+        let report = report?;
+        let Report { place, source, registration, ready, .. } = report;
+        Some(Report {
+            place,
+            source,
+            registration,
+            ready,
+            #[cfg(feature = "operations")]
+            result: report.result,
+        })
     }
     fn checks_fds(&self) -> bool {
         of_any!(self, backend => backend.checks_fds())
+    }
+    fn check_pollable(&self, fd: i32) -> Result<()> {
+        of_any!(self, backend => backend.check_pollable(fd))
+    }
+    #[cfg(feature = "capi")]
+    fn close_fd(&mut self, fd: i32) -> Result<()> {
+        of_any!(self, backend => backend.close_fd(fd))
+    }
+    #[inline]
+    fn now(&self) -> Option<Instant> {
+        of_any!(self, backend => backend.now())
+    }
+    fn advance(&mut self, span: Duration) -> Result<()> {
+        of_any!(self, backend => backend.advance(span))
     }
     fn fd(&self) -> Option<i32> {
         of_any!(self, backend => backend.fd())
@@ -467,6 +593,33 @@ impl Plan {
             Area::Epoll(area) => area.wait(*timeout),
             #[cfg(io_uring)]
             Area::IoUring(area) => area.wait(*timeout),
+            #[cfg(feature = "simulator")]
+            Area::Simulator(area) => area.wait(*timeout),
+        }
+    }
+
+    /// The time, where it is the backend that makes it pass.
+    #[inline]
+    pub(crate) fn now(&self) -> Option<Instant> {
+        match &self.area {
+            #[cfg(feature = "simulator")]
+            Area::Simulator(area) => Some(area.now()),
+            _ => None,
+        }
+    }
+
+    /// Whether it is one of the simulator, and nobody sleeps. That does not look at the loop's own descriptor: `woken`
+    /// says whether it was written to.
+    #[inline]
+    pub(crate) fn is_simulated(&mut self, woken: bool) -> bool {
+        let _ = woken;
+        match &mut self.area {
+            #[cfg(feature = "simulator")]
+            Area::Simulator(area) => {
+                area.woken = woken;
+                true
+            }
+            _ => false,
         }
     }
 }
@@ -478,26 +631,40 @@ fn handle(names: &Names, place: u32) -> Handle {
 }
 
 impl Report {
-    /// Of a backend that knows places alone.
+    /// Of a backend that knows places alone. `None`: nothing of it is asked for.
     #[inline]
-    fn of_place(names: &Names, place: u32, ready: Ready) -> Report {
-        // (Only direct delivery asks for the source, and the small build has none.)
-        let source = if cfg!(becket_small) { Handle::NONE } else { handle(names, place) };
-        Report {
+    fn of_place(names: &Names, place: u32, registration: Registration, ready: Ready) -> Option<Report> {
+        // (In the small build all goes through the queue: what is taken out of it is looked at then.)
+        let (source, ready) = if cfg!(becket_small) {
+            (Handle::NONE, ready)
+        } else {
+            (handle(names, place), ready & asked_by(registration.interest()))
+        };
+        (cfg!(becket_small) || !ready.is_empty()).then_some(Report {
             place,
             source,
+            registration,
             ready,
-            unfiltered: true,
             #[cfg(feature = "operations")]
             result: 0,
-        }
+        })
     }
 
     /// Of the operation at a place.
     #[cfg(all(io_uring, feature = "operations"))]
     fn of_operation(place: u32, result: i32) -> Report {
-        Report { place, source: Handle::NONE, ready: Ready::empty(), unfiltered: false, result }
+        Report { place, source: Handle::NONE, registration: Registration::NONE, ready: Ready::empty(), result }
     }
+}
+
+/// What of an fd's readiness concerns who has this interest.
+pub(crate) fn asked_by(interest: Ready) -> Ready {
+    if interest.is_empty() {
+        return interest;
+    }
+    let mut asked = interest | Ready::ERROR | Ready::HANGUP;
+    asked.set(Ready::PEER_CLOSED, interest.contains(Ready::READABLE));
+    asked
 }
 
 /// With ERROR or HANGUP come the directions that were asked for.

@@ -88,8 +88,9 @@ impl Backend<Area> for Poll {
         count: u32,
         area: &mut Area,
         _: &mut impl FnMut(u32, Ready),
-    ) {
+    ) -> bool {
         *area = Area { registrations: registrations.as_ptr(), count, left: 0, cursor: 0 };
+        true
     }
 
     #[cfg_attr(not(becket_small), inline(never))]
@@ -110,7 +111,10 @@ impl Backend<Area> for Poll {
             if answer & sys::poll::INVALID != 0 {
                 ready |= Ready::ERROR;
             }
-            return Some(Report::of_place(names, place, complete(ready, registration.interest())));
+            let report = Report::of_place(names, place, registration, complete(ready, registration.interest()));
+            if report.is_some() {
+                return report;
+            }
         }
         None
     }

@@ -38,10 +38,11 @@ impl Area {
     pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
         self.sets = self.asked;
         let ready = sys::select::select(&mut self.sets, self.limit, timeout);
+        // One bad fd among many: that one's source will be told.
         self.bad = ready == Err(Error::BAD_FD);
         self.found = self.bad || ready.unwrap_or(0) > 0;
         self.cursor = 0;
-        ready
+        if self.bad { Ok(1) } else { ready }
     }
 
     /// Builds the three sets of the fds that `wanted` accepts.
@@ -90,10 +91,11 @@ impl Backend<Area> for Select {
         count: u32,
         area: &mut Area,
         _: &mut impl FnMut(u32, Ready),
-    ) {
+    ) -> bool {
         area.count = count;
         area.found = false;
         area.fill(registrations, |_| true);
+        true
     }
 
     #[cfg_attr(not(becket_small), inline(never))]
@@ -123,8 +125,9 @@ impl Backend<Area> for Select {
             if area.bad && !sys::fd::is_open(registration.fd) {
                 ready |= complete(Ready::ERROR, registration.interest());
             }
-            if !ready.is_empty() {
-                return Some(Report::of_place(names, place, ready));
+            let report = Report::of_place(names, place, registration, ready);
+            if report.is_some() {
+                return report;
             }
         }
         None

@@ -212,7 +212,7 @@ impl Backend<Area> for Uring {
         count: u32,
         area: &mut Area,
         _: &mut impl FnMut(u32, Ready),
-    ) {
+    ) -> bool {
         if !self.enabled {
             self.enabled = self.submissions.enable().is_ok();
         }
@@ -240,6 +240,7 @@ impl Backend<Area> for Uring {
             });
             self.changes = changes;
         }
+        self.changes.is_empty() && !self.lost
     }
 
     #[cfg_attr(not(becket_small), inline(never))]
@@ -282,7 +283,10 @@ impl Backend<Area> for Uring {
                 registration.state |= ANEW;
             }
             let ready = complete(ready, registration.interest());
-            return Some(Report::of_place(names, place, ready));
+            let report = Report::of_place(names, place, *registration, ready);
+            if report.is_some() {
+                return report;
+            }
         }
     }
 

@@ -7,14 +7,11 @@
 #![allow(unsafe_code)]
 
 use super::{Config, Engine, Phase, Statistics, Taken, VIRTUAL_START};
-#[cfg(feature = "operations")]
-use crate::backend::Backend;
-use crate::backend::{AnyBackend, Chosen, Plan, Registration, Registrations};
+use crate::backend::{AnyBackend, Backend, Chosen, Given, Plan, Registration, Registrations};
 use crate::error::{Error, Result};
 use crate::handle::Kinds;
 use crate::process::shared::Shared;
 use crate::process::signals;
-use crate::ring::RingMemory;
 use crate::storage::layout::REGIONS_OFFSET;
 use crate::storage::slot::NIL;
 use crate::storage::{Block, Layout};
@@ -30,6 +27,14 @@ const _: () = assert!(size_of::<Core>() <= REGIONS_OFFSET);
 const LIVE: u64 = 0x6265_636b_6574_3031;
 const CLOSED: u64 = 0x636c_6f73_6564_3031;
 
+/// How far the three phases have come: a preparation is good for one wait, and that for one collection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Collected,
+    Prepared,
+    Waited,
+}
+
 /// What a wait touches, and nothing else does while it is under way.
 pub(crate) struct Waiting {
     pub(crate) plan: Plan,
@@ -39,9 +44,11 @@ pub(crate) struct Waiting {
     pub(crate) return_interrupted: bool,
     busy_poll: Duration,
     /// How long one system call may sleep at most: less than the wait where something has to be looked after meanwhile.
+    #[cfg(feature = "operations")]
     pub(crate) patience: Duration,
     /// The backend has reports of the last wait that nobody has taken.
     pub(crate) unread: bool,
+    pub(crate) stage: Stage,
 }
 
 /// The head of a loop's block.
@@ -87,12 +94,7 @@ impl Core {
     /// # Safety
     /// The block is readable and writable, and nobody else uses it until the loop is closed.
     #[cfg_attr(not(becket_small), cold)]
-    pub(crate) unsafe fn init(
-        block: &Block,
-        config: &Config,
-        ring: Option<RingMemory>,
-        abandoned: bool,
-    ) -> Result<NonNull<Core>> {
+    pub(crate) unsafe fn init(block: &Block, config: &Config, given: Given, abandoned: bool) -> Result<NonNull<Core>> {
         let layout = Layout::new(block)?;
         let core: NonNull<Core> = block.start.cast();
         // SAFETY: aligned (`Layout::new`), and large enough; any bits are a valid integer.
@@ -115,7 +117,7 @@ impl Core {
         let mut table = [Registration::NONE];
         // SAFETY: the region is used for this call alone.
         let mut first = unsafe { Registrations::new(NonNull::from(&mut table).cast(), 1) };
-        let chosen = AnyBackend::choose(config.backend, ring, notifier.watched, &mut first);
+        let chosen = AnyBackend::choose(config.backend, given, notifier.watched, &mut first);
         let Chosen { backend, plan, note } = match chosen {
             Ok(chosen) => chosen,
             Err(error) => {
@@ -124,7 +126,7 @@ impl Core {
             }
         };
         #[cfg(feature = "operations")]
-        let files = match Engine::choose_files(block, config, &backend, ring) {
+        let files = match Engine::choose_files(block, config, &backend, given.ring) {
             Ok(files) => files,
             Err(error) => {
                 let mut backend = backend;
@@ -150,7 +152,11 @@ impl Core {
                 old.shared.close();
             }
         }
-        let made_at = if config.virtual_clock { VIRTUAL_START } else { sys::clock::now() };
+        let (config, made_at) = match backend.now() {
+            Some(now) => (&Config { virtual_clock: true, without_pidfd: true, ..*config }, now),
+            None if config.virtual_clock => (config, VIRTUAL_START),
+            None => (config, sys::clock::now()),
+        };
         // SAFETY: each region once, in a block that is ours; a registration is eight bytes of integers.
         let (names, lists, deadlines, fd_index, mut registrations) =
             unsafe { (layout.names(), layout.lists(), layout.deadlines(), layout.fd_index(), layout.registrations()) };
@@ -166,8 +172,10 @@ impl Core {
                 until: made_at,
                 virtual_clock: config.virtual_clock,
                 return_interrupted: config.return_interrupted,
+                #[cfg(feature = "operations")]
                 patience: Duration::FOREVER,
                 unread: false,
+                stage: Stage::Collected,
                 busy_poll: if config.virtual_clock { Duration::ZERO } else { config.busy_poll },
             }));
             (&raw mut (*at).engine).write(UnsafeCell::new(Engine {
@@ -196,8 +204,9 @@ impl Core {
                 children_by_signal: 0,
                 // Nothing is delivered before the first collection.
                 phase: Phase { deferred_done: true, idle_done: true, ..Phase::default() },
-                budget_left: 0,
                 dispatches: 0,
+                turn_end: 0,
+                readiness_before: 0,
                 rotation: 0,
                 depth: 0,
                 running: false,
@@ -284,6 +293,10 @@ impl Core {
         // SAFETY: as in `with`; no wait is under way while the thread that waits calls this.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
         engine.flush_direct(waiting);
+        if cfg!(epoll) && waiting.stage == Stage::Waited {
+            // What was found and not collected: the kernel tells of an edge once.
+            engine.collect_readiness(waiting, false);
+        }
         engine.prepare(timeout, hooks, waiting)
     }
 
@@ -297,21 +310,16 @@ impl Core {
     /// Phase 2, the only call that blocks. It touches `waiting` and `shared` alone.
     ///
     /// EINTR, where the configuration asks for it, and what else the system call says of the whole wait: `collect` is
-    /// due all the same.
+    /// due all the same. Without a preparation nothing happens: nobody would know that there is somebody to be woken.
     pub(crate) fn wait(&self) -> Result<()> {
         self.check_owner()?;
-        self.sleep()
+        // SAFETY: a look at one field, by the thread that waits.
+        if unsafe { (*self.waiting.get()).stage } == Stage::Prepared { self.sleep() } else { Ok(()) }
     }
 
     fn sleep(&self) -> Result<()> {
         // SAFETY: only the thread that waits touches this, and it is here.
-        let waiting = unsafe { &mut *self.waiting.get() };
-        if waiting.unread {
-            // In a handler, without a preparation: what was found before is not to be lost.
-            // SAFETY: no other thread changes the loop while this one calls handlers.
-            unsafe { &mut *self.engine.get() }.flush_direct(waiting);
-        }
-        waiting.wait(&self.shared)
+        unsafe { &mut *self.waiting.get() }.wait(&self.shared)
     }
 
     /// Phase 3: how many events are queued.
@@ -417,17 +425,21 @@ impl Core {
         unsafe { (*engine).depth += 1 };
         let _handling = Scope(self, |engine| engine.depth -= 1);
         let mut count = 0;
-        let mut taken = Taken::NONE;
+        let (mut readiness, mut other) = (Taken::READINESS, Taken::NONE);
         loop {
             // SAFETY: likewise; no wait is under way.
             let (engine, waiting) = unsafe { (&mut *engine, &mut *self.waiting.get()) };
-            if self.shared.is_stopping() && engine.running
-                || !(kinds.is_all() && engine.next_direct(waiting, &mut taken) || engine.next(kinds, &mut taken))
-            {
+            let stopped = self.shared.is_stopping() && engine.running;
+            // (Before a wait nothing is reported, so this takes no other kinds then.)
+            let taken = if !stopped && engine.next_direct(waiting, &mut readiness) {
+                &readiness
+            } else if !stopped && engine.next(kinds, &mut other) {
+                &other
+            } else {
                 engine.flush_direct(waiting);
                 return Ok(count);
-            }
-            call(&taken);
+            };
+            call(taken);
             count += 1;
             // The handler may have forked, and this may be the child.
             if !self.shared.seems_ours() {
@@ -601,8 +613,9 @@ impl Drop for Scope<'_> {
 
 impl Waiting {
     fn wait(&mut self, shared: &Shared) -> Result<()> {
-        // Virtual time passes without sleeping; only a sleep without an end is a real one.
-        if self.virtual_clock && self.until != Instant::NEVER {
+        self.stage = Stage::Waited;
+        // Virtual time passes without sleeping; only a sleep without an end is a real one. (A simulated one never is.)
+        if self.virtual_clock && !self.plan.is_simulated(shared.is_notified()) && self.until != Instant::NEVER {
             self.plan.timeout = Duration::ZERO;
         }
         let mut spinning = self.busy_poll.min(self.plan.timeout) > Duration::ZERO;
@@ -614,10 +627,10 @@ impl Waiting {
             match self.plan.wait() {
                 // A wake, or a signal handler that was one of ours: then there is something to collect. After another
                 // one what is left of the time is waited for.
-                Ok(0) | Err(Error::INTERRUPTED | Error::AGAIN) if shared.pending() => break Ok(0),
+                Ok(0) | Err(Error::INTERRUPTED | Error::AGAIN | Error::BUSY) if shared.pending() => break Ok(0),
                 Ok(0) if spinning => {}
                 // io_uring cannot tell whether it was a signal or the end of the time.
-                Err(Error::AGAIN) if self.patience < Duration::FOREVER || self.left() == Duration::ZERO => break Ok(0),
+                Err(Error::AGAIN) if self.is_impatient() || self.left() == Duration::ZERO => break Ok(0),
                 Err(Error::INTERRUPTED | Error::AGAIN) if self.return_interrupted => break Err(Error::INTERRUPTED),
                 Err(Error::INTERRUPTED | Error::AGAIN | Error::BUSY) => {}
                 outcome => break outcome,
@@ -625,20 +638,27 @@ impl Waiting {
             self.plan.timeout = self.left();
             spinning = spinning && sys::clock::now() < spin_until;
         };
-        match self.plan.outcome {
-            // select's word for one bad fd among many: that one's source will be told.
-            Ok(_) | Err(Error::BAD_FD) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.plan.outcome.map(|_| ())
     }
 
     fn left(&self) -> Duration {
-        self.patience.min(if self.until == Instant::NEVER {
+        let left = if self.until == Instant::NEVER {
             Duration::FOREVER
         } else if self.virtual_clock {
-            Duration::ZERO
+            self.plan.now().map_or(Duration::ZERO, |now| self.until.since(now))
         } else {
             self.until.since(sys::clock::now())
-        })
+        };
+        #[cfg(feature = "operations")]
+        let left = left.min(self.patience);
+        left
+    }
+
+    /// Whether something has to be looked after before the end of the wait.
+    fn is_impatient(&self) -> bool {
+        #[cfg(feature = "operations")]
+        return self.patience < Duration::FOREVER;
+        #[cfg(not(feature = "operations"))]
+        false
     }
 }

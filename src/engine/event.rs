@@ -54,6 +54,9 @@ impl Taken {
         handler: core::ptr::null(),
     };
 
+    /// Of a plain I/O source, but for what one of them tells.
+    pub(crate) const READINESS: Taken = Taken { kind: Kind::Io.mask().bits(), ..Taken::NONE };
+
     pub(crate) fn event(&self) -> Event {
         Event {
             source: self.source,

@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 use crate::storage::lists::List;
 use crate::storage::slot::{Target, bits};
-use crate::sys;
 
 /// What a new I/O source is to be like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -43,7 +42,7 @@ impl Engine {
             return Err(Error::INVALID);
         }
         if !options.trusted && !self.backend.checks_fds() {
-            sys::fd::check_pollable(fd)?;
+            self.backend.check_pollable(fd)?;
         }
         self.occupy(index, Kind::Io, target);
         self.lists.links[index].set(bits::ONESHOT, options.oneshot);
@@ -70,7 +69,7 @@ impl Engine {
             return Err(error);
         }
         if !options.trusted {
-            sys::fd::check_pollable(fd)?;
+            self.backend.check_pollable(fd)?;
         }
         let registration = &mut self.registrations[index + 1];
         *registration = Registration::new(fd, interest, Mode::empty(), registration.state);
@@ -82,7 +81,7 @@ impl Engine {
     /// An always ready source that is in no list waits for the next turn, unless it is paused.
     #[inline]
     pub(super) fn rest_io(&mut self, index: u32) {
-        if cfg!(epoll) && self.lists.links[index].has(bits::ACTIVE) {
+        if cfg!(any(epoll, feature = "simulator")) && self.lists.links[index].has(bits::ACTIVE) {
             if !self.interest_of(index).is_empty() {
                 self.rest(index);
             } else if self.lists.list_of(index) == List::ALWAYS {
@@ -158,7 +157,7 @@ impl Engine {
         }
         self.forget_fd(index, true);
         self.vacate(index);
-        sys::fd::close(fd)
+        self.backend.close_fd(fd)
     }
 
     /// What a foreign loop has to watch: calls `each` with every fd and its interest. O(sources), or one fd where the
@@ -226,7 +225,7 @@ impl Engine {
         if interest == before {
             return;
         }
-        if cfg!(epoll) && self.lists.links[index].has(bits::ACTIVE) {
+        if cfg!(any(epoll, feature = "simulator")) && self.lists.links[index].has(bits::ACTIVE) {
             let registration = &mut self.registrations[index + 1];
             *registration = registration.with_interest(interest);
             self.rest_io(index);

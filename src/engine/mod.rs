@@ -108,10 +108,10 @@ pub(crate) struct Engine {
     now: Instant,
     /// By slot index plus one; the first is the notifier's.
     registrations: Region<Registration>,
-    /// Events that this turn may still deliver.
-    budget_left: u32,
     /// Counts dispatches, across turns.
     dispatches: u32,
+    /// The count at which this turn's budget is used up.
+    turn_end: u32,
     /// Registrations that the backend looks at, the notifier's not counted.
     watched: u32,
     /// Sources that keep the loop alive.
@@ -141,6 +141,8 @@ pub(crate) struct Engine {
     generation: u64,
     /// Children that are learned of by SIGCHLD.
     children_by_signal: u32,
+    /// I/O events that were delivered before this turn.
+    readiness_before: u64,
     /// When the wait of this turn began.
     asleep_since: Instant,
     made_at: Instant,
@@ -155,7 +157,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// A clock reading, or virtual time.
     fn fresh_now(&self) -> Instant {
-        if self.config.virtual_clock { self.now } else { sys::clock::now() }
+        if self.config.virtual_clock { self.backend.now().unwrap_or(self.now) } else { sys::clock::now() }
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
@@ -177,6 +179,11 @@ impl Engine {
     pub(crate) fn advance(&mut self, span: Duration) -> Result<()> {
         if !self.config.virtual_clock {
             return Err(Error::UNSUPPORTED);
+        }
+        if self.backend.now().is_some() {
+            self.backend.advance(span)?;
+            self.now = self.fresh_now();
+            return Ok(());
         }
         self.now = self.now + span.min(Duration::from_nanos(u64::MAX - 1));
         Ok(())
@@ -207,6 +214,12 @@ impl Engine {
 
     pub(crate) fn backend_name(&self) -> &'static ::core::ffi::CStr {
         self.backend.name()
+    }
+
+    /// The simulator that this loop lives in.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn simulator(&self) -> Option<crate::backend::SimulatorRef> {
+        self.backend.simulator()
     }
 
     /// The descriptor that a foreign loop watches. ENOTSUP: the backend has none. O(1).

@@ -15,7 +15,7 @@
 //! a place of its own, behind the sources'.
 
 use super::{Config, Engine};
-use crate::backend::{AnyBackend, Backend, Mode, Ready, Registration, Report};
+use crate::backend::{AnyBackend, Backend, Mode, Ready, Registration, Report, asked_by};
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 use crate::ops::{AnyFiles, Chosen, Files};
@@ -169,7 +169,7 @@ enum Maker {
 
 /// Submitting, cancelling, naming.
 impl Engine {
-    /// Submits a request. EAGAIN: all places are taken; EBUSY: a close of an fd that is watched; ENOSYS: a file, and nobody
+    /// Submits a request. ENOTSUP: to a simulated system; EAGAIN: all places are taken; EBUSY: a close of an fd that is watched; ENOSYS: a file, and nobody
     /// for files; ECANCELED: a drain is under way. O(1), and O(operations that wait for the fd).
     #[cfg(feature = "capi")]
     pub(crate) fn submit(&mut self, request: Request, target: Target) -> Result<Handle> {
@@ -185,6 +185,9 @@ impl Engine {
     ) -> Result<Handle> {
         if self.operations.draining {
             return Err(Error::CANCELED);
+        }
+        if self.backend.is_simulated() {
+            return Err(Error::UNSUPPORTED);
         }
         if request.call == Call::Close {
             let source = self.fd_index.find(request.fd, &self.registrations).filter(|it| *it < self.operations.first);
@@ -259,6 +262,9 @@ impl Engine {
     ) -> Result<Chosen> {
         if block.operations == 0 {
             return Ok(Chosen { files: AnyFiles::Nobody, note: c"no operations" });
+        }
+        if backend.is_simulated() {
+            return Ok(Chosen { files: AnyFiles::Nobody, note: c"simulated" });
         }
         // Memory for rings that the backend has no use for is theirs.
         AnyFiles::choose(config.files, backend.submits(), ring.filter(|_| !backend.submits()))
@@ -853,7 +859,7 @@ impl Engine {
         if !self.is_waited_for(fd) {
             return false;
         }
-        let asked = super::turn::asked_by(self.interest_of(index));
+        let asked = asked_by(self.interest_of(index));
         self.retry(fd, report.ready);
         if report.ready.intersects(asked) {
             super::turn::merge(&mut self.lists, report.place, report.ready & asked);

@@ -1,8 +1,8 @@
 //! The four phases of a turn. `wait` is in `core`: it does not touch the engine.
 
-use super::core::Waiting;
+use super::core::{Stage, Waiting};
 use super::{BUDGET, Engine, LOWER_LEVELS_EVERY, Taken};
-use crate::backend::{Backend, Ready, Report};
+use crate::backend::{Backend, Ready, Report, asked_by};
 use crate::error::Error;
 use crate::handle::{Handle, Kind, Kinds};
 use crate::process::signals;
@@ -10,6 +10,9 @@ use crate::storage::lists::{LEVELS, List, Lists};
 use crate::storage::slot::{Link, bits};
 use crate::sys;
 use crate::time::{Duration, Instant};
+
+/// How long a wait is at most when the kernel had no memory to be told of everything.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// Phase 1: prepare. Hooks become events, and the timeout is computed.
 impl Engine {
@@ -20,54 +23,62 @@ impl Engine {
             self.queue_triggered_before();
             let queued = self.lists.queue_all(List::BEFORE, List::LATE);
             if queued > 0 {
-                self.lists.note_queued();
                 // What else is queued has to wait for the turn that now begins.
-                self.budget_left = 0;
+                self.turn_end = self.dispatches;
                 return queued;
             }
         }
         #[cfg(feature = "operations")]
         let patience = self.prepare_operations();
-        #[cfg(not(feature = "operations"))]
-        let patience = Duration::FOREVER;
         self.trim_watched();
-        let patience = if self.prepare_backend(waiting) { patience } else { patience.min(Duration::from_millis(1)) };
+        let mut busy = self.has_work();
+        let told = self.prepare_backend(waiting);
+        if told {
+            busy = self.has_work();
+        }
         let now = self.fresh_now();
         if !self.shared.is_asleep() {
             self.asleep_since = now; // a foreign loop prepares twice, and sleeps in between
         }
-        let timeout = if self.shared.fall_asleep() || self.has_work() {
+        let timeout = if self.shared.fall_asleep() || busy {
             Duration::ZERO
         } else {
             let first = self.deadlines.first().map_or(Instant::NEVER, |(deadline, _)| deadline);
             let until_first = if first == Instant::NEVER { Duration::FOREVER } else { first.since(now) };
-            timeout.min(until_first)
+            timeout.min(until_first).min(if told { Duration::FOREVER } else { RETRY })
         };
-        waiting.plan.timeout = timeout.min(patience);
-        waiting.patience = patience;
+        waiting.plan.timeout = timeout;
+        #[cfg(feature = "operations")]
+        {
+            waiting.patience = patience;
+            waiting.plan.timeout = timeout.min(waiting.patience);
+        }
         waiting.until = now + timeout;
+        waiting.stage = Stage::Prepared;
         0
     }
 
-    /// Tells the backend what is to be watched; what it refuses becomes an event. False: that was an fd without a source.
+    /// Tells the backend what is to be watched; what it refuses becomes an event. False: it has to be told again soon.
     #[cfg_attr(not(becket_small), inline(always))]
     fn prepare_backend(&mut self, waiting: &mut Waiting) -> bool {
         let sources = self.sources();
         let Engine { backend, registrations, lists, shared, watched, .. } = self;
         let mut refused = 0;
-        backend.prepare(registrations, &shared.names, *watched + 1, &mut waiting.plan, &mut |place, ready| {
-            if place <= sources {
-                merge(lists, place, ready);
-            } else {
-                refused = place;
-            }
-        });
+        let told =
+            backend.prepare(registrations, &shared.names, *watched + 1, &mut waiting.plan, &mut |place, ready| {
+                if !cfg!(feature = "operations") || place <= sources {
+                    merge(lists, place, ready);
+                } else {
+                    refused = place;
+                }
+            });
+        lists.note_queued();
         self.phase.raced = false;
         #[cfg(feature = "operations")]
         if refused != 0 {
             self.note_refused(refused);
         }
-        refused == 0
+        told && refused == 0
     }
 
     /// A before-wait source that was triggered comes in its own time of the turn.
@@ -83,17 +94,6 @@ impl Engine {
         const WORK: u16 = List::TRIGGERED.set() | List::DEFERRED.set() | List::IDLE.set() | List::ALWAYS.set();
         self.lists.queued() > 0 || self.lists.any(WORK)
     }
-}
-
-/// What of an fd's readiness concerns who has this interest.
-#[inline]
-pub(super) fn asked_by(interest: Ready) -> Ready {
-    if interest.is_empty() {
-        return interest;
-    }
-    let mut asked = interest | Ready::ERROR | Ready::HANGUP;
-    asked.set(Ready::PEER_CLOSED, interest.contains(Ready::READABLE));
-    asked
 }
 
 /// Queues the source at a place for its readiness, or adds that to what is queued of it.
@@ -113,10 +113,13 @@ impl Engine {
     /// With `direct`, readiness stays with the backend where it may: [`Engine::next_direct`] takes it from there.
     pub(super) fn collect(&mut self, waiting: &mut Waiting, direct: bool) -> u32 {
         self.flush_direct(waiting);
+        waiting.stage = Stage::Collected;
         self.shared.wake_up();
-        let found = waiting.plan.outcome.is_ok_and(|count| count > 0) || waiting.plan.outcome == Err(Error::BAD_FD);
+        let found = waiting.plan.outcome.is_ok_and(|count| count > 0);
         if !self.config.virtual_clock {
             self.now = sys::clock::now();
+        } else if let Some(now) = self.backend.now() {
+            self.now = now;
         } else if !found && waiting.plan.outcome.is_ok() && waiting.until != Instant::NEVER && !self.shared.pending() {
             self.now = self.now.max(waiting.until);
         }
@@ -138,28 +141,34 @@ impl Engine {
         }
         self.lists.note_queued();
 
-        self.budget_left = if self.config.budget == 0 { BUDGET } else { self.config.budget };
+        let budget = if self.config.budget == 0 { BUDGET } else { self.config.budget };
+        if !cfg!(becket_small) {
+            self.readiness_before = self.statistics.events_of(Kind::Io);
+        }
+        self.turn_end = self.dispatches.wrapping_add(budget);
         self.phase = super::Phase::default();
         self.lists.queued()
     }
 
-    fn collect_readiness(&mut self, waiting: &mut Waiting, direct: bool) {
+    pub(super) fn collect_readiness(&mut self, waiting: &mut Waiting, direct: bool) {
         if self.phase.raced {
             // Another thread changed a registration while the wait was under way: ask again, without sleeping.
             self.prepare_backend(waiting);
             waiting.plan.timeout = Duration::ZERO;
             waiting.plan.outcome = waiting.plan.wait();
         }
-        waiting.unread = true;
         #[cfg(feature = "operations")]
         // What an operation waits for has happened before its deadline passes.
         let direct = direct && !self.any_waits();
+        if !cfg!(becket_small) {
+            waiting.unread = true;
+        }
         if cfg!(becket_small) || !direct || !self.backend.is_steady(&waiting.plan) {
             self.flush_reports(waiting);
         }
         // A plan is read once: a second collect without a wait finds nothing.
         waiting.plan.outcome = Ok(0);
-        if cfg!(epoll) {
+        if cfg!(any(epoll, feature = "simulator")) {
             while let Some(index) = self.lists.pop(List::ALWAYS) {
                 let ready = self.interest_of(index) & (Ready::READABLE | Ready::WRITABLE);
                 merge(&mut self.lists, index + 1, ready);
@@ -172,9 +181,11 @@ impl Engine {
     pub(super) fn flush_direct(&mut self, waiting: &mut Waiting) {
         if !cfg!(becket_small) && waiting.unread {
             self.flush_reports(waiting);
+            self.lists.note_queued();
         }
     }
 
+    #[cfg_attr(not(becket_small), inline(never))]
     fn flush_reports(&mut self, waiting: &mut Waiting) {
         loop {
             let Engine { backend, registrations, shared, .. } = self;
@@ -185,8 +196,9 @@ impl Engine {
                 self.note_report(&report);
             }
         }
-        waiting.unread = false;
-        self.lists.note_queued();
+        if !cfg!(becket_small) {
+            waiting.unread = false;
+        }
     }
 
     /// Queues what a report tells.
@@ -232,11 +244,11 @@ impl Engine {
 impl Engine {
     /// Takes out the next readiness that the backend reports, without a way through the queue: for a front end that calls
     /// handlers for all that there is. What is more than plain readiness is queued. False: there is no more, or it is
-    /// the queue's turn.
+    /// the queue's turn. `taken` was [`Taken::READINESS`], and is changed by this alone.
     #[inline(always)]
     pub(super) fn next_direct(&mut self, waiting: &mut Waiting, taken: &mut Taken) -> bool {
-        while !cfg!(becket_small) && waiting.unread && self.budget_left > 0 {
-            if self.lists.levels(List::QUEUE) > 1 && self.is_lower_ones_turn() {
+        while !cfg!(becket_small) && waiting.unread && self.dispatches != self.turn_end {
+            if self.lists.levels(List::QUEUE) > 1 && self.is_lower_ones_turn_now() {
                 return false;
             }
             #[cfg(feature = "operations")]
@@ -259,40 +271,25 @@ impl Engine {
                 self.note_report(&report);
                 continue;
             }
-            let Engine { registrations, lists, .. } = self;
+            let lists = &mut self.lists;
             let link = &lists.links[index];
             if !link.is_plain_io() {
                 merge(lists, report.place, report.ready);
+                lists.note_queued();
                 continue;
             }
             let idle = link.has(bits::IDLE);
-            let registration = registrations[report.place];
-            let mut ready = report.ready;
-            if report.unfiltered {
-                ready &= asked_by(registration.interest());
-                if ready.is_empty() {
-                    self.statistics.stale_dropped += 1;
-                    continue;
-                }
-            }
             let slot = &mut lists.slots[index];
             if idle {
                 slot.time = slot.time.max(self.now.as_nanos());
             }
-            *taken = Taken {
-                source: report.source,
-                value: 0,
-                user: slot.target.user,
-                kind: Kind::Io.mask().bits(),
-                flags: ready.bits().into(),
-                fd: registration.fd(),
-                level: 0,
-                handler: slot.target.handler,
-            };
-            self.budget_left -= 1;
+            taken.source = report.source;
+            taken.user = slot.target.user;
+            taken.flags = report.ready.bits().into();
+            taken.fd = report.registration.fd; // who is told something is not paused
+            taken.handler = slot.target.handler;
             self.dispatches = self.dispatches.wrapping_add(1);
             self.statistics.events[Kind::Io as usize - 1] += 1;
-            self.phase.idle_done = true;
             return true;
         }
         false
@@ -310,7 +307,7 @@ impl Engine {
 
     fn next_queued(&mut self, kinds: Kinds, taken: &mut Taken) -> bool {
         loop {
-            let budgeted = self.budget_left > 0 && self.lists.levels(List::QUEUE) != 0;
+            let budgeted = self.dispatches != self.turn_end && self.lists.levels(List::QUEUE) != 0;
             let popped = if budgeted { self.pop(kinds, List::QUEUE) } else { None };
             let (node, counts) = match popped {
                 Some(node) => (node, 1),
@@ -323,7 +320,6 @@ impl Engine {
             let kind = self.lists.links[node].kind_number();
             let due = if kind == Kind::Io as u8 { self.take_io(node, taken) } else { self.take_other(node, taken) };
             if due {
-                self.budget_left -= counts;
                 self.dispatches = self.dispatches.wrapping_add(counts);
                 self.statistics.events[usize::from(kind) - 1] += 1;
                 self.phase.idle_done |= kind < Kind::Before as u8;
@@ -344,6 +340,9 @@ impl Engine {
             let count = self.lists.queue_all(List::DEFERRED, List::LATE);
             self.phase.idle_done |= count > 0;
         }
+        if !cfg!(becket_small) {
+            self.phase.idle_done |= self.statistics.events_of(Kind::Io) != self.readiness_before;
+        }
         if kinds.contains(Kinds::IDLE) && !self.phase.idle_done && self.lists.levels(List::QUEUE) == 0 {
             self.phase.idle_done = true;
             self.lists.queue_all(List::IDLE, List::LATE);
@@ -355,6 +354,12 @@ impl Engine {
     #[inline]
     fn is_lower_ones_turn(&self) -> bool {
         self.dispatches % LOWER_LEVELS_EVERY == LOWER_LEVELS_EVERY - 1
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_lower_ones_turn_now(&self) -> bool {
+        self.is_lower_ones_turn()
     }
 
     /// Takes out the node that is next: the first of the highest level that has one, and every eighth time the first

@@ -31,6 +31,8 @@ pub const BECKET_BACKEND_POLL: u32 = 2;
 pub const BECKET_BACKEND_EPOLL: u32 = 3;
 /// io_uring(7): Linux 6.1 and later. Without becket_config.ring the kernel's memory is mapped for the rings.
 pub const BECKET_BACKEND_IO_URING: u32 = 4;
+/// No system at all: becket_config.simulator. AUTO where that is given.
+pub const BECKET_BACKEND_SIMULATOR: u32 = 5;
 
 // ---- Files: becket_config.files ----
 //

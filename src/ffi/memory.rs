@@ -2,12 +2,14 @@
 
 use super::constants::{
     BECKET_BACKEND_AUTO, BECKET_BACKEND_EPOLL, BECKET_BACKEND_IO_URING, BECKET_BACKEND_POLL, BECKET_BACKEND_SELECT,
-    BECKET_FILES_AIO, BECKET_FILES_AIO_SIGNAL, BECKET_FILES_AUTO, BECKET_FILES_IO_URING, BECKET_FILES_NONE,
-    BECKET_NO_PIDFD, BECKET_RETURN_EINTR, BECKET_VIRTUAL_CLOCK,
+    BECKET_BACKEND_SIMULATOR, BECKET_FILES_AIO, BECKET_FILES_AIO_SIGNAL, BECKET_FILES_AUTO, BECKET_FILES_IO_URING,
+    BECKET_FILES_NONE, BECKET_NO_PIDFD, BECKET_RETURN_EINTR, BECKET_VIRTUAL_CLOCK,
 };
 use super::types::{becket_config, becket_loop};
 use super::{done, store};
-use crate::backend::BackendChoice;
+#[cfg(feature = "simulator")]
+use crate::backend::SimulatorRef;
+use crate::backend::{BackendChoice, Given};
 use crate::engine::Config;
 use crate::engine::core::Core;
 use crate::error::{Error, Result};
@@ -96,19 +98,10 @@ unsafe fn init(memory: *const becket_memory, config: *const becket_config) -> Re
     // SAFETY: by this function's contract. The size comes first, and tells whether the rest may be read.
     let memory = unsafe { sized(memory) }?.ok_or(Error::INVALID)?;
     // SAFETY: likewise.
-    let (config, ring) = match unsafe { sized(config) }? {
+    let (config, given) = match unsafe { sized(config) }? {
         // SAFETY: likewise.
-        Some(given) => (convert(&given)?, unsafe { sized(given.ring) }?),
-        None => (Config::DEFAULT, None),
-    };
-    let ring = match ring {
-        // (Without io_uring nobody looks at it.)
-        Some(given) if cfg!(io_uring) => Some(RingMemory::new(
-            NonNull::new(given.block.cast()).ok_or(Error::INVALID)?,
-            given.block_size,
-            given.entries,
-        )?),
-        _ => None,
+        Some(config) => (convert(&config)?, unsafe { given(&config) }?),
+        None => (Config::DEFAULT, Given::default()),
     };
     let block = Block {
         start: NonNull::new(memory.block.cast()).ok_or(Error::INVALID)?,
@@ -118,7 +111,33 @@ unsafe fn init(memory: *const becket_memory, config: *const becket_config) -> Re
         operations: memory.operations as usize,
     };
     // SAFETY: by this function's contract.
-    Ok(unsafe { Core::init(&block, &config, ring, false) }?.as_ptr().cast())
+    Ok(unsafe { Core::init(&block, &config, given, false) }?.as_ptr().cast())
+}
+
+/// What a configuration has for one backend or another.
+///
+/// # Safety
+/// Its pointers are null or readable.
+unsafe fn given(config: &becket_config) -> Result<Given> {
+    // SAFETY: by this function's contract.
+    let ring = match unsafe { sized(config.ring) }? {
+        // (Without io_uring nobody looks at it.)
+        Some(given) if cfg!(io_uring) => Some(RingMemory::new(
+            NonNull::new(given.block.cast()).ok_or(Error::INVALID)?,
+            given.block_size,
+            given.entries,
+        )?),
+        _ => None,
+    };
+    #[cfg(feature = "simulator")]
+    let simulator = match config.simulator.is_null() {
+        true => None,
+        // SAFETY: likewise.
+        false => Some(unsafe { SimulatorRef::from_ptr(config.simulator.cast()) }?),
+    };
+    #[cfg(not(feature = "simulator"))]
+    let simulator = None;
+    Ok(Given { ring, simulator })
 }
 
 /// A struct that begins with its own size. EINVAL: it is of another size than ours. `None`: there is none.
@@ -144,9 +163,12 @@ fn convert(config: &becket_config) -> Result<Config> {
         BECKET_BACKEND_POLL => BackendChoice::Poll,
         BECKET_BACKEND_EPOLL => BackendChoice::Epoll,
         BECKET_BACKEND_IO_URING => BackendChoice::IoUring,
+        BECKET_BACKEND_SIMULATOR => BackendChoice::Simulator,
         _ => return Err(Error::INVALID),
     };
     let files = match config.files {
+        // (Without operations nobody looks at it.)
+        _ if !cfg!(feature = "operations") => FilesChoice::Auto,
         BECKET_FILES_AUTO => FilesChoice::Auto,
         BECKET_FILES_IO_URING => FilesChoice::IoUring,
         BECKET_FILES_AIO => FilesChoice::Aio,
@@ -166,7 +188,7 @@ fn convert(config: &becket_config) -> Result<Config> {
         busy_poll: Duration::from_nanos(config.busy_poll_ns),
         without_pidfd: config.flags & BECKET_NO_PIDFD != 0,
         files,
-        aio_signal: config.aio_signal,
+        aio_signal: if cfg!(feature = "operations") { config.aio_signal } else { 0 },
     })
 }
 

@@ -13,7 +13,10 @@ pub mod io;
 pub mod memory;
 #[cfg(feature = "operations")]
 pub mod operation;
+pub mod pool;
 pub mod signal;
+#[cfg(feature = "simulator")]
+pub mod simulator;
 pub mod source;
 pub mod timer;
 pub mod turn;

@@ -127,8 +127,8 @@ pub unsafe extern "C" fn becket_timeout(event_loop: *const becket_loop) -> i64 {
 }
 
 /// Phase 2, the only call that blocks. Other threads may change the loop meanwhile, one at a time, under the program's
-/// own lock. -EPERM: the loop is another thread's; -EINTR and the like, as becket_run(): becket_collect() is due all the
-/// same.
+/// own lock. Without a preparation it does nothing. -EPERM: the loop is another thread's; -EINTR and the like, as
+/// becket_run(): becket_collect() is due all the same.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_wait(event_loop: *mut becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
@@ -143,7 +143,9 @@ pub unsafe extern "C" fn becket_collect(event_loop: *mut becket_loop) -> c_int {
 }
 
 /// An fd that is readable, after becket_prepare(), when there is something to collect: epoll's. -ENOTSUP: the other backends have
-/// none that tells of everything; see becket_watches(). O(1).
+/// none that tells of everything; see becket_watches(). The number stays the same for as long as the loop lives. Behind it there
+/// is another file when the program has closed an fd before its source was removed, and a copy of that fd was open elsewhere (the
+/// set is built anew): a foreign loop on epoll has to be given the number again then. O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_fd(event_loop: *const becket_loop) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.

@@ -64,6 +64,9 @@ pub struct becket_ring {
     pub entries: u32,
 }
 
+/// A simulated system: see below. It lives in the block of memory that becket_simulator_init() was given.
+pub struct becket_simulator(#[allow(dead_code)] [u8; 0]);
+
 /// How a loop is to be. Zeros mean the default.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -86,6 +89,8 @@ pub struct becket_config {
     /// The signal of BECKET_FILES_AIO_SIGNAL, which the loop takes as a source does. 0: the highest real-time one that is
     /// free.
     pub aio_signal: i32,
+    /// The simulator that the loop is to live in, or NULL.
+    pub simulator: *mut becket_simulator,
 }
 
 /// An fd that a foreign loop has to watch for becket, and what for.

@@ -5,18 +5,22 @@
 mod memory;
 #[cfg(feature = "operations")]
 mod operations;
+mod pool;
 mod remote;
 
 #[cfg(feature = "operations")]
 pub use memory::{Buffer, Part, Path, Vectors};
+pub use pool::Pool;
 pub use remote::{Stopper, Waker};
 
-use crate::backend::Ready;
+#[cfg(feature = "simulator")]
+use crate::backend::Simulator;
+use crate::backend::{Given, Ready};
 use crate::engine::core::Core;
 use crate::engine::{Config, Engine, Event, Statistics, Taken};
 use crate::error::Result;
 use crate::handle::{Handle, Kind, Kinds};
-use crate::ring::{Ring, RingMemory};
+use crate::ring::Ring;
 use crate::storage::Storage;
 use crate::storage::slot::Target;
 use crate::time::{Duration, Instant};
@@ -107,17 +111,62 @@ impl<'s, App> Loop<'s, App> {
         storage: &'s mut Storage<S, P, O>,
         config: &Config,
     ) -> Result<Loop<'s, App>> {
-        Loop::make(storage, config, None)
+        Loop::make(storage, config, Given::default())
+    }
+
+    /// Makes a loop that lives in a simulator: [`BackendChoice::Auto`](crate::BackendChoice::Auto) is then
+    /// [`Simulator`](crate::BackendChoice::Simulator). Its sources are descriptors of the simulator; its time is the
+    /// simulator's, and passes when the loop waits; signals and children are the real ones. A simulator serves one loop,
+    /// the latest: waits of an earlier one are ESTALE. A wait that nothing can ever end is EDEADLK.
+    ///
+    /// EPERM: another thread made the simulator; else as [`Loop::new`].
+    ///
+    /// ```
+    /// use becket::{Config, Duration, Event, Instant, Loop, Ready, Simulator, SimulatorMemory, Storage};
+    ///
+    /// fn on_ready(seen: &mut Vec<u64>, event_loop: &Loop<Vec<u64>>, event: Event) {
+    ///     let simulator = event_loop.simulator().expect("it is in one");
+    ///     seen.push(simulator.now().as_nanos());
+    ///     simulator.set_ready(event.fd, Ready::empty()).unwrap();
+    ///     event_loop.stop().unwrap();
+    /// }
+    ///
+    /// let mut memory = SimulatorMemory::<8, 32>::new();
+    /// let simulator = Simulator::new(&mut memory, /* seed */ 1);
+    /// let mut storage = Storage::<4, 0>::new();
+    /// let event_loop = Loop::simulated(&mut storage, simulator, &Config::default())?;
+    /// let fd = simulator.scripted()?;
+    /// simulator.ready_at(fd, Instant::from_nanos(5_000_000_000), Ready::READABLE)?;
+    /// event_loop.add_io(fd, Ready::READABLE, on_ready, 0)?;
+    /// let mut seen = Vec::new();
+    /// event_loop.run(&mut seen)?; // takes no time at all
+    /// assert_eq!(seen, [5_000_000_000]);
+    /// # Ok::<(), becket::Error>(())
+    /// ```
+    #[cfg(feature = "simulator")]
+    pub fn simulated<const S: usize, const P: usize, const O: usize>(
+        storage: &'s mut Storage<S, P, O>,
+        simulator: Simulator<'s>,
+        config: &Config,
+    ) -> Result<Loop<'s, App>> {
+        Loop::make(storage, config, Given { simulator: Some(simulator.memory()), ..Given::default() })
+    }
+
+    /// The simulator that the loop lives in, if it does. O(1).
+    #[cfg(feature = "simulator")]
+    #[must_use]
+    pub fn simulator(&self) -> Option<Simulator<'s>> {
+        self.core().look(|engine| Ok(engine.simulator())).ok()?.map(Simulator::from_memory)
     }
 
     fn make<const S: usize, const P: usize, const O: usize>(
         storage: &'s mut Storage<S, P, O>,
         config: &Config,
-        ring: Option<RingMemory>,
+        given: Given,
     ) -> Result<Loop<'s, App>> {
         // SAFETY: the storage is borrowed for as long as the loop lives; a loop that was leaked in it cannot be used
         // any more, since the borrow that it lived by has ended. Ring memory is borrowed for ever.
-        let core = unsafe { Core::init(&storage.block(), config, ring, true) }?;
+        let core = unsafe { Core::init(&storage.block(), config, given, true) }?;
         Ok(Loop { core, _storage: PhantomData, _handlers: PhantomData })
     }
 
@@ -220,8 +269,9 @@ impl<'s, App> Loop<'s, App> {
         })
     }
 
-    /// Phase 2, the only call that blocks. EPERM: the loop is another thread's. EINTR, where the configuration asks for
-    /// it: [`Loop::collect`] is due all the same. O(sources) in the kernel, on select and poll.
+    /// Phase 2, the only call that blocks. Without a preparation it does nothing. EPERM: the loop is another thread's.
+    /// EINTR, where the configuration asks for it: [`Loop::collect`] is due all the same. O(sources) in the kernel, on
+    /// select and poll.
     pub fn wait(&self) -> Result<()> {
         self.core().wait()
     }
@@ -249,7 +299,9 @@ impl<'s, App> Loop<'s, App> {
     }
 
     /// The descriptor of the backend, for a foreign loop: readable, after [`Loop::prepare`], when there is something to
-    /// collect. ENOTSUP: only epoll has one that tells of everything; see [`Loop::watches`]. O(1).
+    /// collect. ENOTSUP: only epoll has one that tells of everything; see [`Loop::watches`]. The number stays the same. Behind
+    /// it there is another file when an fd was closed before its source was removed, and a copy was open elsewhere: a foreign
+    /// loop on epoll has to be given the number again then. O(1).
     pub fn fd(&self) -> Result<i32> {
         self.core().look(|engine| engine.backend_fd())
     }
@@ -529,7 +581,7 @@ impl<App> Loop<'static, App> {
         ring: &'static mut Ring<ENTRIES>,
         config: &Config,
     ) -> Result<Loop<'static, App>> {
-        Loop::make(storage, config, Some(ring.memory()))
+        Loop::make(storage, config, Given { ring: Some(ring.memory()), ..Given::default() })
     }
 
     /// A signal, as an event and never in signal context; counted. The old disposition comes back on removal. EINVAL: no

@@ -5,12 +5,12 @@
 //! of the two sees the other (Dekker). The first to find the loop asleep writes to its descriptor; all others make
 //! no system call, nor does anybody while the loop is awake.
 
+use crate::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::storage::names::{Names, Woken};
 use crate::sys;
 use crate::sys::fd::Notifier;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
@@ -121,6 +121,7 @@ impl Shared {
     }
 
     /// Empties the descriptor that was readable.
+    #[cfg_attr(not(becket_small), cold, inline(never))]
     pub(crate) fn drain(&self) {
         sys::fd::drain(self.notifier.watched);
     }
@@ -133,6 +134,12 @@ impl Shared {
     #[inline]
     pub(crate) fn is_asleep(&self) -> bool {
         self.state.load(Ordering::Relaxed) != AWAKE
+    }
+
+    /// Whether its descriptor was written to since it fell asleep.
+    #[inline]
+    pub(crate) fn is_notified(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == NOTIFIED
     }
 
     /// Whether a wake, a signal or a stop came that the loop has not seen.

@@ -7,17 +7,24 @@
 #![allow(unsafe_code)]
 
 use super::shared::Shared;
+use crate::atomic::{self, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use crate::error::{Error, Result};
 use crate::sys;
 use crate::sys::signal::{Disposition, HANDLERS, LIMIT};
 use core::cell::UnsafeCell;
 use core::ptr;
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
+
+/// No loop has the signal. (No process has such a number, nor the next.)
+const FREE: i32 = 0;
+/// A loop takes the signal or gives it up.
+const CHANGING: i32 = -1;
 
 struct Entry {
-    /// The loop that receives this signal, and its process: what a fork inherits is free to be taken.
-    owner: AtomicPtr<Shared>,
+    /// The process of the loop that has this signal, [`FREE`] or [`CHANGING`]. Who changes it to `CHANGING` may change the
+    /// rest. What a fork inherits, another process's, is free to be taken.
     process: AtomicI32,
+    /// The loop that receives this signal.
+    owner: AtomicPtr<Shared>,
     /// How often the signal came and was not delivered.
     count: AtomicU32,
     /// The source's slot plus one; 0: the loop uses the signal for itself.
@@ -27,29 +34,29 @@ struct Entry {
     old: UnsafeCell<Disposition>,
 }
 
-// SAFETY: `old` is written and read only between taking and giving up `owner`, by the thread that does so.
+// SAFETY: `old` is written and read only between taking and giving up the signal, by the thread that does so.
 unsafe impl Sync for Entry {}
 
-static TABLE: [Entry; LIMIT] = [const {
-    Entry {
+atomic::table! {
+    static TABLE: [Entry; LIMIT] = Entry {
+        process: AtomicI32::new(FREE),
         owner: AtomicPtr::new(ptr::null_mut()),
-        process: AtomicI32::new(0),
         count: AtomicU32::new(0),
         source: AtomicU32::new(0),
         uses: AtomicU32::new(0),
         old: UnsafeCell::new(Disposition::new()),
     }
-}; LIMIT];
+}
 
 /// In signal context.
 extern "C" fn on_signal(signal: i32) {
     HANDLERS.fetch_add(1, Ordering::SeqCst);
     if let Some(entry) = TABLE.get(signal as usize)
-        && sys::process::is(entry.process.load(Ordering::Relaxed))
+        && sys::process::is(entry.process.load(Ordering::SeqCst))
     {
-        let owner = entry.owner.load(Ordering::SeqCst);
-        // SAFETY: an owner's memory stays valid until `release`, which takes it out of the table first and then waits
-        // for the handlers that may have seen it.
+        let owner = entry.owner.load(Ordering::Relaxed);
+        // SAFETY: an owner's memory stays valid until it has given the signal up, which says so in `process` first and
+        // then waits for the handlers that may not have seen that.
         if let Some(owner) = unsafe { owner.as_ref() } {
             entry.count.fetch_add(1, Ordering::Relaxed);
             owner.signals.fetch_or(1 << (signal - 1), Ordering::SeqCst);
@@ -71,16 +78,16 @@ fn entry(signal: i32) -> Result<&'static Entry> {
 pub(crate) fn acquire(signal: i32, shared: &Shared, source: u32) -> Result<()> {
     let entry = entry(signal)?;
     let this = ptr::from_ref(shared).cast_mut();
-    let owner = entry.owner.load(Ordering::SeqCst);
-    let inherited = !owner.is_null() && !sys::process::is(entry.process.load(Ordering::Relaxed));
-    let fresh = owner.is_null() || inherited;
+    let process = entry.process.load(Ordering::Relaxed);
+    let inherited = process != CHANGING && !sys::process::is(process);
+    let fresh = process == FREE || inherited;
     if fresh {
         // One of two loops that try at once is first.
-        entry.owner.compare_exchange(owner, this, Ordering::SeqCst, Ordering::SeqCst).map_err(|_| Error::BUSY)?;
+        let taken = entry.process.compare_exchange(process, CHANGING, Ordering::Acquire, Ordering::Relaxed);
+        taken.map_err(|_| Error::BUSY)?;
         entry.uses.store(0, Ordering::Relaxed);
         entry.source.store(0, Ordering::Relaxed);
-        entry.process.store(shared.process(), Ordering::Relaxed);
-    } else if owner != this {
+    } else if process == CHANGING || entry.owner.load(Ordering::Relaxed) != this {
         return Err(Error::BUSY);
     } else if source != 0 && entry.source.load(Ordering::Relaxed) != 0 {
         return Err(Error::EXISTS);
@@ -88,13 +95,16 @@ pub(crate) fn acquire(signal: i32, shared: &Shared, source: u32) -> Result<()> {
     // Everything is in place before the first signal can come.
     if source != 0 {
         entry.count.store(0, Ordering::Relaxed);
-        entry.source.store(source, Ordering::SeqCst);
+        entry.source.store(source, Ordering::Relaxed);
     }
     if fresh {
+        entry.owner.store(this, Ordering::Relaxed);
+        entry.process.store(shared.process(), Ordering::Release);
         let mut old = Disposition::new();
         if let Err(error) = sys::signal::install(signal, on_signal, &mut old) {
             entry.source.store(0, Ordering::Relaxed);
-            entry.owner.store(ptr::null_mut(), Ordering::SeqCst);
+            entry.owner.store(ptr::null_mut(), Ordering::Relaxed);
+            entry.process.store(FREE, Ordering::Release);
             return Err(error);
         }
         // In a forked child the handler may be the parent's loop's still: then what was before that stays known.
@@ -110,38 +120,41 @@ pub(crate) fn acquire(signal: i32, shared: &Shared, source: u32) -> Result<()> {
 /// Ends one use that [`acquire`] began. The last one puts the old disposition back.
 pub(crate) fn release(signal: i32, shared: &Shared, source: bool) {
     let Ok(entry) = entry(signal) else { return };
-    if !ptr::eq(entry.owner.load(Ordering::SeqCst), shared) {
+    if !ptr::eq(entry.owner.load(Ordering::Relaxed), shared) {
         return;
     }
     if source {
         entry.source.store(0, Ordering::Relaxed);
     }
     if entry.uses.fetch_sub(1, Ordering::Relaxed) == 1 {
-        give_up(signal, entry);
+        give_up(signal, entry, shared);
     }
 }
 
 /// Ends all uses of one loop, in the process that made it or in a forked child.
 pub(crate) fn release_all(shared: &Shared) {
     for (signal, entry) in TABLE.iter().enumerate() {
-        if ptr::eq(entry.owner.load(Ordering::SeqCst), shared) {
-            entry.source.store(0, Ordering::Relaxed);
-            entry.uses.store(0, Ordering::Relaxed);
-            give_up(signal as i32, entry);
+        if ptr::eq(entry.owner.load(Ordering::Relaxed), shared) {
+            give_up(signal as i32, entry, shared);
         }
     }
 }
 
-fn give_up(signal: i32, entry: &Entry) {
-    // SAFETY: the entry is this loop's until `owner` is cleared.
+fn give_up(signal: i32, entry: &Entry, shared: &Shared) {
+    let changing = entry.process.compare_exchange(shared.process(), CHANGING, Ordering::SeqCst, Ordering::Relaxed);
+    if changing.is_err() {
+        return; // in a forked child another loop has just taken what was the parent's
+    }
+    // SAFETY: the entry is this thread's until it is free.
     sys::signal::restore(signal, unsafe { &*entry.old.get() });
-    entry.owner.store(ptr::null_mut(), Ordering::SeqCst);
+    entry.source.store(0, Ordering::Relaxed);
+    entry.owner.store(ptr::null_mut(), Ordering::Relaxed);
     // A handler of this thread has ended before this code went on; those of other threads end by themselves. In a
     // forked child there are none, and the counter may be what it was in the parent's other threads.
-    let ours = sys::process::is(entry.process.load(Ordering::Relaxed));
-    while ours && HANDLERS.load(Ordering::SeqCst) != 0 {
+    while shared.is_ours() && HANDLERS.load(Ordering::SeqCst) != 0 {
         sys::pause();
     }
+    entry.process.store(FREE, Ordering::Release);
 }
 
 /// The slot of the source for a signal, if this loop has one.

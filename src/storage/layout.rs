@@ -80,7 +80,7 @@ pub(crate) struct Layout {
 
 /// Bytes that a loop needs; `None`: more than there can be. O(1).
 pub(crate) fn bytes(sources: usize, posts: usize, operations: usize) -> Option<usize> {
-    let slots = sources.checked_add(operations)?;
+    let slots = if cfg!(feature = "operations") { sources.checked_add(operations)? } else { sources };
     if slots > Names::SOURCES_MAX || posts > NIL as usize - slots {
         return None;
     }

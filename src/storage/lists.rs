@@ -38,7 +38,7 @@ impl List {
     /// Operations of which an engine is to be told something: the request, or that it is cancelled.
     #[cfg(feature = "operations")]
     pub(crate) const UNTOLD: List = List(15);
-    const COUNT: usize = 16;
+    const COUNT: usize = if cfg!(feature = "operations") { 16 } else { 15 };
 
     /// The lists of events, as a set.
     const QUEUES: u16 = 0b1_1111_1110;
@@ -247,6 +247,7 @@ impl Lists {
             self.push(target.at(self.links[index].level()), index);
             count += 1;
         }
+        self.note_queued();
         count
     }
 

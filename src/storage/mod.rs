@@ -15,6 +15,7 @@ pub(crate) mod lists;
 pub(crate) mod names;
 #[cfg(feature = "operations")]
 pub(crate) mod operations;
+pub(crate) mod pool;
 pub(crate) mod region;
 pub(crate) mod slot;
 

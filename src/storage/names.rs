@@ -19,9 +19,9 @@
 #![allow(unsafe_code)]
 
 use super::region::Region;
+use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::handle::Handle;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Bits of the index in a handle and in a link.
 pub(crate) const INDEX_BITS: u32 = 24;
@@ -154,19 +154,19 @@ impl Names {
         Handle::from_raw(generation << INDEX_BITS | u64::from(index + 1))
     }
 
-    /// Whether the handle is of the source in its slot, which is this one.
+    /// Whether a handle that this loop once gave is of the source that is at its place now.
     #[cfg(epoll)]
     #[inline]
-    pub(crate) fn is_of(&self, index: u32, handle: Handle) -> bool {
-        let word = self.words.get(index as usize);
+    pub(crate) fn is_of(&self, place: u32, handle: Handle) -> bool {
+        let word = self.words.get(place.wrapping_sub(1) as usize);
         word.is_some_and(|it| it.load(Ordering::Relaxed) >> GENERATION_SHIFT == handle.raw() >> INDEX_BITS)
     }
 
-    /// The slot of a handle that this loop once gave; `None`: of no source.
+    /// The place of a handle: its slot plus one; 0: of no source.
     #[cfg(epoll)]
     #[inline]
-    pub(crate) fn index_of(handle: Handle) -> Option<u32> {
-        index_of(handle)
+    pub(crate) fn place_of(handle: Handle) -> u32 {
+        (handle.raw() & INDEX_MASK) as u32
     }
 
     /// The slot that a handle names, if it is still that generation's.

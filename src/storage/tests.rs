@@ -193,7 +193,7 @@ fn lists_are_queues_that_give_up_what_is_in_their_middle() {
 }
 
 fn names(count: u32) -> Names {
-    let names = Names::new(region::<AtomicU64>(count as usize), count as u32);
+    let names = Names::new(region::<AtomicU64>(count as usize), count);
     for index in 0..count {
         names.first(index, 7);
     }
@@ -270,6 +270,12 @@ fn a_wake_of_a_removed_source_does_not_reach_its_successor() {
     assert_eq!(names.wake(names.handle(1)), Woken::First);
     assert_eq!(woken(&names), [1]);
     assert_eq!(woken(&names), [] as [u32; 0]);
+    // It is on top of the stack already: woken for its new owner, it stays where it is, above the other.
+    assert_eq!(names.wake(names.handle(0)), Woken::First);
+    assert_eq!(names.wake(names.handle(1)), Woken::First);
+    names.retire(1);
+    assert_eq!(names.wake(names.handle(1)), Woken::First);
+    assert_eq!(woken(&names), [0, 1]);
 }
 
 #[test]

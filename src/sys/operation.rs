@@ -6,9 +6,11 @@ use super::{check, last_error};
 use crate::error::{Error, Result};
 use crate::ready::Ready;
 use crate::request::{Call, Request};
+#[cfg(feature = "capi")]
+pub(crate) use libc::sockaddr;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use libc::statx;
-pub(crate) use libc::{iovec, msghdr, sockaddr, socklen_t};
+pub(crate) use libc::{iovec, msghdr, socklen_t};
 
 /// Other systems have none: a type of that name, for the signature alone.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -16,10 +18,10 @@ pub(crate) use libc::{iovec, msghdr, sockaddr, socklen_t};
 pub(crate) struct statx(());
 
 /// What accept4(2) takes.
-#[cfg(not(target_vendor = "apple"))]
+#[cfg(all(feature = "capi", not(target_vendor = "apple")))]
 pub(crate) const ACCEPT_FLAGS: u32 = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u32;
 /// There is no accept4(2), and there are no such flags.
-#[cfg(target_vendor = "apple")]
+#[cfg(all(feature = "capi", target_vendor = "apple"))]
 pub(crate) const ACCEPT_FLAGS: u32 = 0;
 
 /// A part of a read or write of several: struct iovec.

@@ -406,7 +406,8 @@ impl Completions {
     /// Submits and waits, in one system call: how many completions there are.
     ///
     /// EINTR: a signal came first. EAGAIN: a signal came or the time is over, and as something was submitted the kernel
-    /// does not tell which. EBUSY: it was woken by what was cancelled, and has to wait again.
+    /// does not tell which. EBUSY: it was woken by what was cancelled, or the kernel had no memory for what is submitted,
+    /// and it has to wait again.
     pub(crate) fn wait(&mut self, timeout: Duration) -> Result<usize> {
         let nanos = timeout.as_nanos();
         let time = __kernel_timespec {
@@ -437,7 +438,12 @@ impl Completions {
             Err(TIME_IS_OVER) => Ok(0),
             Ok(_) | Err(Error::BUSY | Error::AGAIN) if timeout == Duration::ZERO => Ok(0),
             Ok(_) | Err(Error::BUSY | Error::AGAIN) if skipped => Err(Error::BUSY),
-            Ok(_) | Err(Error::BUSY | Error::AGAIN) => Err(Error::AGAIN),
+            Ok(count) if count == submit => Err(Error::AGAIN),
+            // It took a part, or nothing, and did not wait.
+            Ok(_) | Err(Error::BUSY | Error::AGAIN) => {
+                super::pause();
+                Err(Error::BUSY)
+            }
             Err(error) => Err(error),
         }
     }

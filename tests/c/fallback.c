@@ -165,6 +165,14 @@ static void no_register(void) {
   becomes(&ring, "epoll", "io_uring", "");
 }
 
+/* It makes rings, and when it is asked it knows no operation: the answer that was laid out stays empty. */
+static void no_operations(void) {
+  forbid(SYS_io_uring_register, 0);
+  becomes(&ring, "epoll", "io_uring", "too old");
+  is_refused(BECKET_BACKEND_IO_URING, &ring, -ENOTSUP);
+  is_refused(BECKET_BACKEND_IO_URING, NULL, -ENOTSUP);
+}
+
 static void no_epoll_eperm(void) {
   forbid(SYS_epoll_create1, EPERM);
   becomes(NULL, "poll", "epoll", "not permitted");
@@ -272,6 +280,7 @@ int main(void) {
       {"no_ring_enomem", no_ring_enomem, 1},
       {"old_kernel", old_kernel, 1},
       {"no_register", no_register, 1},
+      {"no_operations", no_operations, 1},
       {"no_epoll_eperm", no_epoll_eperm, 1},
       {"no_epoll_enosys", no_epoll_enosys, 1},
       {"no_epoll_ctl", no_epoll_ctl, 1},

@@ -2,15 +2,18 @@
 //!
 //! A test that hangs ends the process at `GUARD`. It does not know what any single test is about.
 
-use becket::{BackendChoice, Config, Duration, Event, Handle, IoOptions, Kind, Kinds, Loop, Ready, Storage};
+use becket::{
+    BackendChoice, Config, Duration, Event, Handle, IoOptions, Kind, Kinds, Loop, Ready, Simulator, SimulatorMemory,
+    Storage,
+};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{PoisonError, RwLock, mpsc};
 
 /// The longest that one test may take: a guard against hanging, never part of what is tested.
-pub const GUARD: std::time::Duration = std::time::Duration::from_secs(30);
+pub const GUARD: std::time::Duration = std::time::Duration::from_secs(120);
 
 pub const READABLE: Ready = Ready::READABLE;
 pub const WRITABLE: Ready = Ready::WRITABLE;
@@ -39,13 +42,28 @@ macro_rules! each_backend {
     ($($test:ident)*) => {
         mod on { each_backend!(@all guarded [$($test)*]); }
     };
+    (simulated too: $($test:ident)*) => {
+        mod simulated_too {
+            each_backend!(@all guarded [$($test)*]);
+            each_backend!(@on simulator Simulator guarded [$($test)*]);
+        }
+    };
     (alone: $($test:ident)*) => {
         mod alone { each_backend!(@all alone [$($test)*]); }
     };
 }
 
+/// A process that is being started has copies of all fds until it runs its program: for so long a close closes nothing, and
+/// no peer hears of it. So no test runs while one is started: a test holds this for reading, a start for writing.
+static STARTS: RwLock<()> = RwLock::new(());
+
 /// Runs a test; when it hangs, the whole process ends.
 pub fn guarded(name: &str, test: impl FnOnce()) {
+    let _no_starts = STARTS.read().unwrap_or_else(PoisonError::into_inner);
+    watched(name, test);
+}
+
+fn watched(name: &str, test: impl FnOnce()) {
     let (ended, watchdog) = mpsc::channel::<()>();
     let name = name.to_owned();
     std::thread::spawn(move || {
@@ -63,16 +81,21 @@ pub fn guarded(name: &str, test: impl FnOnce()) {
 pub fn alone(name: &str, test: impl FnOnce()) {
     const VARIABLE: &str = "BECKET_TEST_ALONE";
     if std::env::var(VARIABLE).is_ok_and(|value| value == name) {
-        guarded(name, test);
+        watched(name, test); // It may start processes: there is no other test.
         return;
     }
     let (_, name_in_crate) = name.split_once("::").expect("the name of a test in a crate");
-    let output = Command::new(std::env::current_exe().expect("the path of this program"))
+    let no_tests = STARTS.write().unwrap_or_else(PoisonError::into_inner);
+    let child = Command::new(std::env::current_exe().expect("the path of this program"))
         .args([name_in_crate, "--exact", "--nocapture", "--test-threads=1"])
         .env(VARIABLE, name)
         .stdin(Stdio::null())
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .expect("the test can be run again");
+    drop(no_tests); // It runs its program by now.
+    let output = child.wait_with_output().expect("its end");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.contains("1 passed"), "{name}: {}\n{out}\n{err}", output.status);
 }
@@ -193,7 +216,13 @@ impl Rig {
     /// The memory is leaked: signals and wakers ask for memory that is never given back.
     pub fn sized<const S: usize, const P: usize>(config: &Config) -> Rig {
         let storage = Box::leak(Box::new(Storage::<S, P>::new()));
-        Rig { event_loop: Loop::new(storage, config).expect("a loop"), app: App::default() }
+        let event_loop = if config.backend == BackendChoice::Simulator {
+            let memory = Box::leak(Box::new(SimulatorMemory::<16, 16>::new()));
+            Loop::simulated(storage, Simulator::new(memory, 1), config)
+        } else {
+            Loop::new(storage, config)
+        };
+        Rig { event_loop: event_loop.expect("a loop"), app: App::default() }
     }
 
     fn add(
@@ -389,7 +418,7 @@ impl AsRawFd for Fd {
 /// `target` becomes another name of what `fd` is; whatever it was before is closed.
 pub fn dup2(fd: &impl AsRawFd, target: RawFd) {
     // SAFETY: the tests that call this know whose the number was, and that it is not used as what it was afterwards.
-    assert_eq!(unsafe { libc::dup2(fd.as_raw_fd(), target) }, target);
+    assert_eq!(unsafe { libc::dup3(fd.as_raw_fd(), target, libc::O_CLOEXEC) }, target);
 }
 
 /// Sets the soft limit of open files; the old one.

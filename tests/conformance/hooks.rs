@@ -5,15 +5,19 @@ use becket::{BackendChoice, Duration, Kinds, Outcome};
 
 each_backend! {
     a_turn_has_its_order
+    what_a_before_wait_handler_adds_counts_for_this_wait
+    idle_comes_only_when_there_was_nothing_else
+}
+
+// In the simulator too: what needs no real descriptor, thread or clock.
+each_backend! { simulated too:
     hooks_of_one_kind_come_in_the_order_of_their_adding
     hooks_come_every_turn_until_they_are_off
-    what_a_before_wait_handler_adds_counts_for_this_wait
     a_before_wait_source_does_not_keep_the_loop_awake
     poll_ends_before_the_wait_for_before_wait_events
     before_wait_events_come_before_the_wait_whatever_waits_in_the_queue
     a_hook_that_is_off_when_it_is_queued_is_silent
     a_handler_removes_hooks
-    idle_comes_only_when_there_was_nothing_else
     idle_keeps_the_loop_from_sleeping
     idle_that_ends_itself
     deferred_comes_once_after_this_turns_events

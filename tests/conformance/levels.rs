@@ -5,14 +5,18 @@ use becket::{BackendChoice, Duration};
 
 each_backend! {
     level_0_goes_first
+    nobody_starves_at_a_full_budget
+    a_budget_spans_turns
+}
+
+// In the simulator too: what needs no real descriptor, thread or clock.
+each_backend! { simulated too:
     fifo_inside_a_level_counted_from_queueing
     what_is_left_over_goes_before_what_is_new
     a_level_counts_from_the_next_queueing
     lower_levels_get_every_eighth_dispatch
     the_counter_of_dispatches_survives_turns
     lower_levels_take_turns
-    nobody_starves_at_a_full_budget
-    a_budget_spans_turns
     a_level_that_is_not_one
 }
 

@@ -4,23 +4,28 @@ use crate::harness::*;
 use becket::{BackendChoice, Config, Duration, Error, Kind, Kinds, Outcome};
 
 each_backend! {
-    nothing_is_delivered_before_the_first_collection
     a_mask_selects_kinds_and_leaves_the_rest
     a_nested_poll_of_one_kind
+    run_ends_when_nothing_keeps_it_alive
+    what_does_not_keep_a_run_alive
+    a_loop_built_in_one_thread_runs_in_another
+    a_loop_built_in_one_thread_watches_in_another
+    a_loop_belongs_to_the_thread_that_waited_first
+    loops_side_by_side
+    a_loop_in_borrowed_memory
+}
+
+// In the simulator too: what needs no real descriptor, thread or clock.
+each_backend! { simulated too:
+    nothing_is_delivered_before_the_first_collection
     a_nested_turn
     a_nested_run_is_refused
     dispatch_calls_the_handler_of_a_live_source
-    run_ends_when_nothing_keeps_it_alive
-    what_does_not_keep_a_run_alive
     run_delivers_what_is_on_its_way_before_it_ends
     a_stop_leaves_the_rest_queued
     a_stop_is_kept_for_the_next_run
     a_stop_in_a_before_wait_handler
     a_stop_outside_of_a_run_ends_one_wait
-    a_loop_built_in_one_thread_runs_in_another
-    a_loop_belongs_to_the_thread_that_waited_first
-    loops_side_by_side
-    a_loop_in_borrowed_memory
     a_panicking_handler_leaves_the_loop_usable
     the_backend_has_a_name
 }
@@ -28,6 +33,7 @@ each_backend! {
 // What would hang if it went wrong.
 each_backend! { alone:
     the_phases_one_by_one
+    a_wait_without_a_preparation
 }
 
 fn nothing_is_delivered_before_the_first_collection(backend: BackendChoice) {
@@ -167,6 +173,39 @@ fn the_phases_one_by_one(backend: BackendChoice) {
     assert_eq!(it.collect(), Ok(0));
 }
 
+/// It was an error on a new io_uring, and else the last wait again: perhaps one without end, which no wake ended.
+fn a_wait_without_a_preparation(backend: BackendChoice) {
+    let (ours, theirs) = pair();
+    let mut rig = Rig::new(backend);
+    let it = &rig.event_loop;
+    assert_eq!(it.wait(), Ok(()));
+    assert_eq!(it.collect(), Ok(0));
+    let io = rig.io("io", &ours, READABLE, nothing);
+    let it = &rig.event_loop;
+    assert_eq!(it.prepare(Duration::FOREVER), Ok(0));
+    it.trigger(io, PAUSED).unwrap();
+    assert_eq!(it.wait(), Ok(()));
+    assert_eq!(it.collect(), Ok(1));
+    assert_eq!(rig.pull(Kinds::all()), ["io triggered"]);
+    // A preparation is good for one wait, and that for one collection.
+    let it = &rig.event_loop;
+    assert_eq!(it.prepare(Duration::FOREVER), Ok(0));
+    it.trigger(io, PAUSED).unwrap();
+    for _ in 0..3 {
+        assert_eq!(it.wait(), Ok(()));
+    }
+    assert_eq!(it.collect(), Ok(1));
+    assert_eq!(rig.pull(Kinds::all()), ["io triggered"]);
+    let it = &rig.event_loop;
+    assert_eq!(it.prepare(Duration::FOREVER), Ok(0));
+    assert_eq!(it.collect(), Ok(0));
+    assert_eq!(it.wait(), Ok(()));
+    std::io::Write::write_all(&mut &theirs, b"x").unwrap();
+    assert_eq!(it.wait(), Ok(()));
+    assert_eq!(it.collect(), Ok(0));
+    assert_eq!(rig.turn(), ["io readable"]);
+}
+
 fn run_ends_when_nothing_keeps_it_alive(backend: BackendChoice) {
     let (ours, theirs) = pair();
     let mut rig = Rig::new(backend);
@@ -286,6 +325,50 @@ fn a_loop_built_in_one_thread_runs_in_another(backend: BackendChoice) {
     assert_eq!(values.join().unwrap(), [1]);
 }
 
+/// All that is done with sources before the first wait, in the thread that builds the loop, counts in the one that waits.
+fn a_loop_built_in_one_thread_watches_in_another(backend: BackendChoice) {
+    type Told = Vec<(usize, becket::Ready)>;
+    fn on_event(told: &mut Told, event_loop: &becket::Loop<Told>, event: becket::Event) {
+        told.push((event.token, event.ready));
+        if event.token == 9 {
+            event_loop.stop().unwrap();
+        }
+    }
+    let storage = Box::leak(Box::new(becket::Storage::<8, 4>::new()));
+    let event_loop: becket::Loop<Told> = becket::Loop::new(storage, &Config { backend, ..Config::default() }).unwrap();
+    let [(kept, _kept), (changed, _changed), (paused, _paused), (gone, gone_peer)] = [(); 4].map(|()| readable());
+    let add = |fd: &std::os::unix::net::UnixStream, token| {
+        event_loop.add_io(std::os::fd::AsRawFd::as_raw_fd(fd), READABLE, on_event, token).unwrap()
+    };
+    add(&kept, 1);
+    event_loop.modify_io(add(&changed, 2), WRITABLE).unwrap();
+    event_loop.modify_io(add(&paused, 3), PAUSED).unwrap();
+    event_loop.remove(add(&gone, 4)).unwrap();
+    drain(&gone);
+    drop(gone);
+    assert_eq!(std::io::Read::read(&mut &gone_peer, &mut [0; 1]).unwrap(), 0, "it is closed");
+    let waker = event_loop.waker(event_loop.add_wake(on_event, 9).unwrap());
+    let (turned, first_turn) = std::sync::mpsc::channel();
+    let waiting = std::thread::spawn(move || {
+        let mut told = Told::new();
+        event_loop.turn(&mut told, Duration::ZERO).unwrap();
+        told.sort_by_key(|it| it.0);
+        assert_eq!(told, [(1, READABLE), (2, WRITABLE)]);
+        turned.send(()).unwrap();
+        event_loop.run(&mut told).unwrap();
+        assert!(told.contains(&(9, becket::Ready::TRIGGERED)));
+        // It is the waiting thread's to change, too: and to end.
+        let new = event_loop.find_io(std::os::fd::AsRawFd::as_raw_fd(&kept)).unwrap();
+        event_loop.remove(new).unwrap();
+        told.clear();
+        event_loop.turn(&mut told, Duration::ZERO).unwrap();
+        assert_eq!(told, [(2, WRITABLE)]);
+    });
+    first_turn.recv().unwrap();
+    waker.wake().unwrap();
+    waiting.join().unwrap();
+}
+
 fn a_loop_belongs_to_the_thread_that_waited_first(backend: BackendChoice) {
     let storage = Box::leak(Box::new(becket::Storage::<4, 4>::new()));
     let event_loop: becket::Loop<()> = becket::Loop::new(storage, &virtual_config(backend)).unwrap();
@@ -357,6 +440,7 @@ fn the_backend_has_a_name(backend: BackendChoice) {
         BackendChoice::Poll => "poll",
         BackendChoice::Epoll => "epoll",
         BackendChoice::IoUring => "io_uring",
+        BackendChoice::Simulator => "simulator",
     };
     assert_eq!(rig.event_loop.backend(), (name, ""), "it was asked for");
 }

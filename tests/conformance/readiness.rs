@@ -265,6 +265,19 @@ fn until_something(rig: &mut Rig) -> Vec<String> {
     }
 }
 
+/// What poll(2) says of an fd now, in the words of a trace. (While the system is short of memory for TCP, it calls a
+/// connection readable before the bytes that were asked for are there.)
+fn as_poll_says(name: &str, fd: &impl AsRawFd, asked: Ready) -> Vec<String> {
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: asked.bits() as i16, revents: 0 };
+    // SAFETY: one entry, valid to read and write.
+    let count = unsafe { libc::poll(&raw mut entry, 1, 0) };
+    assert!(count >= 0 && entry.revents & !entry.events == 0, "an error, or a hang-up");
+    let said = Ready::from_bits_truncate(entry.revents as u16);
+    let words = [(READABLE, " readable"), (Ready::PRIORITY, " priority"), (WRITABLE, " writable")];
+    let told: String = words.iter().filter(|(flag, _)| said.contains(*flag)).map(|(_, word)| *word).collect();
+    if told.is_empty() { Vec::new() } else { vec![format!("{name}{told}")] }
+}
+
 fn out_of_band_data_is_priority(backend: BackendChoice) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -274,10 +287,23 @@ fn out_of_band_data_is_priority(backend: BackendChoice) {
     // SAFETY: one readable byte; the fd is open.
     let sent = unsafe { libc::send(theirs.as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB) };
     assert_eq!(sent, 1);
-    assert_eq!(until_something(&mut rig), ["a priority"]);
+    // A turn between two answers of poll(2) that are the same tells the same.
+    let told = |rig: &mut Rig, asked: Ready| loop {
+        let before = as_poll_says("a", &ours, asked);
+        let trace = rig.turn();
+        if before == as_poll_says("a", &ours, asked) {
+            assert_eq!(trace, before);
+            return trace;
+        }
+    };
+    while !told(&mut rig, READABLE | Ready::PRIORITY).concat().contains("priority") {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
     // Whoever does not ask for it is not told.
     rig.event_loop.modify_io(a, READABLE).unwrap();
-    rig.assert_silent();
+    if told(&mut rig, READABLE).is_empty() {
+        rig.assert_silent();
+    }
 }
 
 /// Begins to connect without waiting for it.

@@ -4,17 +4,22 @@ use crate::harness::*;
 use becket::{BackendChoice, Config, Duration, Error, Instant, Kinds};
 
 each_backend! {
-    a_timer_comes_once_and_never_early
-    a_timer_is_waited_for_exactly
     a_real_timer_is_never_early
     relative_delays_count_from_a_fresh_clock_reading
+    delay_0_comes_next_turn_and_starves_nobody
+    the_clock_of_a_real_loop_cannot_be_moved
+}
+
+// In the simulator too: what needs no real descriptor, thread or clock.
+each_backend! { simulated too:
+    a_timer_comes_once_and_never_early
+    a_timer_is_waited_for_exactly
     a_point_in_time_that_has_passed_comes_next_turn
     equal_deadlines_come_in_arming_order
     random_timers_come_as_in_a_sorted_list
     periods_do_not_drift
     missed_periods_come_as_one_event_with_their_number
     expirations_that_wait_in_the_queue_add_up
-    delay_0_comes_next_turn_and_starves_nobody
     a_timer_of_another_handler_with_delay_0_comes_next_turn
     disarming_forgets_what_is_queued
     arming_forgets_what_is_queued
@@ -28,7 +33,6 @@ each_backend! {
     very_long_periods_are_kept
     periods_beyond_counting_are_told
     a_timer_can_be_triggered
-    the_clock_of_a_real_loop_cannot_be_moved
 }
 
 // What would hang if it went wrong.

@@ -6,23 +6,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 each_backend! {
     a_wake_from_a_thread_ends_a_sleep
-    wakes_are_merged
     a_wake_reaches_a_source_of_any_kind
+    four_threads_and_nothing_is_lost
+    a_stop_from_a_thread_ends_a_run
+    a_trigger_merges_readiness_into_an_io_source
+    a_trigger_is_judged_by_the_interest_of_its_delivery
+    full_posts_leave_io_alone
+    a_post_reaches_a_source_of_any_kind
+}
+
+// In the simulator too: what needs no real descriptor, thread or clock.
+each_backend! { simulated too:
+    wakes_are_merged
     a_stale_waker_wakes_nobody
     a_wake_that_was_under_way_does_not_reach_a_new_owner
     a_waker_outlives_its_loop
-    four_threads_and_nothing_is_lost
     wakes_race_with_removal_and_reuse
-    a_stop_from_a_thread_ends_a_run
     triggers_are_merged_and_come_next_turn
-    a_trigger_merges_readiness_into_an_io_source
     a_trigger_in_its_own_handler_comes_next_turn
-    a_trigger_is_judged_by_the_interest_of_its_delivery
     posts_are_first_in_first_out
     full_posts_are_refused_and_lose_nothing
-    full_posts_leave_io_alone
     a_post_to_a_removed_source_is_dropped
-    a_post_reaches_a_source_of_any_kind
     a_post_in_a_handler_comes_in_this_turn_within_its_budget
     every_value_can_be_posted
 }

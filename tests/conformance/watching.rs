@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 
 each_backend! {
     an_edge_is_told_once
+    an_edge_in_a_wait_that_was_not_collected
     an_edge_of_several_writes_is_one_event
     a_modify_tells_an_edge_anew
     an_edge_that_was_paused
@@ -77,6 +78,23 @@ fn an_edge_is_told_once(backend: BackendChoice) {
     assert_eq!(rig.turn(), ["a readable"]);
     drop(theirs);
     assert_eq!(rig.turn(), ["a readable writable hangup peer-closed"].map(|all| all.replace(" writable", "")));
+    rig.assert_silent();
+}
+
+/// The next wait threw it away.
+fn an_edge_in_a_wait_that_was_not_collected(backend: BackendChoice) {
+    let (ours, mut theirs) = pair();
+    let Some(mut rig) = with_edge(backend, &ours, READABLE) else { return };
+    rig.assert_silent();
+    theirs.write_all(b"x").unwrap();
+    let it = &rig.event_loop;
+    for _ in 0..3 {
+        assert_eq!(it.prepare(Duration::ZERO), Ok(0));
+        it.wait().unwrap();
+        it.wait().unwrap();
+    }
+    assert_eq!(it.collect(), Ok(1));
+    assert_eq!(rig.pull(Kinds::all()), ["a readable"]);
     rig.assert_silent();
 }
 

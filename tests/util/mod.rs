@@ -9,6 +9,7 @@
 
 pub mod httpd;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -31,6 +32,19 @@ pub fn scratch(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     folder
+}
+
+/// The functions that include/becket.h declares.
+pub fn declared_functions() -> BTreeSet<String> {
+    let header = std::fs::read_to_string(root().join("include/becket.h")).expect("include/becket.h is there");
+    // A declaration starts in the first column: "int becket_run(", "const char *becket_version(void);".
+    header
+        .lines()
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()) && !line.starts_with("typedef"))
+        .filter_map(|line| line.split_once('('))
+        .filter_map(|(before, _)| before.rsplit([' ', '*']).next())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Path of a built C program, `examples/httpd` or `tests/misuse`; the first call builds them all.
@@ -158,6 +172,8 @@ fn sanitized(name: &str) -> PathBuf {
     let (kind, file) = name.split_once('/').expect("examples/NAME or tests/NAME");
     let sources = match (kind, file) {
         ("tests", "header") => vec!["tests/c/header_a.c".to_owned(), "tests/c/header_b.c".to_owned()],
+        // What stands between the sanitizer and the program is not itself watched: it is called before the sanitizer is ready.
+        ("tests", "faults" | "storm") => vec![format!("tests/c/{file}.c"), "build/tests/interpose_faults.o".to_owned()],
         ("tests", _) => vec![format!("tests/c/{file}.c")],
         _ => vec![format!("c-examples/{file}.c")],
     };

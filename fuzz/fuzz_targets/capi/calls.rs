@@ -1,0 +1,699 @@
+//! One call each: its arguments from the input, and what its answer has to be.
+
+use crate::c;
+use crate::guard;
+use crate::handlers::HANDLERS;
+use crate::world::{Arena, Block, On, Source, World};
+use becket::ffi::constants::*;
+use becket::ffi::hook::*;
+use becket::ffi::io::*;
+use becket::ffi::memory::*;
+use becket::ffi::signal::*;
+use becket::ffi::source::*;
+use becket::ffi::timer::*;
+use becket::ffi::turn::*;
+use becket::ffi::types::{
+    becket_config, becket_event, becket_handle, becket_handler, becket_loop, becket_ring, becket_statistics,
+    becket_watch,
+};
+use becket::ffi::version::*;
+use becket::ffi::wake::*;
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr::{null, null_mut};
+
+/// What an output holds before a call, and after an error.
+const MARK: u64 = 0xa5a5_a5a5_a5a5_a5a5;
+/// Handlers inside of handlers.
+const DEPTH: u32 = 4;
+
+const INTEREST: [u32; 4] = [BECKET_READABLE, BECKET_WRITABLE, BECKET_PRIORITY, BECKET_ONESHOT];
+const OPTIONS: [u32; 8] = [
+    BECKET_READABLE,
+    BECKET_WRITABLE,
+    BECKET_PRIORITY,
+    BECKET_ONESHOT,
+    BECKET_TRUSTED,
+    BECKET_EDGE,
+    BECKET_EXCLUSIVE,
+    BECKET_HANGUP,
+];
+const READINESS: [u32; 8] = [
+    BECKET_READABLE,
+    BECKET_WRITABLE,
+    BECKET_PRIORITY,
+    BECKET_ERROR,
+    BECKET_HANGUP,
+    BECKET_PEER_CLOSED,
+    BECKET_TIMEOUT,
+    BECKET_TRIGGERED,
+];
+
+type Call = fn(&World<'_>);
+
+/// Every function of the header. (A test of the project compares the two.) What is more often of use stands more often.
+const CALLS: &[Call] = &[
+    init,
+    init,
+    close,
+    run,
+    turn,
+    turn,
+    turn,
+    poll,
+    poll,
+    next,
+    next,
+    dispatch,
+    prepare,
+    wait,
+    collect,
+    add_io,
+    add_io,
+    add_io,
+    add_io,
+    add_timer,
+    add_timer,
+    add_signal,
+    add_child,
+    add_plain,
+    add_plain,
+    watches,
+    statistics,
+    constants,
+    find,
+    remove,
+    remove,
+    |world| on_loop(world, "stop", |at| c!(becket_stop(at)).into()),
+    |world| on_loop(world, "timeout", |at| c!(becket_timeout(at))),
+    |world| on_loop(world, "fd", |at| c!(becket_fd(at)).into()),
+    |world| on_loop(world, "clock_advance", |at| c!(becket_clock_advance(at, world.input.number())).into()),
+    now,
+    |world| backend(world, |at| c!(becket_backend_name(at))),
+    |world| backend(world, |at| c!(becket_backend_note(at))),
+    |world| on_source(world, "trigger", |at, it| c!(becket_trigger(at, it, world.input.flags(&READINESS)))),
+    |world| on_source(world, "post", |at, it| c!(becket_post(at, it, world.input.number().cast_signed()))),
+    |world| on_source(world, "set_level", |at, it| c!(becket_set_level(at, it, small(world, 5)))),
+    |world| on_source(world, "level", |at, it| c!(becket_level(at, it))),
+    |world| on_source(world, "set_keepalive", |at, it| c!(becket_set_keepalive(at, it, on_off(world)))),
+    |world| on_source(world, "keepalive", |at, it| c!(becket_keepalive(at, it))),
+    set_handler,
+    user,
+    kind,
+    |world| on_source(world, "io_modify", |at, it| c!(becket_io_modify(at, it, world.input.flags(&INTEREST)))),
+    |world| {
+        on_source(world, "io_change", |at, it| {
+            c!(becket_io_change(at, it, world.input.flags(&INTEREST), world.input.flags(&INTEREST)))
+        });
+    },
+    |world| on_source(world, "io_timeout", |at, it| c!(becket_io_timeout(at, it, world.input.number()))),
+    |world| on_source(world, "io_deadline", |at, it| c!(becket_io_deadline(at, it, world.input.number()))),
+    |world| on_source(world, "io_deadline_at", |at, it| c!(becket_io_deadline_at(at, it, world.input.number()))),
+    |world| number_of(world, "io_get_timeout", |at, it, out| c!(becket_io_get_timeout(at, it, out))),
+    |world| number_of(world, "io_get_deadline", |at, it, out| c!(becket_io_get_deadline(at, it, out))),
+    io_close,
+    |world| own_fd(world, BECKET_KIND_IO, |at, it| c!(becket_io_fd(at, it))),
+    |world| on_source(world, "io_interest", |at, it| c!(becket_io_interest(at, it))),
+    |world| {
+        on_source(world, "timer_arm", |at, it| {
+            c!(becket_timer_arm(at, it, world.input.number(), world.input.number()))
+        });
+    },
+    |world| {
+        on_source(world, "timer_arm_at", |at, it| {
+            c!(becket_timer_arm_at(at, it, world.input.number(), world.input.number()))
+        });
+    },
+    |world| on_source(world, "timer_disarm", |at, it| c!(becket_timer_disarm(at, it))),
+    |world| number_of(world, "timer_deadline", |at, it, out| c!(becket_timer_deadline(at, it, out))),
+    |world| number_of(world, "timer_period", |at, it, out| c!(becket_timer_period(at, it, out))),
+    |world| own_fd(world, BECKET_KIND_SIGNAL, |at, it| c!(becket_signal_number(at, it))),
+    |world| own_fd(world, BECKET_KIND_CHILD, |at, it| c!(becket_child_pid(at, it))),
+    |world| on_source(world, "wake", |at, it| c!(becket_wake(at, it))),
+    |world| on_source(world, "defer", |at, it| c!(becket_defer(at, it))),
+    |world| on_source(world, "hook_enable", |at, it| c!(becket_hook_enable(at, it, on_off(world)))),
+    |world| on_source(world, "hook_enabled", |at, it| c!(becket_hook_enabled(at, it))),
+    // The program's own doings.
+    |world| world.system.open(&world.input),
+    |world| world.system.open(&world.input),
+    |world| world.system.open(&world.input),
+    |world| world.system.close(&world.input),
+    |world| world.system.write(&world.input),
+    |world| world.system.write(&world.input),
+    |world| world.system.read(&world.input),
+    |world| world.system.shut_down(&world.input),
+    |world| world.system.raise(&world.input),
+];
+
+/// The next call that the input asks for.
+pub fn one(world: &World<'_>) {
+    CALLS[world.input.below(CALLS.len())](world);
+    world.check_counts();
+}
+
+fn small(world: &World<'_>, count: u32) -> u32 {
+    match u32::from(world.input.byte()) {
+        0xff => u32::MAX,
+        byte => byte % count,
+    }
+}
+
+fn on_off(world: &World<'_>) -> i32 {
+    i32::from(world.input.byte().cast_signed() % 3)
+}
+
+/// What an answer has to be, whatever the call.
+fn judge(world: &World<'_>, name: &str, on: On<'_>, handle: Option<becket_handle>, answer: i64) {
+    world.trace(|| format!("{name}({:p}, {:#x}) = {answer}", on.at, handle.unwrap_or(0)));
+    assert!(answer > -4096, "{name}: {answer}");
+    assert!(answer != -i64::from(libc::ECHILD) || name == "child_add", "{name}: this is the process");
+    match (on.arena, handle) {
+        (None, _) => {
+            assert!(
+                answer == -i64::from(libc::EBADF) || answer == -i64::from(libc::EINVAL),
+                "{name}, no loop: {answer}"
+            );
+        }
+        (Some(arena), Some(handle)) if arena.source(handle).is_none() => {
+            assert!(
+                answer == -i64::from(libc::ESTALE) || answer == -i64::from(libc::EINVAL),
+                "{name}, stale: {answer}"
+            );
+        }
+        (Some(_), Some(_)) => assert!(answer != -i64::from(libc::ESTALE), "{name}: it is live"),
+        _ => {}
+    }
+}
+
+/// A call on a loop.
+fn on_loop(world: &World<'_>, name: &str, call: impl FnOnce(*mut becket_loop) -> i64) {
+    let on = world.pick_loop();
+    let answer = call(on.at);
+    judge(world, name, on, None, answer);
+}
+
+/// A call on a source. Its answer, and on what it was.
+fn ask<'a>(
+    world: &'a World<'_>,
+    name: &str,
+    call: impl FnOnce(*mut becket_loop, becket_handle) -> i32,
+) -> (On<'a>, becket_handle, i32) {
+    let on = world.pick_loop();
+    let handle = world.pick_handle(on);
+    let answer = call(on.at, handle);
+    judge(world, name, on, Some(handle), answer.into());
+    (on, handle, answer)
+}
+
+fn on_source(world: &World<'_>, name: &str, call: impl FnOnce(*mut becket_loop, becket_handle) -> i32) {
+    ask(world, name, call);
+}
+
+/// A call on a source that writes a number.
+fn number_of(world: &World<'_>, name: &str, call: impl FnOnce(*mut becket_loop, becket_handle, *mut u64) -> i32) {
+    let mut out = MARK;
+    let place = if world.input.rarely(32) { null_mut() } else { &raw mut out };
+    let (_, _, answer) = ask(world, name, |at, handle| call(at, handle, place));
+    assert!(answer <= 0 && (answer < 0 || !place.is_null()));
+    assert_eq!(out == MARK, answer < 0, "{name}: {answer}");
+}
+
+/// A call that tells what events of a source name.
+fn own_fd(world: &World<'_>, kind: u32, call: impl FnOnce(*mut becket_loop, becket_handle) -> i32) {
+    let (on, handle, answer) = ask(world, "fd", call);
+    match on.arena.and_then(|arena| arena.source(handle)) {
+        Some(source) if source.kind == kind => assert_eq!(answer, source.fd),
+        _ => assert!(answer < 0),
+    }
+}
+
+fn user(world: &World<'_>) {
+    let mut out = MARK as *mut c_void;
+    let place = if world.input.rarely(32) { null_mut() } else { &raw mut out };
+    let (on, handle, answer) = ask(world, "user", |at, handle| c!(becket_user(at, handle, place)));
+    let user = if answer < 0 { MARK as usize } else { on.arena.unwrap().source(handle).unwrap().user };
+    assert_eq!(out as usize, user);
+}
+
+fn kind(world: &World<'_>) {
+    let (on, handle, answer) = ask(world, "kind", |at, handle| c!(becket_kind(at, handle)));
+    let source = on.arena.and_then(|arena| arena.source(handle));
+    assert!(source.map_or(answer < 0, |source| answer == source.kind.cast_signed()));
+}
+
+fn set_handler(world: &World<'_>) {
+    let (handler, function) = pick_handler(world);
+    let user = world.input.number() as usize;
+    let (on, handle, answer) =
+        ask(world, "set_handler", |at, handle| c!(becket_set_handler(at, handle, function, user as *mut c_void)));
+    if answer == 0 {
+        let arena = on.arena.unwrap();
+        let source = Source { handler, user, ..arena.source(handle).unwrap() };
+        arena.sources.borrow_mut().insert(handle, source);
+        guard::keep(arena);
+    }
+}
+
+fn remove(world: &World<'_>) {
+    let (on, handle, answer) = ask(world, "remove", |at, handle| c!(becket_remove(at, handle)));
+    assert!(answer <= 0);
+    if answer == 0 {
+        on.arena.unwrap().forget(handle);
+    }
+}
+
+fn io_close(world: &World<'_>) {
+    let (on, handle, answer) = ask(world, "io_close", |at, handle| c!(becket_io_close(at, handle)));
+    let arena = on.arena.filter(|arena| arena.source(handle).is_some_and(|source| source.kind == BECKET_KIND_IO));
+    match arena {
+        // The source goes whatever close(2) says.
+        Some(arena) => {
+            assert!(answer == 0 || answer == -libc::EBADF);
+            arena.forget(handle);
+        }
+        None => assert!(answer < 0),
+    }
+}
+
+fn pick_handler(world: &World<'_>) -> (usize, becket_handler) {
+    let number = world.input.pick(&[1, 1, 1, 0, 2]);
+    (number, HANDLERS[number])
+}
+
+/// Adds a source: of this kind, whose events name this fd.
+fn add(
+    world: &World<'_>,
+    name: &str,
+    kind: u32,
+    fd: i32,
+    call: impl FnOnce(*mut becket_loop, becket_handler, *mut c_void, *mut becket_handle) -> i32,
+) {
+    let on = world.pick_loop();
+    let (handler, function) = pick_handler(world);
+    let user = usize::from(world.input.byte()) << 56 >> (world.input.byte() % 64);
+    let mut out = MARK;
+    let place = if world.input.rarely(64) { null_mut() } else { &raw mut out };
+    let answer = call(on.at, function, user as *mut c_void, place);
+    world.trace(|| format!("fd {fd}, handle {out:#x}"));
+    judge(world, name, on, None, answer.into());
+    if answer < 0 {
+        assert_eq!(out, MARK);
+        return;
+    }
+    let arena = on.arena.unwrap();
+    let before = arena.sources.borrow_mut().insert(out, Source { kind, fd, handler, user });
+    assert!(answer == 0 && out != 0 && out != MARK && before.is_none());
+    assert!(!arena.past.borrow().contains(&out), "a handle came back");
+    assert!(arena.sources.borrow().len() <= arena.sources_max.get() as usize);
+}
+
+fn add_io(world: &World<'_>) {
+    let fd = world.system.fd(&world.input);
+    let flags = world.input.flags(&OPTIONS);
+    add(world, "io_add", BECKET_KIND_IO, fd, |at, handler, user, out| {
+        c!(becket_io_add(at, fd, flags, handler, user, out))
+    });
+}
+
+fn add_timer(world: &World<'_>) {
+    let (delay, period) = (world.input.number(), world.input.number());
+    add(world, "timer_add", BECKET_KIND_TIMER, -1, |at, handler, user, out| {
+        c!(becket_timer_add(at, delay, period, handler, user, out))
+    });
+}
+
+fn add_signal(world: &World<'_>) {
+    let signal = world.system.signal(&world.input);
+    add(world, "signal_add", BECKET_KIND_SIGNAL, signal, |at, handler, user, out| {
+        c!(becket_signal_add(at, signal, handler, user, out))
+    });
+}
+
+fn add_child(world: &World<'_>) {
+    let child = world.system.pid(&world.input);
+    add(world, "child_add", BECKET_KIND_CHILD, child, |at, handler, user, out| {
+        c!(becket_child_add(at, child, handler, user, out))
+    });
+}
+
+/// A source that is nothing but a handler.
+fn add_plain(world: &World<'_>) {
+    match world.input.below(5) {
+        0 => add(world, "wake_add", BECKET_KIND_WAKE, -1, |at, handler, user, out| {
+            c!(becket_wake_add(at, handler, user, out))
+        }),
+        1 => add(world, "deferred_add", BECKET_KIND_DEFERRED, -1, |at, handler, user, out| {
+            c!(becket_deferred_add(at, handler, user, out))
+        }),
+        2 => add(world, "idle_add", BECKET_KIND_IDLE, -1, |at, handler, user, out| {
+            c!(becket_idle_add(at, handler, user, out))
+        }),
+        3 => add(world, "before_add", BECKET_KIND_BEFORE, -1, |at, handler, user, out| {
+            c!(becket_before_add(at, handler, user, out))
+        }),
+        _ => add(world, "after_add", BECKET_KIND_AFTER, -1, |at, handler, user, out| {
+            c!(becket_after_add(at, handler, user, out))
+        }),
+    }
+}
+
+fn find(world: &World<'_>) {
+    let on = world.pick_loop();
+    let fd = world.system.fd(&world.input);
+    let mut out = MARK;
+    let place = if world.input.rarely(32) { null_mut() } else { &raw mut out };
+    let answer = c!(becket_io_find(on.at, fd, place));
+    judge(world, "io_find", on, None, answer.into());
+    let Some(arena) = on.arena.filter(|_| !place.is_null()) else {
+        return assert!(answer < 0 && out == MARK);
+    };
+    let sources = arena.sources.borrow();
+    let has = |source: &Source| source.kind == BECKET_KIND_IO && source.fd == fd;
+    match sources.iter().find(|(_, source)| has(source)) {
+        Some((handle, _)) => assert_eq!((answer, out), (0, *handle)),
+        None => assert_eq!((answer, out), (-libc::ENOENT, MARK)),
+    }
+}
+
+/// A loop to begin with.
+pub fn init_first(world: &World<'_>) {
+    let arena = &world.arenas[0];
+    let config = becket_config {
+        size: size_of::<becket_config>(),
+        backend: world.input.byte() as u32 % 5,
+        flags: if world.input.byte() & 1 == 0 { BECKET_VIRTUAL_CLOCK } else { 0 },
+        budget: 0,
+        busy_poll_ns: 0,
+        ring: null(),
+    };
+    let (sources, posts) = (u32::from(world.input.byte() % 24), u32::from(world.input.byte() % 8));
+    let bytes = becket_memory_size(sources, posts, 0);
+    *arena.block.borrow_mut() = Some(Block::new(bytes, 16, 0));
+    let start = arena.block.borrow().as_ref().map_or(null_mut(), |block| block.start);
+    make(world, arena, start, bytes, &mut |memory, _| (memory.sources, memory.posts) = (sources, posts), &config);
+}
+
+/// Makes a loop in a block, and looks at the answer.
+fn make(
+    world: &World<'_>,
+    arena: &Arena,
+    start: *mut u8,
+    bytes: usize,
+    change: &mut dyn FnMut(&mut becket_memory, &mut *mut *mut becket_loop),
+    config: *const becket_config,
+) {
+    let mark = MARK as *mut becket_loop;
+    let mut out = mark;
+    let mut place = &raw mut out;
+    let mut memory = becket_memory {
+        size: size_of::<becket_memory>(),
+        block: start.cast(),
+        block_size: bytes,
+        sources: 0,
+        posts: 0,
+        operations: 0,
+    };
+    change(&mut memory, &mut place);
+    let answer = c!(becket_loop_init(place, &raw const memory, config));
+    let numbers = (memory.sources, memory.posts, memory.operations);
+    world.trace(|| format!("loop_init({numbers:?} in {bytes} at {start:p}) = {answer}, {out:p}"));
+    if answer < 0 {
+        return assert_eq!(out, mark);
+    }
+    assert!(answer == 0 && !arena.live.get() && out.cast() == start);
+    arena.at.set(out);
+    arena.live.set(true);
+    arena.prepared.set(false);
+    arena.sources_max.set(memory.sources);
+    arena.posts_max.set(memory.posts);
+    // SAFETY: null, or as large as this; becket has taken it for one.
+    arena.virtual_clock.set(unsafe { config.as_ref() }.is_some_and(|it| it.flags & BECKET_VIRTUAL_CLOCK != 0));
+}
+
+fn init(world: &World<'_>) {
+    let input = &world.input;
+    let arena = &world.arenas[input.below(world.arenas.len())];
+    let capacity = || match input.byte() {
+        0xff => input.number() as u32,
+        byte => u32::from(byte % 32),
+    };
+    let (sources, posts) = (capacity(), capacity());
+    let operations = if input.rarely(32) { input.number() as u32 } else { 0 };
+    let needed = becket_memory_size(sources, posts, operations);
+
+    // Where a loop lives no other can be tried but at the same address; and handles of a closed one are to be stale there.
+    let used = arena.block.borrow().is_some();
+    let offset = match arena.live.get() {
+        true => {
+            let block = arena.block.borrow();
+            arena.at.get() as usize - block.as_ref().map_or(0, |block| block.start as usize)
+        }
+        false => input.pick(&[0, 0, 0, 0, 0, 0, 0, 8, 16, 1, 4]),
+    };
+    if !used || !arena.live.get() && input.rarely(2) {
+        let bytes = match input.byte() % 16 {
+            0 => needed.saturating_sub(1),
+            1 => needed.saturating_add(8),
+            2 => usize::from(input.byte()),
+            _ => needed,
+        };
+        let bytes = if bytes > 1 << 16 { 4096 } else { bytes.max(BECKET_LOOP_BYTES as usize) };
+        // The address of the loop that was there is forgotten with it.
+        arena.at.set(null_mut());
+        *arena.block.borrow_mut() = Some(Block::new(bytes + offset, 16, input.pick(&[0, 0xff, 0x5a])));
+    }
+    let (start, bytes) = {
+        let block = arena.block.borrow();
+        let block = block.as_ref().unwrap();
+        (block.start.wrapping_add(offset), block.bytes() - offset)
+    };
+
+    let wrong = |size: usize| if input.rarely(32) { input.number() as usize } else { size };
+    let ring_offset = input.pick(&[0, 0, 0, 0, 0, 0, 0, 8]);
+    let ring = becket_ring {
+        size: wrong(size_of::<becket_ring>()),
+        block: if input.rarely(32) { null_mut() } else { arena.ring.start.wrapping_add(ring_offset).cast() },
+        block_size: arena.ring.bytes() - ring_offset - input.pick(&[0, 0, 0, 1, 4096]),
+        entries: if input.rarely(8) { input.number() as u32 } else { 8 << (input.byte() % 5) },
+    };
+    let config = becket_config {
+        size: wrong(size_of::<becket_config>()),
+        backend: small(world, 6),
+        flags: input.flags(&[BECKET_VIRTUAL_CLOCK, BECKET_RETURN_EINTR, BECKET_NO_PIDFD]),
+        budget: input.pick(&[0, 0, 1, 2, 8, u32::MAX]),
+        busy_poll_ns: input.pick(&[0, 0, 1000, u64::MAX]),
+        ring: if input.rarely(2) { null() } else { &raw const ring },
+    };
+    let config = if input.rarely(16) { null() } else { &raw const config };
+    let mut change = |memory: &mut becket_memory, place: &mut *mut *mut becket_loop| {
+        memory.size = wrong(memory.size);
+        if input.rarely(32) {
+            memory.block = null_mut();
+        }
+        (memory.sources, memory.posts, memory.operations) = (sources, posts, operations);
+        if input.rarely(32) {
+            *place = null_mut();
+        }
+    };
+    make(world, arena, start, bytes, &mut change, config);
+}
+
+fn close(world: &World<'_>) {
+    let on = world.pick_loop();
+    let answer = c!(becket_loop_close(on.at));
+    judge(world, "loop_close", on, None, answer.into());
+    let Some(arena) = on.arena else { return };
+    assert_eq!(answer, if arena.handling.get() > 0 { -libc::EBUSY } else { 0 });
+    if answer == 0 {
+        arena.forget_all();
+        arena.live.set(false);
+    }
+}
+
+fn pick_timeout(world: &World<'_>) -> i64 {
+    match world.input.byte() % 8 {
+        0..4 => 0,
+        4 => BECKET_FOREVER,
+        _ => world.input.number().cast_signed(),
+    }
+}
+
+fn run(world: &World<'_>) {
+    let on = world.pick_loop();
+    if world.depth.get() >= DEPTH {
+        return;
+    }
+    let answer = match on.arena {
+        Some(arena) if arena.handling.get() == 0 => {
+            let answer = guard::run(arena);
+            assert!(answer == 0 || answer == 1 || answer == -libc::EINTR, "run: {answer}");
+            answer
+        }
+        _ => {
+            let answer = c!(becket_run(on.at));
+            assert!(on.arena.is_none() || answer == -libc::EBUSY);
+            answer
+        }
+    };
+    judge(world, "run", on, None, answer.into());
+}
+
+/// A call that waits.
+fn waiting(world: &World<'_>, name: &str, timeout: i64, call: impl FnOnce(*mut becket_loop) -> i32) {
+    let on = world.pick_loop();
+    if world.depth.get() >= DEPTH {
+        return;
+    }
+    world.trace(|| format!("{name}({:p}, {timeout}) …", on.at));
+    let answer = match on.arena {
+        Some(arena) => guard::wait(arena, timeout, || call(on.at)),
+        None => call(on.at),
+    };
+    judge(world, name, on, None, answer.into());
+    if let Some(arena) = on.arena {
+        assert!(answer >= 0 || answer == -libc::EINTR || answer == -libc::EINVAL && timeout < BECKET_FOREVER);
+        arena.prepared.set(name == "poll");
+    }
+}
+
+fn turn(world: &World<'_>) {
+    let timeout = pick_timeout(world);
+    waiting(world, "turn", timeout, |at| c!(becket_turn(at, timeout)));
+}
+
+fn poll(world: &World<'_>) {
+    let timeout = pick_timeout(world);
+    waiting(world, "poll", timeout, |at| c!(becket_poll(at, timeout)));
+}
+
+fn prepare(world: &World<'_>) {
+    let timeout = pick_timeout(world);
+    on_loop(world, "prepare", |at| c!(becket_prepare(at, timeout)).into());
+    world.arenas.iter().for_each(|arena| arena.prepared.set(true));
+}
+
+fn wait(world: &World<'_>) {
+    let on = world.pick_loop();
+    let timeout = c!(becket_timeout(on.at));
+    world.trace(|| format!("wait({:p}), at most {timeout} …", on.at));
+    let call = || c!(becket_wait(on.at));
+    let answer = on.arena.map_or_else(call, |arena| guard::wait(arena, timeout, call));
+    assert!(on.arena.is_none() || answer == 0 || answer == -libc::EINTR, "wait: {answer}");
+    judge(world, "wait", on, None, answer.into());
+}
+
+fn collect(world: &World<'_>) {
+    on_loop(world, "collect", |at| c!(becket_collect(at)).into());
+}
+
+fn next(world: &World<'_>) {
+    let on = world.pick_loop();
+    let mask = match world.input.byte() {
+        byte @ 0..0x10 => 1 << (byte % 10),
+        0x10 => world.input.u32(),
+        _ => BECKET_KIND_ALL,
+    };
+    let mut event = world.last_event.get();
+    let place = if world.input.rarely(64) { null_mut() } else { &raw mut event };
+    let answer = c!(becket_next(on.at, mask, place));
+    judge(world, "next", on, None, answer.into());
+    if answer > 0 {
+        let arena = on.arena.unwrap();
+        assert!(answer == 1 && !place.is_null());
+        arena.check_event(&event);
+        assert!(event.kind & mask != 0);
+        world.last_event.set(event);
+    }
+}
+
+fn dispatch(world: &World<'_>) {
+    let on = world.pick_loop();
+    if world.depth.get() >= DEPTH {
+        return;
+    }
+    let mut event = world.last_event.get();
+    if world.input.rarely(2) {
+        event = becket_event {
+            handle: world.pick_handle(on),
+            value: world.input.number().cast_signed(),
+            user: world.input.number() as *mut c_void,
+            kind: world.input.u32(),
+            flags: world.input.u32(),
+            fd: world.input.u32().cast_signed(),
+            level: world.input.u32(),
+        };
+    }
+    let place = if world.input.rarely(64) { null() } else { &raw const event };
+    // The source may be gone when this returns.
+    let was_live = on.arena.is_some_and(|arena| arena.source(event.handle).is_some());
+    let outer = world.dispatched.replace(place);
+    let answer = c!(becket_dispatch(on.at, place));
+    world.dispatched.set(outer);
+    world.trace(|| format!("dispatch({:p}, {:#x}) = {answer}", on.at, event.handle));
+    assert_eq!(answer == 0, was_live && !place.is_null());
+}
+
+fn watches(world: &World<'_>) {
+    let on = world.pick_loop();
+    let count = if world.input.rarely(4) { 0 } else { world.input.below(40) };
+    let mut watches: Vec<becket_watch> = Vec::with_capacity(count);
+    let place = if world.input.rarely(8) { null_mut() } else { watches.as_mut_ptr() };
+    let given = if place.is_null() && world.input.rarely(2) { world.input.number() as usize } else { count };
+    let answer = c!(becket_watches(on.at, place, given));
+    judge(world, "watches", on, None, answer.into());
+    if let Ok(total) = usize::try_from(answer) {
+        assert!(total >= 1 && (given == 0 || !place.is_null()));
+        // SAFETY: the first of them were written.
+        unsafe { watches.set_len(total.min(count).min(given)) };
+        assert!(watches.iter().all(|watch| watch.fd >= 0 && watch.interest < BECKET_ERROR));
+    }
+}
+
+fn statistics(world: &World<'_>) {
+    let on = world.pick_loop();
+    // SAFETY: all zeros is a valid one: integers.
+    let mut statistics: becket_statistics = unsafe { std::mem::zeroed() };
+    statistics.turns = MARK;
+    statistics.size = match world.input.byte() {
+        0 => world.input.number() as usize,
+        _ => size_of::<becket_statistics>(),
+    };
+    let place = if world.input.rarely(64) { null_mut() } else { &raw mut statistics };
+    let answer = c!(becket_loop_statistics(on.at, place));
+    judge(world, "loop_statistics", on, None, answer.into());
+    assert_eq!(statistics.turns == MARK, answer < 0);
+}
+
+fn now(world: &World<'_>) {
+    let on = world.pick_loop();
+    let now = c!(becket_now(on.at));
+    assert_eq!(now == 0, on.arena.is_none());
+}
+
+fn backend(world: &World<'_>, call: impl FnOnce(*mut becket_loop) -> *const c_char) {
+    let on = world.pick_loop();
+    let text = call(on.at);
+    assert_eq!(text.is_null(), on.arena.is_none());
+    if !text.is_null() {
+        // SAFETY: it is a C string, and static.
+        assert!(unsafe { CStr::from_ptr(text) }.to_str().is_ok());
+    }
+}
+
+/// What needs no loop.
+fn constants(world: &World<'_>) {
+    let entries = world.input.number() as u32;
+    let rings = becket_ring_size(entries);
+    assert_eq!(rings > 0, entries.is_power_of_two() && (8..=16384).contains(&entries));
+    assert!(rings.is_multiple_of(4096));
+    let (sources, posts, operations) =
+        (world.input.number() as u32, world.input.number() as u32, world.input.number() as u32);
+    let size = becket_memory_size(sources, posts, operations);
+    let all = [(sources, BECKET_SOURCE_BYTES), (posts, BECKET_POST_BYTES), (operations, BECKET_OPERATION_BYTES)];
+    let bytes = all.iter().map(|(count, bytes)| u64::from(*count) * u64::from(*bytes)).sum::<u64>();
+    assert!(size == 0 || size as u64 == bytes + u64::from(BECKET_LOOP_BYTES));
+    // SAFETY: both are C strings, and static.
+    unsafe {
+        assert!(CStr::from_ptr(becket_strerror(world.input.number() as i32)).to_str().is_ok());
+        assert!(CStr::from_ptr(becket_version()).to_str().is_ok());
+    }
+}

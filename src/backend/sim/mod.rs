@@ -1,0 +1,192 @@
+//! The simulator: a system that is not there. Time passes only when the loop waits, descriptors are numbers of its own,
+//! and what happens is written down before or left to chance, from a seed: so a run can be repeated to the bit.
+//!
+//! ```text
+//!   program ──► Simulator: opens, scripts, reads, writes …      loop ──► Backend: add, prepare, wait, next
+//!                          └──────────────► State, in the caller's memory ◄──────────────┘
+//! ```
+//!
+//! A wait looks for what is ready; if there is nothing, time jumps to the next thing that is to happen, or to the end of
+//! the wait. What is ready is told in a random order.
+
+mod calls;
+mod faults;
+pub(crate) mod memory;
+mod random;
+mod schedule;
+mod state;
+mod stream;
+mod wait;
+
+pub use faults::{Call, Quirk};
+pub(crate) use memory::SimulatorRef;
+pub use memory::{Simulator, SimulatorMemory};
+
+use super::{Backend, Mode, Ready, Registration, Registrations, Report, complete, handle};
+use crate::error::{Error, Result};
+use crate::handle::Handle;
+use crate::storage::names::Names;
+use crate::time::{Duration, Instant};
+use wait::ANEW;
+
+pub(crate) struct Sim {
+    simulator: SimulatorRef,
+    /// Among the loops that the simulator has served.
+    number: u32,
+}
+
+/// One wait.
+pub(super) struct Area {
+    simulator: SimulatorRef,
+    number: u32,
+    /// The loop was woken before it went to sleep.
+    pub(super) woken: bool,
+    /// The loop's own descriptor is to be reported.
+    own: bool,
+    /// The order of this collection: steps through all places of a table of `mask` plus one, from `at` on.
+    left: u32,
+    mask: u32,
+    at: u32,
+    stride: u32,
+}
+
+impl Sim {
+    /// Serves a new loop, and no earlier one any more. EINVAL: there is no simulator; EPERM: it is another thread's.
+    pub(super) fn new(simulator: Option<SimulatorRef>) -> Result<(Sim, Area)> {
+        let simulator = simulator.ok_or(Error::INVALID)?;
+        let number = simulator.with(|state| {
+            state.served = state.served.wrapping_add(1);
+            Ok(state.served)
+        })?;
+        let area = Area { simulator, number, woken: false, own: false, left: 0, mask: 0, at: 0, stride: 0 };
+        Ok((Sim { simulator, number }, area))
+    }
+
+    pub(super) fn simulator(&self) -> SimulatorRef {
+        self.simulator
+    }
+}
+
+impl Area {
+    /// EDEADLK: nothing can end it; ESTALE: the simulator serves a later loop; EPERM: it is another thread's.
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+        let woken = core::mem::take(&mut self.woken);
+        self.left = 0;
+        self.own = woken;
+        self.simulator.with(|state| {
+            if state.served != self.number {
+                return Err(Error::STALE);
+            }
+            let found = state.wait(if woken { Duration::ZERO } else { timeout })?;
+            if found > 0 {
+                let places = state.places().next_power_of_two();
+                self.left = places;
+                self.mask = places - 1;
+                self.at = state.random.next() as u32;
+                self.stride = state.random.next() as u32 | 1;
+            }
+            Ok(found + usize::from(woken))
+        })
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.simulator.now()
+    }
+}
+
+impl Backend<Area> for Sim {
+    fn name(&self) -> &'static core::ffi::CStr {
+        c"simulator"
+    }
+
+    /// EPERM: the simulator is another thread's.
+    fn check(&mut self, _fd: i32, _place: u32, _mode: Mode) -> Result<()> {
+        self.simulator.check_thread()
+    }
+
+    fn add(&mut self, registrations: &mut Registrations, place: u32, _: Handle, wanted: Registration) -> Result<()> {
+        if place > 0 {
+            self.simulator.with(|state| state.enter(wanted.fd()))?;
+        }
+        registrations[place] = Registration { state: ANEW, ..wanted };
+        Ok(())
+    }
+
+    fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready) {
+        registrations[place] = Registration { state: ANEW, ..registrations[place].with_interest(interest) };
+    }
+
+    fn remove(&mut self, registrations: &mut Registrations, _: &Names, place: u32, _closing: bool) {
+        registrations[place] = Registration::NONE;
+    }
+
+    fn prepare(
+        &mut self,
+        registrations: &mut Registrations,
+        names: &Names,
+        count: u32,
+        area: &mut Area,
+        report: &mut impl FnMut(u32, Ready),
+    ) -> bool {
+        area.left = 0;
+        let _ = self.simulator.with(|state| {
+            if state.served == self.number {
+                state.watch(registrations, names, count, report);
+            }
+            Ok(())
+        });
+        true
+    }
+
+    fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
+        if core::mem::take(&mut area.own) {
+            return Report::of_place(names, 0, registrations[0], Ready::READABLE);
+        }
+        if area.left == 0 {
+            return None;
+        }
+        let next = self.simulator.with(|state| {
+            while area.left > 0 {
+                area.left -= 1;
+                area.at = area.at.wrapping_add(area.stride);
+                let (source, ready) = state.take_found(area.at & area.mask);
+                let report = names.resolve(source).and_then(|index| {
+                    let place = index + 1;
+                    Report::of_place(names, place, registrations[place], ready)
+                });
+                if report.is_some() {
+                    return Ok(report);
+                }
+            }
+            Ok(None)
+        });
+        next.unwrap_or(None)
+    }
+
+    fn checks_fds(&self) -> bool {
+        true
+    }
+
+    fn check_pollable(&self, fd: i32) -> Result<()> {
+        self.simulator.with(|state| state.check_pollable(fd))
+    }
+
+    #[cfg(feature = "capi")]
+    fn close_fd(&mut self, fd: i32) -> Result<()> {
+        match self.simulator.with(|state| state.close(fd)) {
+            Err(Error::INTERRUPTED) => Ok(()), // it is closed all the same
+            result => result,
+        }
+    }
+
+    fn now(&self) -> Option<Instant> {
+        Some(self.simulator.now())
+    }
+
+    fn advance(&mut self, span: Duration) -> Result<()> {
+        self.simulator.with(|state| {
+            state.advance(span);
+            Ok(())
+        })
+    }
+}

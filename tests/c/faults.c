@@ -1,0 +1,374 @@
+/* Every call that becket makes fails, for every reason that it can have, now or later, once or for long: in the midst of a loop's
+ * life on every backend. Errors come back and change nothing, no turn spins, and when the fault is gone the loop works: every
+ * source tells what is ready, every slot can be had, and no descriptor is left behind.
+ *
+ * Linked with interpose_faults.c. What the test does for itself goes by calls that are not watched there: socketpair, readv,
+ * writev, wait4. */
+#define _GNU_SOURCE
+#include "check.h"
+#include "interpose_faults.h"
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAIRS 14
+#define SOURCES (PAIRS + 8)
+#define SHORT (INT64_C(100000)) /* of a wait */
+
+static BECKET_MEMORY(memory, SOURCES, 4, 0);
+static BECKET_RING(ring, 8); /* so small that it is full before all is told */
+static becket_loop *loop;
+
+/* ------------------------------------------------------------------------------------------------ the test's own calls */
+
+static int open_fds(void) {
+  int count = 0;
+  for (int fd = 0; fd < 256; fd++) count += fcntl(fd, F_GETFD) >= 0;
+  return count;
+}
+
+static void close_own(int fd) { CHECK(syscall(SYS_close, fd, 0, 0, 0, 0, 0) == 0); }
+
+static void put(int fd) {
+  struct iovec byte = {"x", 1};
+  CHECK(writev(fd, &byte, 1) == 1);
+}
+
+/* What there is to read: bytes, 0 at the end, -1: nothing. */
+static ssize_t get(int fd) {
+  char bytes[64];
+  struct iovec all = {bytes, sizeof bytes};
+  ssize_t count = readv(fd, &all, 1);
+  CHECK(count >= 0 || errno == EAGAIN || errno == ECONNRESET);
+  return count < 0 && errno == ECONNRESET ? 0 : count; /* a reset: something was left unread */
+}
+
+static uint64_t now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (uint64_t)time.tv_sec * SECOND + (uint64_t)time.tv_nsec;
+}
+
+/* ------------------------------------------------------------------------------------------------ a loop's life */
+
+struct pair {
+  int ours, theirs; /* ours is -1 when it is closed */
+  becket_handle source; /* 0: none */
+  unsigned bytes; /* that the handler has read */
+};
+
+static struct pair pairs[PAIRS];
+static const struct fault_reason *reason;
+static becket_handle timer, signal_source, child_source, waker;
+static pid_t child;
+static unsigned ticks, signals, exits, wakes;
+
+static void on_ready(becket_loop *same, const becket_event *event, void *user) {
+  struct pair *pair = user;
+  CHECK(same == loop && event->handle == pair->source && event->fd == pair->ours);
+  CHECK((event->flags & (BECKET_READABLE | BECKET_ERROR)) != 0); /* an error says: try and see */
+  ssize_t count = get(pair->ours);
+  if (count > 0) pair->bytes += (unsigned)count;
+}
+
+static void on_other(becket_loop *same, const becket_event *event, void *user) {
+  CHECK(same == loop);
+  if (event->kind == BECKET_KIND_SIGNAL) CHECK(event->value > 0);
+  if (event->kind == BECKET_KIND_CHILD) EQUAL(event->value, 7 << 8);
+  *(unsigned *)user += 1;
+}
+
+/* Whether a call went well. If not, it says why: the reason, or what it became. */
+static int good(int code) {
+  if (code >= 0) return 1;
+  CHECK(reason != NULL);
+  const char *call = reason->call;
+  int expected = -reason->error;
+  if (strcmp(call, "io_uring_setup") == 0 && reason->error == EINVAL) expected = -ENOTSUP; /* an old kernel */
+  if (strcmp(call, "io_uring_register.probe") == 0) expected = -ENOTSUP;
+  if (strcmp(call, "io_uring_register.enable") == 0) expected = -EBADFD; /* the rings are not to be used */
+  if (strcmp(call, "getrlimit") == 0) expected = -ENOSPC;               /* nobody knows how many would be too many */
+  EQUAL(code, expected);
+  CHECK(code != -EINTR && reason->error != 4095);
+  if (strcmp(call, "io_uring_enter") == 0) EQUAL(code, -ENOMEM); /* with EAGAIN and EBUSY it is tried again */
+  return 0;
+}
+
+/* The same of a call that adds a source. */
+static int added(int code, int fds, unsigned sources, const becket_handle *handle) {
+  if (good(code)) return 1;
+  EQUAL(open_fds(), fds);
+  EQUAL(statistics_of(loop).sources, sources);
+  EQUAL(*handle, 0);
+  return 0;
+}
+
+static int add_pair(struct pair *pair) {
+  unsigned sources = statistics_of(loop).sources;
+  int fds = open_fds();
+  pair->source = 0;
+  return added(becket_io_add(loop, pair->ours, BECKET_READABLE, on_ready, pair, &pair->source), fds, sources, &pair->source);
+}
+
+static void add_others(void) {
+  struct sigaction before, after;
+  int fds = open_fds();
+  timer = signal_source = child_source = waker = 0;
+  EQUAL(becket_timer_add(loop, MILLISECOND, 0, on_other, &ticks, &timer), 0);
+  EQUAL(becket_wake_add(loop, on_other, &wakes, &waker), 0);
+  CHECK(sigaction(SIGUSR1, NULL, &before) == 0 && before.sa_handler == SIG_IGN);
+  unsigned sources = statistics_of(loop).sources;
+  if (!added(becket_signal_add(loop, SIGUSR1, on_other, &signals, &signal_source), fds, sources, &signal_source)) {
+    CHECK(sigaction(SIGUSR1, NULL, &after) == 0 && after.sa_handler == SIG_IGN);
+  }
+  child = fork();
+  CHECK(child >= 0);
+  if (child == 0) _exit(7);
+  sources = statistics_of(loop).sources;
+  added(becket_child_add(loop, child, on_other, &exits, &child_source), fds, sources, &child_source);
+  siginfo_t info; /* it had copies of all descriptors */
+  CHECK(syscall(SYS_waitid, P_PID, child, &info, WEXITED | WNOWAIT, NULL, 0) == 0);
+}
+
+/* A turn, which neither spins nor hangs: it sleeps, or something keeps it awake that a few calls deal with. */
+static void turn(int64_t timeout) {
+  uint64_t begin = now();
+  unsigned long calls = fault_calls(NULL);
+  good(becket_turn(loop, timeout));
+  CHECK(fault_calls(NULL) - calls <= 200 + 20 * ((now() - begin) / MILLISECOND));
+}
+
+static void turns(unsigned count, int64_t timeout) {
+  while (count-- > 0) turn(timeout);
+}
+
+/* Nothing happens, but that something goes on failing: it sleeps, for the most part. Where the wait itself fails it is the caller
+ * who knows what to do. */
+static void rest(void) {
+  uint64_t begin = now(), end;
+  unsigned long calls = fault_calls(NULL);
+  do {
+    if (!good(becket_turn(loop, 10 * (int64_t)MILLISECOND))) return;
+    end = now();
+  } while (end - begin < 10 * MILLISECOND);
+  CHECK(fault_calls(NULL) - calls <= 200 + 20 * ((end - begin) / MILLISECOND));
+}
+
+/* A source is removed after its fd was closed, while its file lives on: to epoll's set it is nobody's. */
+static void close_first(struct pair *pair) {
+  int other = dup(pair->ours);
+  CHECK(other >= 0);
+  close_own(pair->ours);
+  if (pair->source != 0) EQUAL(becket_remove(loop, pair->source), 0);
+  pair->source = 0;
+  put(pair->theirs);
+  turns(3, SHORT);
+  close_own(other);
+  pair->ours = -1;
+}
+
+/* Everything that a loop does, while something fails. */
+static void live(void) {
+  for (int i = 0; i < PAIRS; i++) add_pair(&pairs[i]);
+  for (int i = 0; i < PAIRS; i++) put(pairs[i].theirs);
+  add_others();
+  raise(SIGUSR1);
+  EQUAL(becket_wake(loop, waker), 0);
+  turns(3, SHORT);
+  for (int round = 0; round < 2; round++) {
+    for (int i = round; i < PAIRS; i += 2)
+      if (pairs[i].source != 0) EQUAL(becket_io_modify(loop, pairs[i].source, 0), 0);
+    turns(1, SHORT);
+    for (int i = 0; i < PAIRS; i++)
+      if (pairs[i].source != 0) EQUAL(becket_io_modify(loop, pairs[i].source, i % 3 == 0 ? BECKET_READABLE | BECKET_PRIORITY : BECKET_READABLE), 0);
+    for (int i = 0; i < PAIRS; i++) put(pairs[i].theirs);
+    turns(2, SHORT);
+  }
+  close_first(&pairs[0]);
+  if (pairs[1].source != 0) {
+    good(becket_io_close(loop, pairs[1].source));
+    pairs[1].ours = -1;
+    pairs[1].source = 0;
+  }
+  if (pairs[2].source != 0) {
+    EQUAL(becket_remove(loop, pairs[2].source), 0);
+    add_pair(&pairs[2]);
+  }
+  turns(2, SHORT);
+}
+
+static void *wake(void *unused) {
+  EQUAL(becket_wake(loop, waker), 0);
+  return unused;
+}
+
+/* Nothing fails any more: all that was put down is delivered, and all that is. */
+static void work(void) {
+  becket_handle filled[SOURCES];
+  unsigned count = 0;
+  for (int i = 0; i < PAIRS; i++) {
+    if (pairs[i].ours < 0) continue;
+    if (pairs[i].source == 0) CHECK(add_pair(&pairs[i]));
+    pairs[i].bytes = 0;
+    put(pairs[i].theirs);
+  }
+  for (int i = 0; i < PAIRS; i++)
+    while (pairs[i].ours >= 0 && pairs[i].bytes == 0) CHECK(becket_turn(loop, GUARD) >= 0);
+  for (int i = 0; i < PAIRS; i++)
+    if (pairs[i].ours < 0) EQUAL(get(pairs[i].theirs), 0); /* what was closed is closed */
+  unsigned before = wakes;
+  pthread_t thread;
+  if (waker == 0) EQUAL(becket_wake_add(loop, on_other, &wakes, &waker), 0);
+  EQUAL(pthread_create(&thread, NULL, wake, NULL), 0);
+  while (wakes == before) CHECK(becket_turn(loop, GUARD) >= 0);
+  EQUAL(pthread_join(thread, NULL), 0);
+  if (signal_source == 0) EQUAL(becket_signal_add(loop, SIGUSR1, on_other, &signals, &signal_source), 0);
+  before = signals;
+  raise(SIGUSR1);
+  while (signals == before) CHECK(becket_turn(loop, GUARD) >= 0);
+  while (child_source != 0 && exits == 0) CHECK(becket_turn(loop, GUARD) >= 0);
+  if (timer != 0) CHECK(becket_timer_arm(loop, timer, MILLISECOND, 0) == 0);
+  before = ticks;
+  while (timer != 0 && ticks == before) CHECK(becket_turn(loop, GUARD) >= 0);
+  for (unsigned used = statistics_of(loop).sources; used + count < SOURCES; count++)
+    EQUAL(becket_timer_add(loop, BECKET_NEVER, 0, NULL, NULL, &filled[count]), 0);
+  becket_handle more;
+  EQUAL(becket_timer_add(loop, BECKET_NEVER, 0, NULL, NULL, &more), -ENOSPC);
+  /* At rest it sleeps. */
+  while (becket_turn(loop, 0) > 0) continue;
+  turns(1, 20 * SHORT);
+}
+
+/* One life, with the n-th call failing, and the next ones too. Whether anything failed. */
+static int try(const becket_config *config, unsigned long first, unsigned long times) {
+  int before = open_fds();
+  struct sigaction disposition;
+  loop = NULL;
+  timer = signal_source = child_source = waker = 0;
+  child = 0;
+  ticks = signals = exits = wakes = 0;
+  for (int i = 0; i < PAIRS; i++) {
+    int fds[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds) == 0);
+    pairs[i] = (struct pair){fds[0], fds[1], 0, 0};
+  }
+  int opened = open_fds();
+  if (times > 0) fault_set(reason, first, times);
+  int code = becket_loop_init(&loop, &memory, config);
+  if (good(code)) {
+    live();
+    if (times == FAULT_ALWAYS && (first < 4 || first == 18)) rest();
+  } else {
+    CHECK(loop == NULL);
+    EQUAL(open_fds(), opened);
+  }
+  int struck = fault_clear() > 0;
+  if (loop == NULL) EQUAL(becket_loop_init(&loop, &memory, config), 0);
+  work();
+  EQUAL(becket_loop_close(loop), 0);
+  EQUAL(becket_turn(loop, 0), -EBADF);
+  CHECK(sigaction(SIGUSR1, NULL, &disposition) == 0 && disposition.sa_handler == SIG_IGN);
+  CHECK(sigaction(SIGCHLD, NULL, &disposition) == 0 && disposition.sa_handler == SIG_DFL);
+  for (int i = 0; i < PAIRS; i++) {
+    if (pairs[i].ours >= 0) close_own(pairs[i].ours);
+    close_own(pairs[i].theirs);
+  }
+  EQUAL(open_fds(), before);
+  if (child != 0 && child_source == 0) EQUAL(wait4(child, NULL, 0, NULL), child);
+  EQUAL(wait4(-1, NULL, WNOHANG, NULL), -1); /* every child was reaped */
+  return struck;
+}
+
+/* A life in which nothing fails; by their places, the reasons whose call occurs in it. */
+static void try_without(const becket_config *config, int *occurs) {
+  unsigned long before[FAULT_REASONS];
+  reason = NULL;
+  check_context = "nothing fails";
+  for (unsigned at = 0; fault_reason(at) != NULL; at++) before[at] = fault_calls(fault_reason(at)->call);
+  CHECK(!try(config, 1, 0));
+  for (unsigned at = 0; fault_reason(at) != NULL; at++) occurs[at] = fault_calls(fault_reason(at)->call) > before[at];
+}
+
+/* Its closing does as well: nothing is left behind. */
+static void close_in_faults(const becket_config *config, unsigned long first, unsigned long times) {
+  int before = open_fds(), fds[2];
+  becket_handle handle;
+  CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds) == 0);
+  EQUAL(becket_loop_init(&loop, &memory, config), 0);
+  EQUAL(becket_io_add(loop, fds[0], BECKET_READABLE, on_other, &wakes, &handle), 0);
+  EQUAL(becket_signal_add(loop, SIGUSR1, on_other, &signals, &handle), 0);
+  EQUAL(becket_turn(loop, 0), 0);
+  fault_set(reason, first, times);
+  EQUAL(becket_loop_close(loop), 0);
+  fault_clear();
+  close_own(fds[0]);
+  /* A kernel that could not be told ends its polls by itself, some time after. */
+  int flags = fcntl(fds[1], F_GETFL);
+  CHECK(fcntl(fds[1], F_SETFL, flags & ~O_NONBLOCK) == 0);
+  EQUAL(get(fds[1]), 0);
+  close_own(fds[1]);
+  EQUAL(open_fds(), before);
+}
+
+/* The program closes descriptors that are not its own: the loop says so, and does not go round for ever. */
+static void closed_under_it(void) {
+  becket_config config = {.size = sizeof config, .backend = BECKET_BACKEND_EPOLL};
+  int before = open_fds();
+  check_context = "epoll's own descriptor";
+  EQUAL(becket_loop_init(&loop, &memory, &config), 0);
+  EQUAL(becket_wake_add(loop, on_other, &wakes, &waker), 0);
+  close_own(becket_fd(loop));
+  EQUAL(becket_turn(loop, GUARD), -EBADF);
+  EQUAL(becket_run(loop), -EBADF);
+  EQUAL(becket_loop_close(loop), 0);
+  EQUAL(open_fds(), before);
+}
+
+int main(void) {
+  const becket_config configs[] = {
+      {.size = sizeof(becket_config), .backend = BECKET_BACKEND_SELECT},
+      {.size = sizeof(becket_config), .backend = BECKET_BACKEND_POLL, .flags = BECKET_NO_PIDFD},
+      {.size = sizeof(becket_config), .backend = BECKET_BACKEND_EPOLL},
+      {.size = sizeof(becket_config), .backend = BECKET_BACKEND_IO_URING, .flags = BECKET_NO_PIDFD},
+      {.size = sizeof(becket_config), .backend = BECKET_BACKEND_IO_URING, .ring = &ring},
+      {.size = sizeof(becket_config), .backend = BECKET_BACKEND_AUTO, .ring = &ring},
+  };
+  static const unsigned long firsts[] = {1, 2, 4, 9, 18};
+  int under_valgrind = getenv("TEST_UNDER_VALGRIND") != NULL;
+  alarm(300); /* a hang is a failure */
+  CHECK(signal(SIGUSR1, SIG_IGN) != SIG_ERR);
+  unsigned long lives = 0, struck = 0, calls = fault_calls(NULL);
+  for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+    if (under_valgrind && (configs[i].backend == BECKET_BACKEND_IO_URING || configs[i].ring != NULL)) continue;
+    int occurs[FAULT_REASONS];
+    try_without(&configs[i], occurs);
+    for (unsigned at = 0; (reason = fault_reason(at)) != NULL; at++) {
+      char context[128];
+      if (!occurs[at]) continue;
+      check_context = context;
+      for (size_t n = 0; n < (under_valgrind ? 1 : sizeof firsts / sizeof *firsts); n++) {
+        unsigned long more = reason->lasting ? FAULT_ALWAYS : 3;
+        snprintf(context, sizeof context, "backend %s %zu, %s %s, once from %lu on", backend_name(configs[i].backend), i,
+                 reason->call, reason->name, firsts[n]);
+        lives += 1;
+        if (!try(&configs[i], firsts[n], 1)) break;
+        snprintf(context, sizeof context, "backend %s %zu, %s %s, often from %lu on", backend_name(configs[i].backend), i,
+                 reason->call, reason->name, firsts[n]);
+        struck += 1 + (unsigned long)try(&configs[i], firsts[n], more);
+        lives += 1;
+        close_in_faults(&configs[i], firsts[n], more);
+      }
+    }
+  }
+  CHECK(struck > (under_valgrind ? 40 : 400));
+  closed_under_it();
+  printf("%lu lives, %lu with faults, %lu calls\n", lives, struck, fault_calls(NULL) - calls);
+  return 0;
+}
