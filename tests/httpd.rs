@@ -651,15 +651,16 @@ fn the_page_needs_nothing_from_elsewhere() {
         let mut client = server.connect();
         client.send(&get("/", ""));
         let answer = client.answer(200);
+        let page = answer.body();
         assert_eq!(answer.fields["content-type"], "text/html; charset=utf-8");
         assert!(answer.fields["content-security-policy"].starts_with("default-src 'none'"));
-        assert!(answer.body().ends_with("</html>\n") && answer.body().contains("fetch('/_status.json'"));
+        assert!(page.ends_with("</html>\n") && page.contains("fetch('/_status.json'"));
         for foreign in ["http:", "https:", "src=", "@import"] {
-            assert!(!answer.body().contains(foreign), "{foreign}");
+            assert!(!page.contains(foreign), "{foreign}");
         }
         // Each number that the page reads is there.
         let status = server.status();
-        for name in answer.body().match_indices("s.").map(|(at, _)| &answer.body()[at + 2..]) {
+        for name in page.match_indices("s.").map(|(at, _)| &page[at + 2..]) {
             let name: String = name.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
             let is_field = name.contains('_') && name != "events_all";
             assert!(!is_field || status.contains_key(&name), "the page reads {name}");

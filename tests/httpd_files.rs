@@ -52,8 +52,6 @@ fn ways() -> &'static [Way] {
         let mut ways = Vec::new();
         for files in FILES {
             let way = |backend, open| Way { backend, files, open };
-            let mut child = Child::start(httpd(), [way("poll", "auto").options(&root, &[]), vec!["--help"]].concat());
-            child.expect_exit(0);
             let mut child = Child::start(httpd(), way("poll", "auto").options(&root, &[]));
             wait_until("it has started, or has not", || child.out().contains("httpd: open ") || child.ended());
             if child.ended() {
@@ -636,6 +634,39 @@ fn requests_come_in_pieces() {
             client.stream.write_all(&[byte]).unwrap();
         }
         assert_eq!(client.answer(206).body(), "styl");
+        server.stop(libc::SIGTERM);
+    }
+}
+
+/// Few blocks are enough for many: they are waited for to open files, too, and to read them.
+#[test]
+fn many_share_one_block() {
+    let root = tree("one_block");
+    let big = bytes(18, 2 * BLOCK + 5);
+    std::fs::write(root.join("big.bin"), &big).unwrap();
+    let kinds =
+        [("/big.bin", 200), ("/dir/deep/up.css", 200), ("/dir/deep", 301), ("/missing", 404), ("/link_out", 403)];
+    for way in ways() {
+        let server = way.start(&root, &["--blocks", "1"]);
+        let mut clients: Vec<_> = (0..30).map(|_| server.connect()).collect();
+        for (i, client) in clients.iter_mut().enumerate() {
+            for round in 0..10 {
+                client.send(&get(kinds[(i + round) % 5].0, ""));
+            }
+        }
+        for (i, client) in clients.iter_mut().enumerate() {
+            for round in 0..10 {
+                let (path, status) = kinds[(i + round) % 5];
+                let answer = client.answer(status);
+                match path {
+                    "/big.bin" => assert_same(&answer.bytes, &big, (way, i, round)),
+                    "/dir/deep/up.css" => assert_eq!(answer.body(), "root/style.css"),
+                    _ => {}
+                }
+            }
+        }
+        drop(clients);
+        assert_nothing_is_held(&server, way);
         server.stop(libc::SIGTERM);
     }
 }
