@@ -16,8 +16,9 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 C_FLAGS  = -std=c11 $(CFLAGS) -Wall -Wextra -Wpedantic -Wconversion $(WERROR) -Iinclude
 ARCHIVE  = build/libbecket.a
 EXAMPLES = $(patsubst c-examples/%.c,build/examples/%,$(filter-out $(SKIPPED),$(wildcard c-examples/*.c)))
-# What needs a library that is not there: the compiler is asked for its header.
-SKIPPED := $(shell $(CC) $(CFLAGS) -E -include ev.h -x c /dev/null >/dev/null 2>&1 || echo c-examples/libev.c)
+# What needs a library that is not there: the compiler is asked to link with it.
+SKIPPED := $(shell echo 'int main(void) { return !EV_VERSION_MAJOR; }' | \
+             $(CC) $(CFLAGS) -include ev.h -x c - -lev -o /dev/null >/dev/null 2>&1 || echo c-examples/libev.c)
 ifneq ($(SKIPPED),)
 ifneq ($(filter all programs run test,$(or $(MAKECMDGOALS),all)),)
 $(info skipped: c-examples/libev.c (install libev-dev))
@@ -35,12 +36,14 @@ SMALL ?=
 ifneq ($(SMALL),)
 export CARGO_PROFILE_CAPI_OPT_LEVEL = z
 endif
-CARGO_ARCHIVE = $(CARGO) rustc --quiet --locked --lib --profile capi --crate-type staticlib
+# Another system: make TARGET=aarch64-unknown-linux-gnu CC=aarch64-linux-gnu-gcc
+TARGET ?=
+CARGO_ARCHIVE = $(CARGO) rustc --quiet --locked --lib --profile capi --crate-type staticlib $(if $(TARGET),--target $(TARGET))
 RUSTC_ARCHIVE = --cfg becket_staticlib $(if $(SMALL),--cfg becket_small)
-RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -name '*.rs')
+RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find -H src -name '*.rs')
 
 .DELETE_ON_ERROR:
-.PHONY: all archive programs run test fuzz loom faults storm tsan header size install uninstall clean help FORCE
+.PHONY: all archive programs run test fuzz loom cross faults storm tsan header size install uninstall clean help FORCE
 
 all: $(ARCHIVE) $(EXAMPLES)
 
@@ -53,7 +56,7 @@ $(ARCHIVE): $(RUST_SOURCES) build/flags
 	@echo "cargo  $@"
 	@mkdir -p build
 	@$(CARGO_ARCHIVE) --target-dir build/cargo --features capi -- $(RUSTC_ARCHIVE)
-	@cp build/cargo/capi/libbecket.a $@
+	@cp build/cargo/$(if $(TARGET),$(TARGET)/)capi/libbecket.a $@
 
 # The smallest build: poll alone, for size. Only `make size` uses it.
 build/libbecket-poll.a: export CARGO_PROFILE_CAPI_OPT_LEVEL = z
@@ -62,11 +65,11 @@ build/libbecket-poll.a: $(RUST_SOURCES)
 	@echo "cargo  $@"
 	@mkdir -p build
 	@$(CARGO_ARCHIVE) --target-dir build/cargo-poll --no-default-features --features capi,poll -- $(RUSTC_ARCHIVE)
-	@cp build/cargo-poll/capi/libbecket.a $@
+	@cp build/cargo-poll/$(if $(TARGET),$(TARGET)/)capi/libbecket.a $@
 
 # Another compiler or other flags: everything in C is made again. (While make reads this file, and not by a rule, so that
 # -n and -q tell the truth.)
-$(shell mkdir -p build; echo '$(CC) $(C_FLAGS) $(LDFLAGS) $(LDLIBS) $(SMALL)' > build/flags.now; \
+$(shell mkdir -p build; echo '$(CC) $(C_FLAGS) $(LDFLAGS) $(LDLIBS) $(SMALL) $(TARGET)' > build/flags.now; \
         cmp -s build/flags.now build/flags || cp build/flags.now build/flags; rm -f build/flags.now)
 
 # -MMD notes the headers of each program beside it.
@@ -127,6 +130,11 @@ fuzz:
 loom:
 	$(CARGO) test --locked --quiet --manifest-path tests/loom/Cargo.toml --target-dir build/loom
 
+# Other targets: compiled, and where there is an emulator, tested.
+cross:
+	@tests/cross.sh check
+	@tests/cross.sh test
+
 # All that `make test` tries a sample of: each call that fails, for each reason, under each program.
 faults: programs
 	$(FOR_TESTS) BECKET_FAULTS_ALL=1 $(CARGO) test --locked --all-features --test faults -- --nocapture
@@ -179,6 +187,7 @@ help:
 	@echo 'make test       every test, C and Rust; ends with an error when one fails'
 	@echo 'make fuzz       the fuzz targets, for SECONDS=60 in all'
 	@echo 'make loom       wakes, stops, signals and sleep, in every interleaving of a few threads'
+	@echo 'make cross      compile for other systems and processors, and run the tests in emulators of these'
 	@echo 'make faults     fail every call for every reason under every program: half an hour'
 	@echo 'make storm      wakes from threads and signals for a minute; ROUNDS=$(ROUNDS)'
 	@echo 'make tsan       the same under ThreadSanitizer, with nightly Rust'
@@ -191,4 +200,5 @@ help:
 	@echo 'make clean      remove build/ and target/'
 	@echo
 	@echo 'CC, CFLAGS, LDFLAGS, LDLIBS, CARGO, WERROR can be set: make CC=clang CFLAGS=-O3'
+	@echo 'TARGET=, with CC=, builds for another system: make TARGET=aarch64-unknown-linux-gnu CC=aarch64-linux-gnu-gcc'
 	@echo 'SMALL=1 makes the archive a fifth smaller, and slower'

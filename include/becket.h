@@ -385,7 +385,7 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
  *   int rc = becket_loop_init(&loop, &memory, NULL);
  */
 #define BECKET_MEMORY(name, sources_max, posts_max, operations_max)                             \
-  uint64_t name##_block[BECKET_MEMORY_SIZE(sources_max, posts_max, operations_max) / 8];        \
+  BECKET_BLOCK(name##_block, 8, BECKET_MEMORY_SIZE(sources_max, posts_max, operations_max));    \
   static const becket_memory name = {sizeof(becket_memory), name##_block, sizeof name##_block,  \
                                      (sources_max), (posts_max), (operations_max)}
 
@@ -395,7 +395,7 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
 
 /** Declares memory for the rings of io_uring (zeroed, in .bss) and name, its constant descriptor: static BECKET_RING(ring, 256); */
 #define BECKET_RING(name, entries_max)                                                          \
-  BECKET_RING_BLOCK(name##_block, BECKET_RING_SIZE(entries_max) / 8);                           \
+  BECKET_BLOCK(name##_block, 4096, BECKET_RING_SIZE(entries_max));                              \
   static const becket_ring name = {sizeof(becket_ring), name##_block, sizeof name##_block, (entries_max)}
 
 /** Bytes that a simulator needs with so many descriptors, and so many events that are to come. */
@@ -405,14 +405,14 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
 
 /** Declares memory for a simulator (zeroed, in .bss) and name, its constant descriptor: static BECKET_SIMULATOR(world, 16, 64); */
 #define BECKET_SIMULATOR(name, fds_max, events_max)                                             \
-  uint64_t name##_block[BECKET_SIMULATOR_SIZE(fds_max, events_max) / 8];                        \
+  BECKET_BLOCK(name##_block, 8, BECKET_SIMULATOR_SIZE(fds_max, events_max));                    \
   static const becket_simulator_memory name = {sizeof(becket_simulator_memory), name##_block,   \
                                                sizeof name##_block, (fds_max), (events_max)}
 
 #ifdef __cplusplus
-#define BECKET_RING_BLOCK(block, words) uint64_t block alignas(4096)[words]
+#define BECKET_BLOCK(block, alignment, bytes) uint64_t block alignas(alignment)[(bytes) / 8]
 #else
-#define BECKET_RING_BLOCK(block, words) _Alignas(4096) uint64_t block[words]
+#define BECKET_BLOCK(block, alignment, bytes) _Alignas(alignment) uint64_t block[(bytes) / 8]
 #endif
 
 /* ---- Making a loop ----
@@ -1077,8 +1077,10 @@ int becket_pool_left(const becket_pool *pool);
 #define BECKET_SIM_CLOSE 6
 /** becket_io_add(): EBADF, ENOMEM, ENOSPC. */
 #define BECKET_SIM_WATCH 7
-/** A wait that sleeps: EINTR and EAGAIN after some of the time, EBUSY soon; EBADF and ENOMEM at once. */
+/** A wait that sleeps: EINTR and EAGAIN after some of the time, EBUSY soon; ENOMEM at once. */
 #define BECKET_SIM_WAIT 8
+/** A wait is prepared, and an interest that has changed is not taken over: ENOMEM. The loop tries again. */
+#define BECKET_SIM_CHANGE 9
 /** A read or a write moves less than it could. */
 #define BECKET_SIM_PARTIAL 0
 /** A wait tells of readiness that is not there. */
@@ -1150,7 +1152,7 @@ int becket_sim_all_faults(becket_simulator *simulator, uint32_t per_million, uin
 /** How many such calls were made to fail. O(1). */
 int becket_sim_failed(const becket_simulator *simulator, uint32_t which, uint64_t *calls);
 
-/** A random number, from 0 to below bound: for what a test leaves to chance itself. O(1). */
+/** A random number, from 0 to below bound (0 where that is 0): for what a test leaves to chance itself. O(1). */
 int becket_sim_below(becket_simulator *simulator, uint64_t bound, uint64_t *number);
 
 /**

@@ -56,13 +56,13 @@ errors! {
     /// It is in use: a running loop, a signal that another loop receives.
     BUSY = EBUSY, "in use";
     /// Not allowed: an fd that cannot be waited for, a wait from the wrong thread.
-    NOT_PERMITTED = EPERM, "unpollable fd, or wrong thread";
+    NOT_PERMITTED = EPERM, "not permitted";
     /// The loop belongs to the parent process, or the process is not a child of ours.
     NOT_OURS = ECHILD, "another process's";
     /// This backend or build cannot do it.
     UNSUPPORTED = ENOTSUP, "not supported here";
     /// A signal interrupted the wait.
-    INTERRUPTED = EINTR, "interrupted by a signal";
+    INTERRUPTED = EINTR, "interrupted";
     /// Try again: nothing was there.
     AGAIN = EAGAIN, "try again";
     /// Nothing has that name.
@@ -70,7 +70,7 @@ errors! {
     /// The process is out of file descriptors.
     PROCESS_FILES = EMFILE, "too many open files";
     /// The system is out of file descriptors.
-    SYSTEM_FILES = ENFILE, "too many open files (system)";
+    SYSTEM_FILES = ENFILE, "too many open files";
     /// The kernel is out of memory.
     NO_MEMORY = ENOMEM, "out of memory";
     /// The operation was cancelled.

@@ -177,6 +177,9 @@ impl Epoll {
             }
             registration.state &= !(LISTED | TOLD);
             let interest = registration.interest();
+            if interest.is_empty() {
+                continue; // paused just now
+            }
             if add(fd, registration.fd(), event(*registration, handle(names, place))).is_ok() {
                 registration.state |= LISTED | interest.bits();
             } else {

@@ -293,7 +293,7 @@ impl Core {
         // SAFETY: as in `with`; no wait is under way while the thread that waits calls this.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
         engine.flush_direct(waiting);
-        if cfg!(epoll) && waiting.stage == Stage::Waited {
+        if cfg!(any(epoll, feature = "simulator")) && waiting.stage == Stage::Waited {
             // What was found and not collected: the kernel tells of an edge once.
             engine.collect_readiness(waiting, false);
         }

@@ -29,6 +29,7 @@ pub use statistics::Statistics;
 use self::core::SharedRef;
 use crate::backend::{AnyBackend, Backend, BackendChoice, Registration};
 use crate::error::{Error, Result};
+#[cfg(feature = "operations")]
 use crate::ops::FilesChoice;
 use crate::storage::deadlines::Deadlines;
 use crate::storage::fd_index::FdIndex;
@@ -55,8 +56,10 @@ pub struct Config {
     /// Learn of children by SIGCHLD even where the system has pidfds.
     pub without_pidfd: bool,
     /// Who reads and writes files: for loops whose memory has operations.
+    #[cfg(feature = "operations")]
     pub files: FilesChoice,
     /// The signal of [`FilesChoice::AioSignal`]; 0: the highest real-time signal that is free.
+    #[cfg(feature = "operations")]
     pub aio_signal: i32,
 }
 
@@ -69,7 +72,9 @@ impl Config {
         return_interrupted: false,
         busy_poll: Duration::ZERO,
         without_pidfd: false,
+        #[cfg(feature = "operations")]
         files: FilesChoice::Auto,
+        #[cfg(feature = "operations")]
         aio_signal: 0,
     };
 }
@@ -155,9 +160,13 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// A clock reading, or virtual time.
+    /// A clock reading, or virtual time. (The time of a simulator that was made anew under the loop is not gone back to.)
     fn fresh_now(&self) -> Instant {
-        if self.config.virtual_clock { self.backend.now().unwrap_or(self.now) } else { sys::clock::now() }
+        if self.config.virtual_clock {
+            self.backend.now().map_or(self.now, |now| now.max(self.now))
+        } else {
+            sys::clock::now()
+        }
     }
 
     pub(crate) fn statistics(&self) -> Statistics {

@@ -118,8 +118,8 @@ impl Engine {
         let found = waiting.plan.outcome.is_ok_and(|count| count > 0);
         if !self.config.virtual_clock {
             self.now = sys::clock::now();
-        } else if let Some(now) = self.backend.now() {
-            self.now = now;
+        } else if self.backend.now().is_some() {
+            self.now = self.fresh_now();
         } else if !found && waiting.plan.outcome.is_ok() && waiting.until != Instant::NEVER && !self.shared.pending() {
             self.now = self.now.max(waiting.until);
         }

@@ -57,6 +57,7 @@ const _: () = {
     );
     #[cfg(feature = "operations")]
     assert!(align_of::<operations::Entry>() <= ALIGNMENT && size_of::<operations::Entry>().is_multiple_of(4));
+    assert!(align_of::<Storage<1, 1>>() >= ALIGNMENT);
     // A list's number fits in four bits beside the kind.
     assert!(lists::LEVELS == 4);
 };
@@ -219,7 +220,7 @@ impl Layout {
 /// assert_eq!(size_of::<Storage<16, 4>>(), 3584 + 80 * 16 + 24 * 4);
 /// # Ok::<(), becket::Error>(())
 /// ```
-#[repr(C)]
+#[repr(C, align(8))] // u64 alone has four where words have 32 bits, as on i686
 pub struct Storage<const S: usize, const P: usize, const O: usize = 0> {
     head: MaybeUninit<[u64; LOOP_BYTES / 8]>,
     sources: MaybeUninit<[[u64; SOURCE_BYTES / 8]; S]>,

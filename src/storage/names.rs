@@ -45,6 +45,7 @@ fn with_link(word: u64, link: u64) -> u64 {
 pub(crate) struct Names {
     words: Region<AtomicU64>,
     /// How many of them are sources'. Those behind them name what the loop watches for itself, and are nobody's to wake.
+    #[cfg(feature = "operations")]
     sources: u32,
     /// Slot number plus one; zero: empty.
     woken: AtomicU32,
@@ -67,7 +68,15 @@ impl Names {
 
     pub(crate) fn new(words: Region<AtomicU64>, sources: u32) -> Names {
         let high = AtomicU32::new(sources);
-        Names { words, sources, woken: AtomicU32::new(0), low: AtomicU32::new(0), high, highest: AtomicU64::new(0) }
+        Names {
+            words,
+            #[cfg(feature = "operations")]
+            sources,
+            woken: AtomicU32::new(0),
+            low: AtomicU32::new(0),
+            high,
+            highest: AtomicU64::new(0),
+        }
     }
 
     /// Names the first or the last slot that has no name; memory may hold anything before that.
@@ -85,14 +94,17 @@ impl Names {
     /// How many sources there can be.
     #[inline]
     pub(crate) fn sources(&self) -> u32 {
-        self.sources
+        #[cfg(feature = "operations")]
+        return self.sources;
+        #[cfg(not(feature = "operations"))]
+        return self.words.len() as u32;
     }
 
     /// The first slot from `index` on that has a name. Together with the slots behind it: all that ever were used.
     pub(crate) fn named_from(&self, index: u32) -> Option<u32> {
         let unnamed = self.unnamed();
         let index = if unnamed.contains(&index) { unnamed.end } else { index };
-        (index < self.sources).then_some(index)
+        (index < self.sources()).then_some(index)
     }
 
     /// The slots that have no name yet.
@@ -105,7 +117,7 @@ impl Names {
     #[inline]
     fn named(&self, handle: Handle) -> Option<u32> {
         let index = index_of(handle)?;
-        (!self.unnamed().contains(&index) && index < self.sources).then_some(index)
+        (!self.unnamed().contains(&index) && index < self.sources()).then_some(index)
     }
 
     /// Names what the loop watches for itself; memory may hold anything before that.

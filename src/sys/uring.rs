@@ -436,13 +436,15 @@ impl Completions {
         match answer {
             _ if found > 0 => Ok(found),
             Err(TIME_IS_OVER) => Ok(0),
-            Ok(_) | Err(Error::BUSY | Error::AGAIN) if timeout == Duration::ZERO => Ok(0),
-            Ok(_) | Err(Error::BUSY | Error::AGAIN) if skipped => Err(Error::BUSY),
-            Ok(count) if count == submit => Err(Error::AGAIN),
-            // It took a part, or nothing, and did not wait.
+            Ok(count) if count == submit => match skipped {
+                _ if timeout == Duration::ZERO => Ok(0),
+                true => Err(Error::BUSY),
+                false => Err(Error::AGAIN),
+            },
+            // It took a part, or nothing, and did not wait. Who never waits, but comes again and again, is slowed down too.
             Ok(_) | Err(Error::BUSY | Error::AGAIN) => {
                 super::pause();
-                Err(Error::BUSY)
+                if timeout == Duration::ZERO { Ok(0) } else { Err(Error::BUSY) }
             }
             Err(error) => Err(error),
         }

@@ -86,7 +86,12 @@ pub fn alone(name: &str, test: impl FnOnce()) {
     }
     let (_, name_in_crate) = name.split_once("::").expect("the name of a test in a crate");
     let no_tests = STARTS.write().unwrap_or_else(PoisonError::into_inner);
-    let child = Command::new(std::env::current_exe().expect("the path of this program"))
+    let this = std::env::current_exe().expect("the path of this program");
+    // Under an emulator (tests/cross.sh): the program that runs this one, and its arguments.
+    let runner = std::env::var("BECKET_TEST_RUNNER").unwrap_or_default();
+    let mut words = runner.split_whitespace().map(std::ffi::OsStr::new).chain([this.as_os_str()]);
+    let child = Command::new(words.next().expect("at least this program"))
+        .args(words)
         .args([name_in_crate, "--exact", "--nocapture", "--test-threads=1"])
         .env(VARIABLE, name)
         .stdin(Stdio::null())
@@ -421,16 +426,14 @@ pub fn dup2(fd: &impl AsRawFd, target: RawFd) {
     assert_eq!(unsafe { libc::dup3(fd.as_raw_fd(), target, libc::O_CLOEXEC) }, target);
 }
 
-/// Sets the soft limit of open files; the old one.
-pub fn limit_files(count: u64) -> u64 {
+/// Sets the soft limit of open files.
+pub fn limit_files(count: u32) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: valid to write to, then to read from.
     unsafe {
         assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
-        let old = limit.rlim_cur;
-        limit.rlim_cur = count;
+        limit.rlim_cur = count.into();
         assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0, "a limit of {count} files");
-        old
     }
 }
 

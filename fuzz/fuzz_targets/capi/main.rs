@@ -18,6 +18,7 @@ mod calls;
 mod guard;
 mod handlers;
 mod input;
+mod simulation;
 mod system;
 mod world;
 
