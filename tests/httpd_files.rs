@@ -326,7 +326,7 @@ fn a_query_that_is_too_long_is_left_out_of_a_redirect() {
 fn what_may_not_be_read_is_403() {
     const NOBODY: u32 = 65534;
     let root = tree("permissions");
-    std::fs::set_permissions(root.join("style.css"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(root.join("style.css"), std::fs::Permissions::from_mode(0o000)).unwrap();
     std::fs::set_permissions(root.join("dir"), std::fs::Permissions::from_mode(0o644)).unwrap(); // not to be gone through
     // SAFETY: geteuid(2) touches no memory.
     let is_root = unsafe { libc::geteuid() } == 0;
