@@ -34,8 +34,11 @@
 
 /* How a file is opened that is to be read: a FIFO is not waited for, a terminal does not become ours. What it is, the
  * caller asks fstat(2). */
-#define BENEATH_READ (O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
+#define BENEATH_READ (O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_LARGEFILE)
 
+#ifndef O_LARGEFILE /* only where a file may be too large for off_t */
+#define O_LARGEFILE 0
+#endif
 #ifndef O_PATH /* where a directory must be opened for reading to be gone through */
 #define O_PATH O_RDONLY
 #endif

@@ -21,7 +21,8 @@
  *
  * http_request.h parses, http_file.h decides what a request for a file means, beneath.h opens what lies beneath the root
  * and nothing else, httpd_page.h is the page at "/_status"; here is what a server does between them. */
-#define _GNU_SOURCE /* accept4 */
+#define _GNU_SOURCE          /* accept4 */
+#define _FILE_OFFSET_BITS 64 /* files above 2 GiB, on 32-bit systems too */
 
 #include <arpa/inet.h>
 #include <becket.h>
@@ -115,6 +116,8 @@ static _Alignas(4096) union block block_memory[BLOCKS_MAX];
 static void *block_stack[BLOCKS_MAX];
 static struct block_pool blocks = {.free = block_stack};
 
+/* In the order of BECKET_BACKEND_AUTO, _SELECT, …; the last has two names. */
+static const char *const backends[] = {"auto", "select", "poll", "epoll", "uring", "io_uring", NULL};
 /* In the order of BECKET_FILES_AUTO, _IO_URING, …; behind them pread(2) in the handler, for which everybody waits. */
 static const char *const files_names[] = {"auto", "uring", "aio", "aio-signal", "read", NULL};
 enum { FILES_IN_HANDLER = BECKET_FILES_AIO_SIGNAL + 1 };
@@ -453,8 +456,8 @@ static void hand_over(struct block_client *client) {
   must(becket_trigger(loop, connection->handle, 0), "trigger");
 }
 
-/* The file has been answered, or the connection is gone. Closing what was only read from writes nothing, and so waits for
- * nothing. */
+/* The file has been answered, or the connection is gone. Closing what was only read from writes nothing, so it is done at
+ * once. (The last close of a large file that was deleted meanwhile frees it, which takes a moment.) */
 static void file_close(struct connection *connection) {
   if (connection->file_fd >= 0) {
     close(connection->file_fd);
@@ -556,7 +559,10 @@ static bool walk_begin(struct connection *connection) {
                  beneath_start(connection->block.block, root_fd, connection->path, strlen(connection->path)));
 }
 
-/* Asks for the file at the path of the request. False: it is waited for, in DISK. */
+/* Asks for the file at the path of the request. False: it is waited for, in DISK.
+ *
+ * Becket has no operation for openat2(2). So it is asked here and now, but only for what the kernel can tell from its cache
+ * of names (RESOLVE_CACHED); what it would have to ask the disk for is left to a walk, each step of which is an operation. */
 static bool file_find(struct connection *connection, char *head) {
   static struct beneath walk; /* used between here and the end of this call */
   const struct http_request *request = &connection->request;
@@ -1007,8 +1013,6 @@ static void read_options(int count, char **arguments) {
     const char *name = arguments[i];
     if (strcmp(name, "--help") == 0) exit(write(STDOUT_FILENO, usage, sizeof usage - 1) < 0);
     const char *value = i + 1 < count ? arguments[++i] : NULL;
-    /* In the order of BECKET_BACKEND_AUTO, _SELECT, …; the last has two names. */
-    static const char *const backends[] = {"auto", "select", "poll", "epoll", "uring", "io_uring", NULL};
     static const char *const opens[] = {"auto", "walk", NULL};
     static const char *const names[] = {"--port",        "--address",     "--backend",
                                         "--connections", "--blocks",      "--request-timeout-ms",
@@ -1089,7 +1093,9 @@ int main(int count, char **arguments) {
   config.files = options.root == NULL || options.files == FILES_IN_HANDLER ? BECKET_FILES_NONE : options.files;
   if (config.backend == BECKET_BACKEND_IO_URING) config.ring = &ring; /* with `auto` it would be the choice then */
   int code = becket_loop_init(&loop, &memory, &config);
-  if (code < 0) FAIL(1, "cannot make the loop: ", becket_strerror(code));
+  if (code < 0)
+    FAIL(1, "cannot make a loop with --backend ", backends[options.backend], " and --files ", files_names[options.files],
+         ": ", becket_strerror(code));
   started_at = becket_now(loop);
   listener_open();
   must(becket_timer_add(loop, BECKET_NEVER, 0, on_accept_retry, NULL, &accept_retry), "timer");

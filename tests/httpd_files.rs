@@ -20,7 +20,7 @@ use util::httpd::{A_WHILE, BACKENDS, Server, get, httpd};
 use util::{Child, GUARD, wait_until};
 
 /// How files are read and opened; with each backend that is a way to serve them.
-const FILES: [&str; 2] = ["read", "uring"];
+const FILES: [&str; 4] = ["read", "uring", "aio", "aio-signal"];
 const OPENS: [&str; 2] = ["auto", "walk"];
 
 const BLOCK: usize = 65536;
