@@ -255,6 +255,8 @@ typedef struct becket_config {
   uint64_t busy_poll_ns;
   /** Memory for the rings of io_uring, or NULL. */
   const becket_ring *ring;
+  /** The simulator that the loop is to live in, or NULL. */
+  becket_simulator *simulator;
   /** BECKET_FILES_…: where the memory has operations. */
   uint32_t files;
   /**
@@ -262,8 +264,6 @@ typedef struct becket_config {
    * free.
    */
   int32_t aio_signal;
-  /** The simulator that the loop is to live in, or NULL. */
-  becket_simulator *simulator;
 } becket_config;
 
 /** An fd that a foreign loop has to watch for becket, and what for. */
