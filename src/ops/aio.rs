@@ -12,6 +12,8 @@
 //! - The file's own position has no place here, nor has what is no reading, writing or syncing: the engine makes those inline.
 //! - Every turn asks for each request that is under way, O(their number): with a signal too, which may be lost where too many
 //!   are pending. Between turns the loop sleeps at most as long as `patience` says.
+//! - Where glibc cannot send a signal it forgets the outcome too, and says EAGAIN. So the request is made again, without a
+//!   signal; and what cannot be made twice, a write to the end of a file, never has one.
 
 use super::files::Files;
 use crate::aio::AioMemory;
@@ -19,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::request::{BYTES_MAX, CURRENT, Call, Request};
 use crate::storage::region::Region;
 use crate::storage::slot::NIL;
-use crate::sys::aio::{Controls, Piece, can_sync, piece_from, piece_of};
+use crate::sys::aio::{Controls, Piece, can_repeat, can_sync, piece_from, piece_of};
 use crate::time::Duration;
 use core::ffi::CStr;
 
@@ -53,11 +55,23 @@ struct Entry {
     moved: u32,
     place: Place,
     cancelled: bool,
+    /// No signal tells of it.
+    silent: bool,
 }
 
 impl Entry {
     fn new(request: Request, data: u64) -> Entry {
-        Entry { request, data, next: NIL, vector: 0, length: 0, moved: 0, place: Place::PutOff, cancelled: false }
+        Entry {
+            request,
+            data,
+            next: NIL,
+            vector: 0,
+            length: 0,
+            moved: 0,
+            place: Place::PutOff,
+            cancelled: false,
+            silent: false,
+        }
     }
 }
 
@@ -72,6 +86,8 @@ pub(crate) struct Aio {
     looking: Option<(u32, u32)>,
     /// So many are the system's.
     under_way: u32,
+    /// Those of them that no signal tells of.
+    silent: u32,
     /// One of those has completed since one was put off.
     again: bool,
     signal: Option<i32>,
@@ -101,6 +117,7 @@ impl Aio {
             last: NIL,
             looking: None,
             under_way: 0,
+            silent: 0,
             again: false,
             signal,
             patience: FIRST,
@@ -120,9 +137,11 @@ impl Aio {
         // (Vectors of nothing at all are nothing to read: the system says whether the file can be.)
         let piece = piece.unwrap_or_else(|| piece_of(&entry.request));
         entry.length = piece.length;
-        entry.place = match self.controls.submit(number, &entry.request, piece, self.signal) {
+        let signal = self.signal.filter(|_| !entry.silent);
+        entry.place = match self.controls.submit(number, &entry.request, piece, signal) {
             Ok(()) => {
                 self.under_way += 1;
+                self.silent += u32::from(signal.is_none());
                 Place::UnderWay
             }
             Err(Error::AGAIN) if self.under_way > 0 => {
@@ -164,10 +183,19 @@ impl Aio {
             Place::PutOff => {}
             Place::UnderWay => {
                 let result = self.controls.outcome(number)?;
+                let entry = &mut self.entries[number];
+                let told = self.signal.is_some() && !entry.silent;
                 self.under_way -= 1;
+                self.silent -= u32::from(!told);
                 self.again = true;
                 self.patience = FIRST;
-                self.entries[number].place = self.go_on(number, result);
+                if told && result == -Error::AGAIN.errno() {
+                    // (Also of one that was cancelled: it may have been too late for that.)
+                    entry.silent = true;
+                    self.begin(number);
+                } else {
+                    self.entries[number].place = self.go_on(number, result);
+                }
             }
         }
         match self.entries[number].place {
@@ -213,6 +241,7 @@ impl Files for Aio {
         let entry = &mut self.entries[number];
         self.free = entry.next;
         *entry = Entry::new(*request, data);
+        entry.silent = self.signal.is_some() && !can_repeat(request);
         if self.last == NIL {
             self.first = number;
         } else {
@@ -270,7 +299,7 @@ impl Files for Aio {
     }
 
     fn patience(&mut self) -> Duration {
-        if self.signal.is_some() {
+        if self.signal.is_some() && self.silent == 0 {
             return SWEEP;
         }
         let patience = self.patience;

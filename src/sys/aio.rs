@@ -58,11 +58,26 @@ pub(crate) fn piece_of(request: &Request) -> Piece {
     Piece { at, length, offset: request.extra }
 }
 
+/// What an fd was opened with; 0: it is none.
+fn flags_of(fd: i32) -> i32 {
+    // SAFETY: F_GETFL has no argument; a bad fd is an error.
+    unsafe { libc::fcntl(fd, libc::F_GETFL) }.max(0)
+}
+
 /// Whether fsync(2) of it can be asked for: a file that is open for reading alone, and so each folder, is refused there.
 pub(crate) fn can_sync(fd: i32) -> bool {
-    // SAFETY: F_GETFL has no argument; a bad fd is an error.
-    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
-    flags < 0 || flags & libc::O_ACCMODE != libc::O_RDONLY
+    flags_of(fd) & libc::O_ACCMODE != libc::O_RDONLY
+}
+
+/// Whether this can be made a second time, with the same outcome.
+pub(crate) fn can_repeat(request: &Request) -> bool {
+    !matches!(request.call, Call::Write | Call::WriteV) || flags_of(request.fd) & libc::O_APPEND == 0
+}
+
+/// What has no positions says so: glibc would read from it and write to it all the same, and wait for it. ESPIPE, EBADF.
+fn check_positions(fd: i32) -> Result<()> {
+    // SAFETY: no pointer is passed; it moves by nothing.
+    if unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) } < 0 { Err(last_error()) } else { Ok(()) }
 }
 
 impl Controls {
@@ -105,6 +120,9 @@ impl Controls {
         }
         #[cfg(target_os = "linux")]
         USER.store(self.process, Ordering::Relaxed);
+        if request.call != Call::Fsync {
+            check_positions(request.fd)?;
+        }
         let at = self.at(number);
         // SAFETY: it is not the system's now, so it can be written; the request's pointers are valid until it completes, and
         // the memory stays.
@@ -119,7 +137,8 @@ impl Controls {
         .map(|_| ())
     }
 
-    /// What came of it, once: a count, or a negative errno value. `None`: it is under way.
+    /// What came of it, once: a count, or a negative errno value. `None`: it is under way. EAGAIN also where glibc could not
+    /// send its signal: then nobody knows what came of it.
     pub(crate) fn outcome(&self, number: u32) -> Option<i32> {
         let at = self.at(number);
         // SAFETY: it was submitted, and its outcome was not taken.

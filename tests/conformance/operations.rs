@@ -743,9 +743,14 @@ fn what_aio_has_not_is_made_inline(engines: Engines) {
             assert_eq!(inline(&rig) - before, expected);
         }
     }
-    // What has no offset says so.
-    let (out, _into) = pipe();
+    // What has no positions says so, and is not waited for.
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    read(&mut rig, "socket", &ours, buffer::<4096>(), 1, Some(0));
+    assert_eq!(until(&mut rig, 1), [format!("socket {}", -libc::ESPIPE)]);
+    let (out, into) = pipe();
     read(&mut rig, "pipe", &out, buffer::<4096>(), 1, Some(0));
+    assert_eq!(until(&mut rig, 1), [format!("pipe {}", -libc::ESPIPE)]);
+    write(&mut rig, "pipe", &into, b"x", Some(5));
     assert_eq!(until(&mut rig, 1), [format!("pipe {}", -libc::ESPIPE)]);
     assert_eq!(std::fs::read(folder.0.join("file")).unwrap(), b"abXYef");
     assert_quiet(&mut rig);
@@ -803,11 +808,33 @@ fn a_lost_signal_is_made_up_for(engines: Engines) {
     let file = folder.file(&[1; BIG]);
     let mut rig = rig(engines);
     limit_signals(0);
-    for _ in 0..5 {
+    for round in 0..5 {
         for number in 0..8 {
             read(&mut rig, "read", &file, buffer::<4096>(), 4096, Some(number * 4096));
         }
         assert_eq!(until(&mut rig, 8), ["read 4096"; 8]);
+        let text = format!("round {round}");
+        write(&mut rig, "write", &file, text.as_bytes(), Some(3));
+        assert_eq!(until(&mut rig, 1), ["write 7"]);
+        assert_eq!(std::fs::read(folder.0.join("file")).unwrap()[3..10], *text.as_bytes());
+        let operation = read(&mut rig, "read", &file, buffer::<4096>(), 4096, Some(0));
+        assert_eq!(rig.event_loop.poll(Duration::ZERO).map(|_| ()), Ok(()));
+        cancel(&rig, operation);
+        let trace = until(&mut rig, 1);
+        assert!(trace == ["read 4096"] || trace == [format!("read {}", errno(Error::CANCELED))], "{trace:?}");
+    }
+    // What goes to the end of a file goes there once.
+    let log = File::options().append(true).create(true).open(folder.0.join("log")).unwrap();
+    for _ in 0..5 {
+        write(&mut rig, "append", &log, b"line\n", Some(0));
+        assert_eq!(until(&mut rig, 1), ["append 5"]);
+    }
+    assert_eq!(std::fs::read(folder.0.join("log")).unwrap(), b"line\n".repeat(5));
+    // And when they come again.
+    limit_signals(1000);
+    for _ in 0..3 {
+        read(&mut rig, "read", &file, buffer::<4096>(), 4096, Some(0));
+        assert_eq!(until(&mut rig, 1), ["read 4096"]);
     }
     assert_quiet(&mut rig);
 }
