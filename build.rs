@@ -53,13 +53,15 @@ mod header {
         "child",
         "wake",
         "hook",
+        "operation",
+        "task",
         "pool",
         "simulator",
     ];
 
     /// The macros of cbindgen.toml (`after_includes`) are printed at the ends of the sections with these titles: they name
     /// what is declared there. A line of dashes ends those of one section.
-    const MACROS_END_SECTIONS: [&str; 2] = ["Memory", "Pools"];
+    const MACROS_END_SECTIONS: [&str; 3] = ["Memory", "Pools", "Tasks"];
 
     /// Flags of a uint32_t are unsigned, so that ~FLAG converts without a warning.
     const FLAGS: &[&str] = &[
@@ -76,7 +78,11 @@ mod header {
         "TRUSTED",
         "EDGE",
         "EXCLUSIVE",
+        "DATA_ONLY",
     ];
+
+    /// Types of the system's that are structs in C.
+    const SYSTEM_STRUCTS: &[&str] = &["iovec", "msghdr", "sockaddr", "statx"];
 
     struct Section {
         title: String,
@@ -105,6 +111,8 @@ mod header {
         for include in includes {
             writeln!(text, "#include <{include}>").unwrap();
         }
+        // A type of Linux alone, whose own header shows it to nobody who has not defined _GNU_SOURCE.
+        text.push_str("\nstruct statx;\n");
         text.push_str("\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n");
         text.push_str(&version());
         for (number, section) in sections().into_iter().enumerate() {
@@ -210,6 +218,8 @@ mod header {
         let lines: Vec<&str> = header.lines().collect();
         let mut text = String::new();
         let mut index = 0;
+        // The struct that is being declared: within it, it goes by its tag.
+        let mut tag = String::new();
         while index < lines.len() {
             let indent = &lines[index][..lines[index].len() - lines[index].trim_start().len()];
             match lines[index..] {
@@ -222,7 +232,13 @@ mod header {
                     index += 1;
                 }
                 [line, ..] => {
-                    writeln!(text, "{}", declared(line)).unwrap();
+                    if let Some(name) = line.strip_prefix("typedef struct ").and_then(|rest| rest.strip_suffix(" {")) {
+                        tag = format!("struct {name} ");
+                    } else if line.starts_with('}') {
+                        tag.clear();
+                    }
+                    let own = !tag.is_empty() && line.contains(&tag);
+                    writeln!(text, "{}", if own { line.to_string() } else { declared(line) }).unwrap();
                     index += 1;
                 }
                 [] => unreachable!("the index is inside"),
@@ -290,6 +306,8 @@ mod header {
         }
         if line.starts_with("typedef struct ") {
             line.into()
+        } else if let Some(name) = SYSTEM_STRUCTS.iter().find(|name| line.contains(&format!("{name} *"))) {
+            line.replace(&format!("{name} *"), &format!("struct {name} *")).replace("event_loop", "loop")
         } else {
             line.replace("struct becket_", "becket_").replace("event_loop", "loop")
         }

@@ -12,6 +12,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+struct statx;
 
 #ifdef __cplusplus
 extern "C" {
@@ -48,6 +52,30 @@ extern "C" {
 #define BECKET_BACKEND_IO_URING 4
 /** No system at all: becket_config.simulator. AUTO where that is given. */
 #define BECKET_BACKEND_SIMULATOR 5
+
+/* ---- Files: becket_config.files ----
+ *
+ * Who reads and writes files for the operations of a loop. POSIX AIO is the libc's own code, which may allocate memory and
+ * start threads.
+ */
+
+/**
+ * The best that the system grants: io_uring, in the backend's own ring or in one beside it; else POSIX AIO where it is
+ * built in; else nobody.
+ */
+#define BECKET_FILES_AUTO 0
+
+/**
+ * io_uring(7), Linux 6.1 and later: in the backend's ring, or in one whose fd the backend watches, in the memory of
+ * becket_config.ring where that is given and the backend has no use for it, else in memory that the kernel maps.
+ */
+#define BECKET_FILES_IO_URING 1
+/** POSIX AIO, aio(7): the loop asks again and again whether something has completed. */
+#define BECKET_FILES_AIO 2
+/** POSIX AIO: a real-time signal, becket_config.aio_signal, tells that something has. */
+#define BECKET_FILES_AIO_SIGNAL 3
+/** Nobody: reads and writes of files are -ENOSYS, and openat, statx and close are made at once. */
+#define BECKET_FILES_NONE 4
 
 /* ---- Configuration flags: becket_config.flags ---- */
 
@@ -128,19 +156,21 @@ extern "C" {
 #define BECKET_KIND_BEFORE 256
 /** After the wait. */
 #define BECKET_KIND_AFTER 512
+/** The completion of an operation. */
+#define BECKET_KIND_OPERATION 1024
 /** All of them. */
-#define BECKET_KIND_ALL 1023
+#define BECKET_KIND_ALL 2047
 
 /* ---- Sizes, in bytes: upper bounds that hold on every system ---- */
 
 /** A loop without sources and posts. */
-#define BECKET_LOOP_BYTES 3072
+#define BECKET_LOOP_BYTES 3584
 /** One source in all: slot, queue, deadline, fd index, registration with the backend. */
 #define BECKET_SOURCE_BYTES 80
 /** One post. */
 #define BECKET_POST_BYTES 24
-/** One operation. This version has none. */
-#define BECKET_OPERATION_BYTES 0
+/** One operation. */
+#define BECKET_OPERATION_BYTES 128
 
 /* ---- The loop, its sources, its events ----
  *
@@ -168,7 +198,7 @@ typedef struct becket_event {
   /**
    * Timer: periods that have gone by, 1 or more. Signal: how often it came. Child: its status, as waitpid(2)
    * gives it, or -ECHILD when somebody else has reaped it, or -EAGAIN when it still runs and the source was
-   * triggered. Post: the value. Else 0.
+   * triggered. Post: the value. Operation: what the system call returns, or a negative errno value. Else 0.
    */
   int64_t value;
   /** What was given with the handler. */
@@ -177,7 +207,7 @@ typedef struct becket_event {
   uint32_t kind;
   /** Readiness of an I/O source; BECKET_TRIGGERED on any. */
   uint32_t flags;
-  /** I/O: the fd. Signal: its number. Child: the process. Else -1. */
+  /** I/O: the fd. Signal: its number. Child: the process. Operation: its fd, but for openat and statx. Else -1. */
   int32_t fd;
   /** The level of the source. */
   uint32_t level;
@@ -227,6 +257,13 @@ typedef struct becket_config {
   const becket_ring *ring;
   /** The simulator that the loop is to live in, or NULL. */
   becket_simulator *simulator;
+  /** BECKET_FILES_…: where the memory has operations. */
+  uint32_t files;
+  /**
+   * The signal of BECKET_FILES_AIO_SIGNAL, which the loop takes as a source does. 0: the highest real-time one that is
+   * free.
+   */
+  int32_t aio_signal;
 } becket_config;
 
 /** An fd that a foreign loop has to watch for becket, and what for. */
@@ -263,6 +300,8 @@ typedef struct becket_statistics {
   uint64_t events_before;
   /** After the wait. */
   uint64_t events_after;
+  /** Completions of operations. */
+  uint64_t events_operation;
   /** Nanoseconds spent in the wait. */
   uint64_t waiting_ns;
   /** Nanoseconds spent outside of it. */
@@ -271,6 +310,10 @@ typedef struct becket_statistics {
   uint64_t posts_refused;
   /** Events that were queued and then concerned nobody: a direction modified away, a source removed under a post. */
   uint64_t stale_dropped;
+  /** Operations that were submitted. */
+  uint64_t operations;
+  /** Those of them that were made at once though they may block: openat, statx and close without a ring. */
+  uint64_t operations_inline;
   /** Events queued now. */
   uint32_t queued;
   /** The most that were ever queued at once. */
@@ -283,13 +326,17 @@ typedef struct becket_statistics {
   uint32_t posts;
   /** Room for posts. */
   uint32_t posts_max;
+  /** Operations in flight: submitted, and not delivered. */
+  uint32_t operations_now;
+  /** Room for operations. */
+  uint32_t operations_max;
 } becket_statistics;
 
 /* ---- Memory ----
  *
  * A loop lives in one block of memory and never asks for more:
  *
- *   3072 bytes + 80 a source + 24 a post
+ *   3584 bytes + 80 a source + 24 a post + 128 an operation
  *
  * BECKET_MEMORY declares a block of a size that is known when the program is compiled, and its descriptor. A program
  * that learns its capacities at run time fills a descriptor for memory of its own. The block need not be zeroed, and
@@ -308,7 +355,7 @@ typedef struct becket_memory {
   uint32_t sources;
   /** The most posted values on their way at once: with the sources below 2^24. */
   uint32_t posts;
-  /** 0 in this version. */
+  /** The most operations in flight at once. */
   uint32_t operations;
 } becket_memory;
 
@@ -396,7 +443,8 @@ int becket_loop_init(becket_loop **loop, const becket_memory *memory, const beck
 /**
  * Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, and none of
  * the program's. Then the memory is the caller's again, once no other thread is in becket_wake() or becket_stop() any
- * more. In a forked child it gives up the child's copies alone. -EBUSY: called in a handler, or another thread waits.
+ * more. In a forked child it gives up the child's copies alone. -EBUSY: called in a handler, or another thread waits, or
+ * operations are in flight: becket_loop_drain() ends them.
  * O(sources).
  */
 int becket_loop_close(becket_loop *loop);
@@ -731,6 +779,374 @@ int becket_hook_enable(becket_loop *loop, becket_handle handle, int on);
 /** Whether an idle, before-wait or after-wait source is on, or a deferred one scheduled: 1 or 0. O(1). */
 int becket_hook_enabled(const becket_loop *loop, becket_handle handle);
 
+/* ---- Operations ----
+ *
+ * A request that completes later, and never blocks the loop. Each one that was accepted has exactly one completion: an
+ * event of BECKET_KIND_OPERATION for its handler (or for becket_next()), whose value is what the system call returns, or
+ * a negative errno value, and whose fd is the operation's (-1: openat, statx). By then its handle is stale and its place
+ * free, so the handler can submit the next one.
+ *
+ * What the pointers lead to (buffers, vectors, messages, paths, addresses, results) is the operation's from its submission
+ * to its completion, and the fd has to stay open for as long. The kernel may read and write there at any time between.
+ *
+ * Sockets, pipes, terminals: on io_uring in the backend's ring; on the other backends a call that does not block at once,
+ * and again when the fd is ready. Several operations may wait on one fd, beside an I/O source of it too; those of one
+ * direction (input; output and connect) take effect in the order of their submission where becket waits for readiness:
+ * one that has to wait is not overtaken. On io_uring wait for the completion of one before the next where order matters.
+ *
+ * Files: in a ring of io_uring, or by POSIX AIO; see becket_config.files and becket_files_name().
+ *
+ * The functions below return 0 and, where handle is not NULL, the operation's handle; or an error, and nothing was begun:
+ * -EAGAIN: all places for operations are taken; -EBADF: fd is negative; -EINVAL: NULL, or an argument out of its range;
+ * -ENOSYS: a file, and no engine for files; -ENOTSUP: operations are not built in; -ECANCELED: becket_loop_drain() is under
+ * way. What the system says of the request comes in the completion, EBADF of a closed fd too. O(1) and at most a few system
+ * calls that do not block; O(operations on the fd) where others wait on it.
+ */
+
+/** The file's own position, as an offset. Pipes and sockets have no other. */
+#define BECKET_CURRENT (-1)
+/** For becket_op_fsync(): what is needed to read the data back, as fdatasync(2). */
+#define BECKET_DATA_ONLY 1u
+
+/** read(2); pread(2) with an offset other than BECKET_CURRENT. Value: bytes; 0: the end. */
+int becket_op_read(becket_loop *loop,
+                   int fd,
+                   void *buffer,
+                   size_t length,
+                   int64_t offset,
+                   becket_handler handler,
+                   void *user,
+                   becket_handle *handle);
+
+/**
+ * write(2), pwrite(2). Value: bytes, which may be fewer than were asked for. SIGPIPE as in write(2): ignore it, or use
+ * becket_op_send().
+ */
+int becket_op_write(becket_loop *loop,
+                    int fd,
+                    const void *buffer,
+                    size_t length,
+                    int64_t offset,
+                    becket_handler handler,
+                    void *user,
+                    becket_handle *handle);
+
+/** readv(2), preadv(2): into count vectors, 1024 at most. */
+int becket_op_readv(becket_loop *loop,
+                    int fd,
+                    const struct iovec *vectors,
+                    int count,
+                    int64_t offset,
+                    becket_handler handler,
+                    void *user,
+                    becket_handle *handle);
+
+/** writev(2), pwritev(2): from count vectors, 1024 at most. */
+int becket_op_writev(becket_loop *loop,
+                     int fd,
+                     const struct iovec *vectors,
+                     int count,
+                     int64_t offset,
+                     becket_handler handler,
+                     void *user,
+                     becket_handle *handle);
+
+/** fsync(2); fdatasync(2) with BECKET_DATA_ONLY. Value: 0. Writes that are under way are not waited for. */
+int becket_op_fsync(becket_loop *loop,
+                    int fd,
+                    uint32_t flags,
+                    becket_handler handler,
+                    void *user,
+                    becket_handle *handle);
+
+/** openat(2). Value: the fd, which has O_CLOEXEC. Without a ring of io_uring it is made at once, and may block. */
+int becket_op_openat(becket_loop *loop,
+                     int dirfd,
+                     const char *path,
+                     int flags,
+                     uint32_t mode,
+                     becket_handler handler,
+                     void *user,
+                     becket_handle *handle);
+
+/** statx(2), Linux. Value: 0, and *result. Without a ring of io_uring it is made at once, and may block. */
+int becket_op_statx(becket_loop *loop,
+                    int dirfd,
+                    const char *path,
+                    int flags,
+                    uint32_t mask,
+                    struct statx *result,
+                    becket_handler handler,
+                    void *user,
+                    becket_handle *handle);
+
+/**
+ * close(2). Value: 0. -EBUSY: the fd has an I/O source, which has to be removed first, or operations that wait for its
+ * readiness. Once submitted the fd is not the program's any more, whatever the value, unless that is -ECANCELED. Without
+ * a ring of io_uring it is made at once, and may block.
+ */
+int becket_op_close(becket_loop *loop, int fd, becket_handler handler, void *user, becket_handle *handle);
+
+/**
+ * accept4(2). Value: the fd of the connection, which is closed on exec and does not block; flags: 0, or SOCK_CLOEXEC and
+ * SOCK_NONBLOCK, which it has in any case. address and length may both be NULL; else *length is the room there, and then
+ * the address's length. A listener that several processes accept from should be non-blocking itself.
+ */
+int becket_op_accept(becket_loop *loop,
+                     int fd,
+                     struct sockaddr *address,
+                     socklen_t *length,
+                     uint32_t flags,
+                     becket_handler handler,
+                     void *user,
+                     becket_handle *handle);
+
+/** connect(2). Value: 0 when it is connected. The socket may be a blocking one. */
+int becket_op_connect(becket_loop *loop,
+                      int fd,
+                      const struct sockaddr *address,
+                      socklen_t length,
+                      becket_handler handler,
+                      void *user,
+                      becket_handle *handle);
+
+/** recv(2). Value: bytes; 0: the end. It may be fewer than were asked for, with MSG_WAITALL too. */
+int becket_op_recv(becket_loop *loop,
+                   int fd,
+                   void *buffer,
+                   size_t length,
+                   int flags,
+                   becket_handler handler,
+                   void *user,
+                   becket_handle *handle);
+
+/** send(2). Value: bytes, which may be fewer than were asked for. MSG_NOSIGNAL is added. */
+int becket_op_send(becket_loop *loop,
+                   int fd,
+                   const void *buffer,
+                   size_t length,
+                   int flags,
+                   becket_handler handler,
+                   void *user,
+                   becket_handle *handle);
+
+/** recvmsg(2). Value: bytes. The message, its vectors and what they lead to are the operation's. */
+int becket_op_recvmsg(becket_loop *loop,
+                      int fd,
+                      struct msghdr *message,
+                      int flags,
+                      becket_handler handler,
+                      void *user,
+                      becket_handle *handle);
+
+/** sendmsg(2). Value: bytes. MSG_NOSIGNAL is added. */
+int becket_op_sendmsg(becket_loop *loop,
+                      int fd,
+                      const struct msghdr *message,
+                      int flags,
+                      becket_handler handler,
+                      void *user,
+                      becket_handle *handle);
+
+/**
+ * Asks for an end of an operation. Its completion comes all the same, and says what happened: -ECANCELED, and nothing was
+ * done; or, when it was too late, the result. -ESTALE: it has completed; -EINVAL: it is a source. O(1); O(operations on the
+ * fd) where it waits for readiness.
+ */
+int becket_op_cancel(becket_loop *loop, becket_handle operation);
+
+/**
+ * Cancels an operation delay_ns from now, unless it has completed by then: its value is -ETIMEDOUT, or the result when it
+ * was too late. Another one replaces it; BECKET_NEVER takes it away. O(log n).
+ */
+int becket_op_deadline(becket_loop *loop, becket_handle operation, uint64_t delay_ns);
+
+/**
+ * Cancels all operations, waits for their completions and calls their handlers; other events stay queued. While it runs
+ * nothing new is accepted (-ECANCELED). Legal in a handler, after becket_stop(), and in a loop that never ran. 0: no
+ * operation is left; -ETIMEDOUT: some are, after timeout_ns; -EPERM: the loop is another thread's; -EBUSY: called in a
+ * handler that it has called. A disk that does not answer is waited for: no file can be had back from the kernel before.
+ */
+int becket_loop_drain(becket_loop *loop, int64_t timeout_ns);
+
+/** Who reads and writes files for this loop: "io_uring", "aio", "aio-signal", "none"; NULL after an error. Static. O(1). */
+const char *becket_files_name(const becket_loop *loop);
+
+/** Why it is this one, "" where it was asked for by name; NULL after an error. Static. O(1). */
+const char *becket_files_note(const becket_loop *loop);
+
+/* ---- Tasks ----
+ *
+ * A task is a function that stops where it awaits something, and goes on there when that has happened: a coroutine without
+ * a stack of its own, in C11. What would have been on the stack stands in the caller's struct.
+ *
+ *   struct copy {
+ *     becket_task task;
+ *     int file, socket;
+ *     char block[4096];
+ *   };
+ *
+ *   static void copy(becket_task *task) {
+ *     struct copy *self = (struct copy *)task;
+ *     BECKET_TASK_BEGIN(task);
+ *     for (;;) {
+ *       BECKET_AWAIT(becket_op_read(task->loop, self->file, self->block, sizeof self->block, BECKET_CURRENT, BECKET_AWAITING));
+ *       if (task->value <= 0) BECKET_TASK_RETURN(task->value);
+ *       …
+ *     }
+ *     BECKET_TASK_END;
+ *   }
+ *
+ * All of it belongs to the loop's thread. docs/continuations.md explains it.
+ */
+
+/**
+ * A task, in the caller's memory, usually at the start of a struct with all that the task has to remember. Zeros before
+ * its first start. It stays where it is until it has ended.
+ */
+typedef struct becket_task {
+  /** Its loop. */
+  becket_loop *loop;
+  /** What the last await gave; see BECKET_AWAIT. */
+  int64_t value;
+  /** What the task ended with. */
+  int64_t result;
+  /** What it awaits; written through BECKET_AWAITING. */
+  becket_handle awaited;
+  /** The flags of the event that ended the last await. */
+  uint32_t flags;
+  /** The fd of that event. */
+  int32_t fd;
+  /** becket's, as all below: the line to go on at. */
+  uint32_t place;
+  /** What it is doing. */
+  uint32_t state;
+  /** Its function. */
+  void (*function)(struct becket_task *task);
+  /** What is called at its end. */
+  void (*ended)(struct becket_task *task);
+  /** Who awaits it. */
+  struct becket_task *waiter;
+  /** Whom it awaits. */
+  struct becket_task *joined;
+} becket_task;
+
+/** The function of a task: BECKET_TASK_BEGIN(task) … BECKET_TASK_END. Also what is called once a task has ended. */
+typedef void (*becket_task_function)(becket_task *task);
+
+/**
+ * Starts a task: it runs at once, up to its first await. ended, or NULL, is called once, when the task is over: it may free
+ * the task, or start it anew. -EBUSY: it has not ended; -EINVAL: no task, or no function.
+ */
+int becket_task_start(becket_loop *loop, becket_task *task, becket_task_function function, becket_task_function ended);
+
+/** Whether a task was started and has not ended: 1 or 0. O(1). */
+int becket_task_active(const becket_task *task);
+
+/**
+ * Ends what a task awaits: it goes on with -ECANCELED, or with the result when it was too late; an awaited task is cancelled
+ * in its place. One that does not await, because it runs now, finds it at its next await, which then begins nothing. A task
+ * that awaits nothing but becket_task_wake() goes on before this returns. -ESRCH: it has ended, or never began.
+ */
+int becket_task_cancel(becket_task *task);
+
+/**
+ * Lets a task go on that awaits just this: BECKET_AWAIT(0). It runs before this returns. For what happens in the program's
+ * own handlers. -EBUSY: it awaits something else, or runs; -ESRCH: it has ended.
+ */
+int becket_task_wake(becket_task *task, int64_t value);
+
+/**
+ * For BECKET_AWAIT: awaits an I/O source that the program keeps, for BECKET_READABLE, BECKET_WRITABLE, BECKET_PRIORITY: the
+ * source gets the task as its handler, and is paused again when it was ready. Errors as becket_io_modify().
+ */
+int becket_task_ready(becket_task *task, becket_handle source, uint32_t interest);
+
+/** The handler of what a task awaits; BECKET_AWAITING names it. */
+void becket_task_resume(becket_loop *loop, const becket_event *event, void *user);
+
+/** A part of BECKET_AWAIT: whether the task may await anything now, and is not to end the await with -ECANCELED. */
+int becket_task_may_await(becket_task *task);
+
+/** A part of BECKET_AWAIT: whether the function has to be left, after a call that said begun. */
+int becket_task_await(becket_task *task, int begun, uint64_t within_ns);
+
+/** A part of BECKET_AWAIT_TASK: whether the function has to be left. */
+int becket_task_join(becket_task *task, becket_task *other);
+
+/** A part of BECKET_TASK_BEGIN: there is no such place in the function. Ends the task with -ENOTRECOVERABLE. */
+void becket_task_lost(becket_task *task);
+
+/**
+ * The body of a task's function stands between these two, inside the function's own braces, with nothing but declarations
+ * before it. What is declared there is new each time the task goes on: what has to outlive an await belongs into the
+ * caller's struct. After BECKET_TASK_END, a return, or a break out of it, the task has ended, with the result 0.
+ */
+#define BECKET_TASK_BEGIN(task)                                                                                 \
+  BECKET_IS_A_TASK(task)                                                                                        \
+  becket_task *const BECKET_TASK_BEGIN_is_missing = (task);                                                     \
+  switch ((unsigned long long)BECKET_TASK_BEGIN_is_missing->place) {                                            \
+    default:                                                                                                    \
+      becket_task_lost(BECKET_TASK_BEGIN_is_missing);                                                           \
+      break;                                                                                                    \
+    case 0:
+
+#define BECKET_TASK_END                                                                                         \
+  }                                                                                                             \
+  (void)BECKET_TASK_BEGIN_is_missing
+
+/** Ends the task, with a result for who awaits it: an int64_t. */
+#define BECKET_TASK_RETURN(value)                                                                               \
+  do {                                                                                                          \
+    BECKET_TASK_BEGIN_is_missing->result = (value);                                                             \
+    return;                                                                                                     \
+  } while (0)
+
+/**
+ * The last three arguments of a call that begins what the task then awaits: of any becket_op_...(), becket_timer_add(),
+ * becket_io_add(), becket_signal_add(), becket_child_add(), becket_wake_add() or becket_deferred_add().
+ */
+#define BECKET_AWAITING                                                                                         \
+  becket_task_resume, BECKET_TASK_BEGIN_is_missing, &BECKET_TASK_BEGIN_is_missing->awaited
+
+/**
+ * Makes a call that begins something, and leaves the function until that is done; the loop goes on meanwhile. Then
+ * task->value is the operation's result; an I/O source's BECKET_READABLE, ...; or the event's value, for others. A negative
+ * value of the call itself, a negative errno value, is the task's value at once, and nothing was begun. -ECANCELED: see
+ * becket_task_cancel(). A source that the call has added is removed again.
+ *
+ * One await a line, and none inside of a switch statement within the task: C finds no way back to it. (Both are compile
+ * errors, "duplicate case value", but for a switch over 64 bits: there the task ends with -ENOTRECOVERABLE.)
+ */
+#define BECKET_AWAIT(call) BECKET_AWAIT_WITHIN(call, BECKET_NEVER)
+
+/** The same for at most within_ns; then an operation is cancelled, and the value is -ETIMEDOUT (or the result, when it came
+ * first). For operations and I/O sources. */
+#define BECKET_AWAIT_WITHIN(call, within_ns)                                                                    \
+  BECKET_SUSPEND(becket_task_await(BECKET_TASK_BEGIN_is_missing, (call), (within_ns)))
+
+/** Awaits the end of another task; the value is its result. -EBUSY: a third one awaits it; -EDEADLK: it awaits this one. */
+#define BECKET_AWAIT_TASK(other) BECKET_SUSPEND(becket_task_join(BECKET_TASK_BEGIN_is_missing, (other)))
+
+/* A switch of 64 bits tells these two places apart. One of 32 bits, inside of the task's, does not, and that is an error. */
+#define BECKET_SUSPEND(suspends)                                                                                \
+  do {                                                                                                          \
+    BECKET_TASK_BEGIN_is_missing->place = __LINE__;                                                             \
+    if (becket_task_may_await(BECKET_TASK_BEGIN_is_missing) && (suspends)) return;                              \
+    if (0) {                                                                                                    \
+      case BECKET_ONE_AWAIT_A_LINE_AND_NONE_IN_A_SWITCH(__LINE__, 0):                                           \
+      case BECKET_ONE_AWAIT_A_LINE_AND_NONE_IN_A_SWITCH(__LINE__, 1):;                                          \
+    }                                                                                                           \
+  } while (0)
+#define BECKET_ONE_AWAIT_A_LINE_AND_NONE_IN_A_SWITCH(line, high) ((unsigned long long)(line) | (unsigned long long)(high) << 32)
+
+#ifdef __cplusplus
+#define BECKET_IS_A_TASK(task)
+#else
+#define BECKET_IS_A_TASK(task)                                                                                  \
+  _Static_assert(_Generic((task), becket_task *: 1, default: 0), "BECKET_TASK_BEGIN takes a becket_task *");
+#endif
+
 /* ---- Pools ----
  *
  * Blocks of one size in the caller's memory, for what comes and goes: a buffer for each transfer, a struct for each client.
@@ -833,8 +1249,10 @@ int becket_pool_left(const becket_pool *pool);
 #define BECKET_SIM_CLOSE 6
 /** becket_io_add(): EBADF, ENOMEM, ENOSPC. */
 #define BECKET_SIM_WATCH 7
-/** A wait that sleeps: EINTR and EAGAIN after some of the time, EBUSY soon; EBADF and ENOMEM at once. */
+/** A wait that sleeps: EINTR and EAGAIN after some of the time, EBUSY soon; ENOMEM at once. */
 #define BECKET_SIM_WAIT 8
+/** A wait is prepared, and an interest that has changed is not taken over: ENOMEM. The loop tries again. */
+#define BECKET_SIM_CHANGE 9
 /** A read or a write moves less than it could. */
 #define BECKET_SIM_PARTIAL 0
 /** A wait tells of readiness that is not there. */

@@ -81,4 +81,6 @@ kinds! {
     Before BEFORE = 9;
     /// After the wait.
     After AFTER = 10;
+    /// An operation that has completed.
+    Operation OPERATION = 11;
 }

@@ -8,6 +8,7 @@
 //! - [`Loop`] is the loop with typed handlers: `fn(&mut App, &Loop<App>, Event)`. It also has the pull form
 //!   ([`Loop::poll`], [`Loop::next`]) for programs that keep control themselves.
 //! - the C ABI (feature `capi`, header `include/becket.h`) is the same loop for C.
+//! - [`Simulator`] is a system that is not there, in which programs are tested: on virtual time, under faults.
 //! - below both, an engine that never calls user code goes through four phases: prepare, wait, collect, next.
 //! - below that, a backend says what is ready: select or poll.
 //!
@@ -48,8 +49,12 @@ mod error;
 pub mod ffi;
 mod front;
 mod handle;
+#[cfg(feature = "operations")]
+mod ops;
 mod process;
 mod ready;
+#[cfg(feature = "operations")]
+mod request;
 mod ring;
 mod storage;
 mod sys;
@@ -60,8 +65,12 @@ pub use backend::BackendChoice;
 pub use backend::{Call, Quirk, Simulator, SimulatorMemory};
 pub use engine::{Config, Event, Statistics};
 pub use error::{Error, Result};
+#[cfg(feature = "operations")]
+pub use front::{Buffer, Part, Path, Vectors};
 pub use front::{Handler, IoOptions, Loop, Outcome, Pool, Stopper, Waker, Watch};
 pub use handle::{Handle, Kind, Kinds};
+#[cfg(feature = "operations")]
+pub use ops::{Address, FileStatus, FilesChoice};
 pub use ready::Ready;
 pub use ring::Ring;
 pub use storage::{StaticStorage, Storage};

@@ -40,6 +40,8 @@ bitflags::bitflags! {
         const EDGE = 0x100;
         /// Of the processes that wait for it, not all are woken.
         const EXCLUSIVE = 0x200;
+        /// Told once, and then silent until it is set again. epoll alone.
+        const ONESHOT = 0x400;
     }
 }
 

@@ -19,6 +19,8 @@ mod io_timeouts;
 mod levels;
 #[path = "conformance/modify_remove.rs"]
 mod modify_remove;
+#[path = "conformance/operations.rs"]
+mod operations;
 #[path = "conformance/phases.rs"]
 mod phases;
 #[path = "conformance/processes.rs"]

@@ -1,5 +1,5 @@
 //! Calls of the C library fail under the C examples and test programs, each for each of its reasons, the first time or a later
-//! one, once or from then on. No program crashes, hangs or spins; and a server that goes on serves again when the fault is gone.
+//! one, once or for a while. No program crashes, hangs or spins; and a server that goes on serves again when the fault is gone.
 //!
 //! `make test` tries a sample, always the same; `make faults` tries all. `tests/c/faults.c` does the same to the loop itself.
 
@@ -19,17 +19,8 @@ use util::Child;
 struct Program {
     name: &'static str,
     arguments: &'static [&'static str],
-    session: fn(&mut Child, Patience),
+    session: fn(&mut Child),
     sampled: u64,
-}
-
-/// What a client expects.
-#[derive(Clone, Copy, PartialEq)]
-enum Patience {
-    /// An answer in the end: the fault was one of a moment.
-    Served,
-    /// To be refused, perhaps.
-    Refused,
 }
 
 /// A fault as the interposer is told of it. `None`: nothing fails.
@@ -43,13 +34,13 @@ const BACKENDS: [&str; 4] = ["select", "poll", "epoll", "uring"];
 fn examples() -> Vec<Program> {
     let program = |name, arguments, session, sampled| Program { name, arguments, session, sampled };
     vec![
-        program("examples/echo", &["--port", "0"], |child, patience| serve(child, patience, echo), 12),
-        program("examples/httpd", &["--port", "0"], |child, patience| serve(child, patience, http), 12),
-        program("examples/udp", &["--port", "0"], |child, patience| serve(child, patience, datagram), 12),
-        program("examples/foreign", &["--port", "0"], |child, patience| serve(child, patience, datagram), 12),
+        program("examples/echo", &["--port", "0"], |child| serve(child, echo), 12),
+        program("examples/httpd", &["--port", "0"], |child| serve(child, http), 12),
+        program("examples/udp", &["--port", "0"], |child| serve(child, datagram), 12),
+        program("examples/foreign", &["--port", "0"], |child| serve(child, datagram), 12),
         program("examples/signals", &["--restarts", "3"], supervise, 12),
-        program("examples/timers", &[], |_, _| (), 12),
-        program("examples/wake", &["--items", "1000"], |_, _| (), 12),
+        program("examples/timers", &[], |_| (), 12),
+        program("examples/wake", &["--items", "1000"], |_| (), 12),
     ]
 }
 
@@ -58,7 +49,7 @@ fn conformance_programs() -> Vec<Program> {
         .map(|name| Program {
             name: Box::leak(format!("tests/{name}").into_boxed_str()),
             arguments: &[],
-            session: |_, _| (),
+            session: |_| (),
             sampled: 60,
         })
         .into()
@@ -108,27 +99,23 @@ fn printed(child: &mut Child, needle: &str) -> Option<String> {
 }
 
 /// A server: some clients, then the signal to end.
-fn serve(child: &mut Child, patience: Patience, request: Request) {
+fn serve(child: &mut Child, request: Request) {
     let Some(line) = printed(child, "127.0.0.1:") else { return };
     let port = util::port_in(&line);
     let start = Instant::now();
     for _ in 0..2 {
         // An answer may be lost with the fault; not the next one. (A server that gave up has an exit code for it.)
-        while !request(port, Duration::from_millis(if patience == Patience::Served { 500 } else { 50 }))
-            && patience == Patience::Served
-            && !child.ended()
-        {
+        while !request(port, Duration::from_millis(500)) && !child.ended() {
             assert!(start.elapsed() < util::GUARD, "it does not serve, and does not end");
+            std::thread::sleep(Duration::from_millis(20));
         }
-    }
-    if patience == Patience::Refused {
-        // For a while it has nothing to do but to fail.
-        std::thread::sleep(Duration::from_millis(60));
+        // A fault may last a little longer: then there is nothing to do but to fail.
+        std::thread::sleep(Duration::from_millis(20));
     }
     end(child);
 }
 
-fn supervise(child: &mut Child, _: Patience) {
+fn supervise(child: &mut Child) {
     if printed(child, "started").is_some() && !child.ended() {
         child.signal(libc::SIGUSR1);
         end(child);
@@ -169,18 +156,14 @@ fn run(program: &Program, backend: Option<&str>, fault: Fault) -> Report {
     if let Some(backend) = backend {
         command.args(["--backend", backend]);
     }
-    let mut patience = Patience::Served;
     if let Some(fault) = &fault {
         command.env("BECKET_FAULT", fault);
-        if fault.ends_with(":always") {
-            patience = Patience::Refused;
-        }
     }
     let what = format!("{} {backend:?} {fault:?}", program.name);
     let _named = Named(&what);
     let start = Instant::now();
     let mut child = Child::spawn(&mut command);
-    (program.session)(&mut child, patience);
+    (program.session)(&mut child);
     let status = child.wait();
     let wall = u64::try_from(start.elapsed().as_millis()).unwrap();
     let said = || format!("it printed\n{}\nand as errors\n{}", child.out(), child.err());
@@ -232,7 +215,7 @@ fn faults(program: &Program, backend: Option<&str>, lasting: bool) -> Vec<Fault>
             for first in firsts {
                 faults.push(Some(format!("{call}:{name}:{first}:1")));
                 if lasting && reason.ends_with('*') {
-                    faults.push(Some(format!("{call}:{name}:{first}:always")));
+                    faults.push(Some(format!("{call}:{name}:{first}:150ms")));
                 }
             }
             if !reason.ends_with('*') {

@@ -13,19 +13,26 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("atomic", &[]),
     ("ready", &[]),
     ("ring", &["error"]),
+    ("request", &["error"]),
     ("handle", &["error", "time"]),
     ("error", &["time"]),
-    ("storage", &["atomic", "ready", "error", "time", "handle"]),
-    ("sys", &["ready", "ring", "error", "time"]),
-    ("backend", &["ready", "ring", "sys", "storage", "error", "time", "handle"]),
-    ("ops", &["ready", "sys", "storage", "error", "time", "handle"]),
+    ("storage", &["atomic", "ready", "request", "error", "time", "handle"]),
+    ("sys", &["ready", "ring", "request", "error", "time"]),
+    ("backend", &["ready", "ring", "request", "sys", "storage", "error", "time", "handle"]),
+    ("ops", &["ready", "ring", "request", "sys", "storage", "error", "time", "handle"]),
     ("process", &["atomic", "ready", "sys", "storage", "error", "time", "handle"]),
-    ("engine", &["ready", "ring", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
-    ("front", &["ready", "ring", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"]),
+    ("engine", &["ready", "ring", "request", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
+    (
+        "front",
+        &["ready", "ring", "request", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"],
+    ),
     ("task", &["ready", "front", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"]),
     (
         "ffi",
-        &["ready", "ring", "front", "engine", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"],
+        &[
+            "ready", "ring", "request", "front", "engine", "backend", "ops", "process", "sys", "storage", "error",
+            "time", "handle",
+        ],
     ),
 ];
 
@@ -48,6 +55,9 @@ const UNSAFE: &[&str] = &[
     "engine/core.rs",
     // The Rust front end's borrow of it.
     "front/mod.rs",
+    // Memory that is lent to an operation, and the lease that says so.
+    "front/memory.rs",
+    "request.rs",
     // The table of signals, which signal handlers read.
     "process/signals.rs",
 ];

@@ -463,6 +463,7 @@ fn random_programs(backend: BackendChoice) {
             eprintln!("the seed is {seed}, on {backend:?}");
             std::panic::resume_unwind(panic);
         }
+        progress();
     }
 }
 

@@ -257,6 +257,13 @@ fn make(call: Call, event_loop: &Loop<App>, simulator: Simulator) -> Result<(), 
         Call::Close => simulator.close(ours),
         Call::Watch => event_loop.add_io(ours, READABLE, on_event, 0).map(drop),
         Call::Wait => event_loop.poll(Duration::from_millis(1)).map(drop),
+        Call::Change => {
+            let source = event_loop.add_io(ours, READABLE, on_event, 0)?;
+            event_loop.poll(Duration::ZERO)?;
+            event_loop.modify_io(source, BOTH)?;
+            assert!(event_loop.poll(Duration::from_millis(1))? == u32::from(simulator.failed(call)? == 0));
+            Ok(())
+        }
     }
 }
 
@@ -275,7 +282,7 @@ fn each_call_fails_by_each_of_its_errors() {
             };
             let expected = match (call, *error) {
                 // The loop knows what to make of these.
-                (Call::Wait, Error::BUSY) => Ok(()),
+                (Call::Wait, Error::BUSY) | (Call::Change, _) => Ok(()),
                 (Call::Wait, Error::AGAIN) => Err(Error::INTERRUPTED),
                 (_, error) => Err(error),
             };
@@ -778,4 +785,104 @@ fn under_faults_too_a_run_is_a_function_of_its_seed() {
     let first = echo::run(7, 10_000).trace;
     assert_eq!(first, echo::run(7, 10_000).trace);
     assert_ne!(first, echo::run(8, 10_000).trace);
+}
+
+/// Any calls in any order: no panic, and every place comes back.
+#[test]
+fn any_calls_in_any_order() {
+    for seed in 0..100 {
+        simulate(seed, |event_loop, simulator, app| any_calls(seed, event_loop, simulator, app));
+    }
+}
+
+fn any_calls(seed: u64, event_loop: &Loop<App>, simulator: Simulator, app: &mut App) {
+    let below = |bound| simulator.below(bound).unwrap();
+    let mut sources = Vec::new();
+    simulator.set_all_faults([0, 1_000, 20_000, 142_857][seed as usize % 4], Duration::from_millis(5)).unwrap();
+    for _ in 0..2_000 {
+        let fd = 0x4000_0000 + below(17) as i32;
+        let other = 0x4000_0000 + below(17) as i32;
+        let ready = Ready::from_bits_truncate(below(64) as u16);
+        let soon = Instant::from_nanos(simulator.now().as_nanos() + below(10 * MS));
+        let mut bytes = [0; 300];
+        let length = below(300) as usize;
+        match below(26) {
+            0 => drop(simulator.scripted()),
+            1 => drop(simulator.random(Duration::from_nanos(1 + below(MS)))),
+            2 => drop(simulator.open(below(1_000))),
+            3 => drop(simulator.open_null()),
+            4 => drop(simulator.pair()),
+            5 | 6 => drop(simulator.socket()),
+            7 => drop(simulator.listen(fd, below(4) as u32)),
+            8 | 9 => assert!(simulator.connect(fd, other).is_err()),
+            10 => drop(simulator.accept(fd)),
+            11 | 12 => drop(simulator.read(fd, &mut bytes[..length]).map(|count| assert!(count <= length))),
+            13 | 14 => drop(simulator.write(fd, &bytes[..length]).map(|count| assert!(count <= length))),
+            15 => drop(simulator.shutdown(fd)),
+            16 => drop(simulator.reset(fd)),
+            17 => drop(simulator.reset_at(fd, soon)),
+            18 => drop(simulator.set_room(fd, length)),
+            19 => drop(simulator.duplicate(fd)),
+            20 => drop(simulator.close(fd)),
+            21 => drop(simulator.set_ready(fd, ready)),
+            22 => drop(simulator.ready_at(fd, soon, ready)),
+            23 => {
+                let options = IoOptions { edge: below(2) == 0, oneshot: below(4) == 0, ..IoOptions::default() };
+                let added = event_loop.add_io_with(fd, ready & BOTH, options, Some(on_event), 0);
+                sources.extend(added);
+            }
+            24 if !sources.is_empty() => {
+                let source = sources.swap_remove(below(sources.len() as u64) as usize);
+                event_loop.remove(source).unwrap();
+            }
+            _ => match event_loop.turn(app, Duration::from_nanos(below(2 * MS))) {
+                Ok(_) | Err(Error::NO_MEMORY) => {}
+                Err(error) => panic!("seed {seed}: {error:?}"),
+            },
+        }
+    }
+    for fd in 0..17 {
+        let _ = simulator.close(0x4000_0000 + fd);
+    }
+    assert_eq!(simulator.open_fds(), Ok(0));
+    for source in sources {
+        event_loop.remove(source).unwrap();
+    }
+    simulator.set_all_faults(0, Duration::ZERO).unwrap();
+    event_loop.poll(Duration::from_secs(1)).unwrap();
+    // No file is left behind: there is room for all again.
+    for _ in 0..16 {
+        simulator.scripted().unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
+    }
+}
+
+#[test]
+fn changes_that_concern_nobody_have_no_end() {
+    simulate(1, |event_loop, simulator, _| {
+        simulator.random(Duration::from_nanos(1)).unwrap();
+        assert_eq!(event_loop.poll(Duration::FOREVER), Err(Error::DEADLOCK));
+        let before = simulator.now();
+        assert_eq!(event_loop.poll(Duration::from_secs(1)), Ok(0), "but a wait that has one comes to it");
+        assert_eq!(simulator.now().since(before), Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn an_interest_that_is_not_taken_over_is_tried_again() {
+    simulate(1, |event_loop, simulator, app| {
+        let [ours, theirs] = simulator.pair().unwrap();
+        let source = event_loop.add_io(ours, READABLE, on_event, 0).unwrap();
+        assert_eq!(event_loop.turn(app, Duration::ZERO), Ok(0));
+        event_loop.modify_io(source, WRITABLE).unwrap();
+        simulator.write(theirs, b"x").unwrap();
+        simulator.fail_nth(Call::Change, Error::NO_MEMORY, 1).unwrap();
+        assert_eq!(event_loop.turn(app, Duration::FOREVER), Ok(0), "readable is not asked for any more");
+        assert!(simulator.now() <= at(10));
+        assert_eq!(event_loop.turn(app, Duration::FOREVER), Ok(1));
+        assert!(app.trace[0].contains("Ready(WRITABLE)"), "{:?}", app.trace);
+        // A pause is taken over in any case: it is the loop that keeps silent.
+        event_loop.modify_io(source, Ready::empty()).unwrap();
+        simulator.set_fault(Call::Change, Error::NO_MEMORY, ALWAYS).unwrap();
+        assert_eq!(wait(event_loop, Duration::from_secs(1)), 1_000 * MS);
+    });
 }

@@ -33,6 +33,8 @@ mod uring;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 pub(crate) use crate::ready::{Mode, Ready, Registration};
+#[cfg(feature = "operations")]
+use crate::request::Request;
 use crate::ring::RingMemory;
 use crate::storage::names::Names;
 use crate::storage::region::Region;
@@ -54,7 +56,7 @@ pub(crate) struct Plan {
     /// How long to sleep at most.
     pub(crate) timeout: Duration,
     /// What the wait found.
-    pub(crate) outcome: Result<usize>,
+    pub(crate) outcome: Result<u32>,
     area: Area,
 }
 
@@ -84,6 +86,9 @@ pub(crate) struct Report {
     pub(crate) registration: Registration,
     /// Nothing that is not asked for now.
     pub(crate) ready: Ready,
+    /// Of the completion of an operation, which is told with no readiness at all.
+    #[cfg(feature = "operations")]
+    pub(crate) result: i32,
 }
 
 /// The contract of all backends; see the module's text. `P` is a backend's part of the [`Plan`].
@@ -171,6 +176,40 @@ pub(crate) trait Backend<P> {
         true
     }
 
+    /// Whether a watch in [`Mode::ONESHOT`] is cheaper than one that is added and removed.
+    #[cfg(feature = "operations")]
+    fn has_oneshot(&self) -> bool {
+        false
+    }
+
+    /// Whether operations can be submitted to it.
+    #[cfg(feature = "operations")]
+    fn submits(&self) -> bool {
+        false
+    }
+
+    /// Submits the request of an operation, with the next wait at the latest; `next` reports its completion. `elsewhere`: a
+    /// thread of the kernel's is to make it. False: there is no room now.
+    #[cfg(feature = "operations")]
+    fn submit(&mut self, request: &Request, elsewhere: bool, operation: Handle) -> bool {
+        let _ = (request, elsewhere, operation);
+        false
+    }
+
+    /// Reports a completion when the fd is ready. False: there is no room now.
+    #[cfg(feature = "operations")]
+    fn submit_poll(&mut self, fd: i32, interest: Ready, operation: Handle) -> bool {
+        let _ = (fd, interest, operation);
+        false
+    }
+
+    /// Asks for an end of what was submitted; its completion comes all the same. False: there is no room now.
+    #[cfg(feature = "operations")]
+    fn cancel(&mut self, operation: Handle) -> bool {
+        let _ = operation;
+        false
+    }
+
     /// Gives up what it has of the system. `ours`: false in a forked child, where nothing may change that it shares
     /// with the parent.
     fn close(&mut self, ours: bool) {
@@ -242,6 +281,15 @@ impl AnyBackend {
             #[allow(unreachable_patterns)]
             _ => None,
         }
+    }
+
+    /// Whether it is no system at all.
+    #[cfg(feature = "operations")]
+    pub(crate) fn is_simulated(&self) -> bool {
+        #[cfg(feature = "simulator")]
+        return self.simulator().is_some();
+        #[cfg(not(feature = "simulator"))]
+        false
     }
 
     /// The backend that was asked for, watching the loop's own descriptor: `table` has room for its registration. (The
@@ -396,6 +444,24 @@ macro_rules! of_any {
     };
 }
 
+/// Returns the same for epoll, which brings the most events: two comparisons are less than a table of jumps.
+#[cfg(epoll)]
+macro_rules! epoll_first {
+    ($self:expr, $area:expr, ($backend:ident, $part:ident) => $call:expr) => {
+        if !cfg!(becket_small)
+            && let Area::Epoll($part) = $area
+        {
+            let AnyBackend::Epoll($backend) = $self else { another_plan() };
+            return $call;
+        }
+    };
+}
+
+#[cfg(not(epoll))]
+macro_rules! epoll_first {
+    ($($nothing:tt)*) => {};
+}
+
 #[cold]
 #[inline(never)]
 fn another_plan() -> ! {
@@ -444,7 +510,7 @@ impl Backend<Plan> for AnyBackend {
     fn remove(&mut self, registrations: &mut Registrations, names: &Names, place: u32, closing: bool) {
         of_any!(self, backend => backend.remove(registrations, names, place, closing));
     }
-    #[inline]
+    #[cfg_attr(not(becket_small), inline(always))]
     fn prepare(
         &mut self,
         registrations: &mut Registrations,
@@ -453,23 +519,25 @@ impl Backend<Plan> for AnyBackend {
         plan: &mut Plan,
         report: &mut impl FnMut(u32, Ready),
     ) -> bool {
+        epoll_first!(self, &mut plan.area, (backend, area) => backend.prepare(registrations, names, count, area, report));
         of_any_with_area!(self, &mut plan.area, (backend, area) => backend.prepare(registrations, names, count, area, report))
     }
     #[inline(always)]
     fn next(&mut self, registrations: &mut Registrations, names: &Names, plan: &mut Plan) -> Option<Report> {
-        // The one that brings the most events first: two comparisons are less than a table of jumps.
-        #[cfg(epoll)]
-        if !cfg!(becket_small)
-            && let Area::Epoll(area) = &mut plan.area
-        {
-            let AnyBackend::Epoll(backend) = self else { another_plan() };
-            return backend.next(registrations, names, area);
-        }
+        epoll_first!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area));
         // (Field by field, so that the compiler keeps the other's in registers.)
         let report =
             of_any_with_area!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area));
-        let Report { place, source, registration, ready } = report?;
-        Some(Report { place, source, registration, ready })
+        let report = report?;
+        let Report { place, source, registration, ready, .. } = report;
+        Some(Report {
+            place,
+            source,
+            registration,
+            ready,
+            #[cfg(feature = "operations")]
+            result: report.result,
+        })
     }
     fn checks_fds(&self) -> bool {
         of_any!(self, backend => backend.checks_fds())
@@ -493,10 +561,31 @@ impl Backend<Plan> for AnyBackend {
     }
     #[inline]
     fn is_steady(&self, plan: &Plan) -> bool {
+        epoll_first!(self, &plan.area, (backend, area) => backend.is_steady(area));
         of_any_with_area!(self, &plan.area, (backend, area) => backend.is_steady(area))
     }
     fn is_raced(&self) -> bool {
         of_any!(self, backend => backend.is_raced())
+    }
+    #[cfg(feature = "operations")]
+    fn has_oneshot(&self) -> bool {
+        of_any!(self, backend => backend.has_oneshot())
+    }
+    #[cfg(feature = "operations")]
+    fn submits(&self) -> bool {
+        of_any!(self, backend => backend.submits())
+    }
+    #[cfg(feature = "operations")]
+    fn submit(&mut self, request: &Request, elsewhere: bool, operation: Handle) -> bool {
+        of_any!(self, backend => backend.submit(request, elsewhere, operation))
+    }
+    #[cfg(feature = "operations")]
+    fn submit_poll(&mut self, fd: i32, interest: Ready, operation: Handle) -> bool {
+        of_any!(self, backend => backend.submit_poll(fd, interest, operation))
+    }
+    #[cfg(feature = "operations")]
+    fn cancel(&mut self, operation: Handle) -> bool {
+        of_any!(self, backend => backend.cancel(operation))
     }
     fn close(&mut self, ours: bool) {
         of_any!(self, backend => backend.close(ours));
@@ -504,22 +593,23 @@ impl Backend<Plan> for AnyBackend {
 }
 
 impl Plan {
+    /// The same where the code need not be the fastest.
+    #[cfg_attr(not(becket_small), cold, inline(never))]
+    pub(crate) fn wait_again(&mut self) -> Result<u32> {
+        self.wait()
+    }
+
     /// Sleeps until something is ready, the timeout is over, or a signal interrupts (EINTR): how much is ready at most.
     #[cfg_attr(not(becket_small), inline(always))]
-    pub(crate) fn wait(&mut self) -> Result<usize> {
+    pub(crate) fn wait(&mut self) -> Result<u32> {
         let Plan { timeout, area, .. } = self;
-        match area {
-            #[cfg(feature = "select")]
-            Area::Select(area) => area.wait(*timeout),
-            #[cfg(feature = "poll")]
-            Area::Poll(area) => area.wait(*timeout),
-            #[cfg(epoll)]
-            Area::Epoll(area) => area.wait(*timeout),
-            #[cfg(io_uring)]
-            Area::IoUring(area) => area.wait(*timeout),
-            #[cfg(feature = "simulator")]
-            Area::Simulator(area) => area.wait(*timeout),
+        #[cfg(epoll)]
+        if !cfg!(becket_small)
+            && let Area::Epoll(area) = area
+        {
+            return area.wait(*timeout);
         }
+        area.wait_in_others(*timeout)
     }
 
     /// The time, where it is the backend that makes it pass.
@@ -548,6 +638,24 @@ impl Plan {
     }
 }
 
+impl Area {
+    #[cfg_attr(not(becket_small), inline(never))]
+    fn wait_in_others(&mut self, timeout: Duration) -> Result<u32> {
+        match self {
+            #[cfg(feature = "select")]
+            Area::Select(area) => area.wait(timeout),
+            #[cfg(feature = "poll")]
+            Area::Poll(area) => area.wait(timeout),
+            #[cfg(epoll)]
+            Area::Epoll(area) => area.wait(timeout),
+            #[cfg(io_uring)]
+            Area::IoUring(area) => area.wait(timeout),
+            #[cfg(feature = "simulator")]
+            Area::Simulator(area) => area.wait(timeout),
+        }
+    }
+}
+
 /// The handle of the source at a place.
 #[inline]
 fn handle(names: &Names, place: u32) -> Handle {
@@ -558,13 +666,26 @@ impl Report {
     /// Of a backend that knows places alone. `None`: nothing of it is asked for.
     #[inline]
     fn of_place(names: &Names, place: u32, registration: Registration, ready: Ready) -> Option<Report> {
-        if cfg!(becket_small) {
-            // All goes through the queue: what is taken out of it is looked at then.
-            return Some(Report { place, source: Handle::NONE, registration, ready });
-        }
-        let source = handle(names, place);
-        let ready = ready & asked_by(registration.interest());
-        (!ready.is_empty()).then_some(Report { place, source, registration, ready })
+        // (In the small build all goes through the queue: what is taken out of it is looked at then.)
+        let (source, ready) = if cfg!(becket_small) {
+            (Handle::NONE, ready)
+        } else {
+            (handle(names, place), ready & asked_by(registration.interest()))
+        };
+        (cfg!(becket_small) || !ready.is_empty()).then_some(Report {
+            place,
+            source,
+            registration,
+            ready,
+            #[cfg(feature = "operations")]
+            result: 0,
+        })
+    }
+
+    /// Of the operation at a place.
+    #[cfg(all(io_uring, feature = "operations"))]
+    fn of_operation(place: u32, result: i32) -> Report {
+        Report { place, source: Handle::NONE, registration: Registration::NONE, ready: Ready::empty(), result }
     }
 }
 

@@ -7,6 +7,9 @@
 //! sequence number), so that what an earlier one has left behind is recognised. A removal ends the poll at once: an armed
 //! poll holds the file, which the program's close would not close.
 //!
+//! Operations go into the same rings. Their data is their handle and a bit that no poll has; each has one completion, which is
+//! reported as it is.
+//!
 //! There may be more polls than completions have room: the kernel keeps what does not fit (IORING_FEAT_NODROP) and gives
 //! it with the next wait. Should it ever have no memory for that, it counts them, and all polls are made anew.
 
@@ -14,9 +17,11 @@ use super::changes::Changes;
 use super::{Backend, Mode, Ready, Registration, Registrations, Report, complete, handle};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
+#[cfg(feature = "operations")]
+use crate::request::Request;
 use crate::ring::RingMemory;
 use crate::storage::names::Names;
-use crate::sys::uring::{self, Completions, NOBODY, Submissions};
+use crate::sys::uring::{self, Completions, OPERATION, Submissions, Which};
 use crate::time::Duration;
 
 // The state of a registration; the lowest bits are the interest that the poll has.
@@ -47,6 +52,9 @@ pub(crate) struct Uring {
     lost: bool,
     /// Completions that the kernel could not keep, when it was last looked.
     dropped: u32,
+    /// Operations in the rings.
+    #[cfg(feature = "operations")]
+    operations: u32,
 }
 
 /// What a wait needs, and brings.
@@ -63,7 +71,16 @@ impl Uring {
     pub(super) fn new(memory: Option<RingMemory>) -> Result<(Uring, Area)> {
         let (submissions, completions) = uring::make(memory)?;
         let changes = Changes::new();
-        let uring = Uring { submissions, changes, enabled: false, edges: 0, lost: false, dropped: 0 };
+        let uring = Uring {
+            submissions,
+            changes,
+            enabled: false,
+            edges: 0,
+            lost: false,
+            dropped: 0,
+            #[cfg(feature = "operations")]
+            operations: 0,
+        };
         Ok((uring, Area(completions)))
     }
 
@@ -78,7 +95,7 @@ impl Uring {
             if registration.state & (ANEW | TOLD) == interest.bits() {
                 return true;
             }
-            if !self.submissions.cancel(Some(data(handle, registration.state))) {
+            if !self.submissions.cancel(Which::One(data(handle, registration.state))) {
                 return false;
             }
             registration.state &= !ARMED;
@@ -100,7 +117,11 @@ impl Uring {
     /// Ends all polls, and has them made anew.
     #[cold]
     fn start_over(&mut self, registrations: &mut Registrations, count: u32) {
-        self.lost = !self.submissions.cancel(None);
+        #[cfg(feature = "operations")]
+        let all = if self.operations > 0 { Which::Polls } else { Which::All };
+        #[cfg(not(feature = "operations"))]
+        let all = Which::All;
+        self.lost = !self.submissions.cancel(all);
         let _ = self.submissions.submit();
         for registration in registrations.first_mut(count) {
             registration.state &= !ARMED;
@@ -112,8 +133,8 @@ impl Uring {
 /// The place whose poll has this data. `None`: it was an earlier one's.
 #[inline]
 fn place_of(registrations: &Registrations, names: &Names, of: u64) -> Option<u32> {
-    if of == NOBODY {
-        return None;
+    if of & OPERATION != 0 {
+        return None; // or nobody's
     }
     let place = (of & PLACE) as u32;
     let state = registrations[place].state;
@@ -139,7 +160,7 @@ fn mask(interest: u16) -> u32 {
 
 impl Area {
     #[cfg_attr(not(becket_small), inline(never))]
-    pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<u32> {
         self.0.wait(timeout)
     }
 }
@@ -177,7 +198,7 @@ impl Backend<Area> for Uring {
         self.edges -= u32::from(registration.mode().contains(Mode::EDGE));
         if registration.state & ARMED != 0 {
             // From another thread than the loop's own nothing can be submitted: the loop does, as soon as it wakes.
-            self.lost |= !self.submissions.cancel(Some(data(handle(names, place), registration.state)));
+            self.lost |= !self.submissions.cancel(Which::One(data(handle(names, place), registration.state)));
             let _ = self.submissions.submit();
         }
         *registration = Registration { state: registration.state & !(ARMED | ANEW), ..Registration::NONE };
@@ -202,7 +223,7 @@ impl Backend<Area> for Uring {
         }
         // Who has told is armed again.
         let all_settled = area.0.settle(|data| {
-            if data != NOBODY {
+            if data & OPERATION == 0 {
                 let place = (data & PLACE) as u32;
                 if !self.apply(&mut registrations[place], handle(names, place)) {
                     self.changes.note(&mut registrations[place], place);
@@ -234,6 +255,12 @@ impl Backend<Area> for Uring {
                 }
                 return None;
             };
+            #[cfg(feature = "operations")]
+            if completion.data & OPERATION != 0 && completion.data != uring::NOBODY {
+                self.operations -= 1;
+                let result = completion.result.map_or_else(|error| -error.errno(), u32::cast_signed);
+                return Some(Report::of_operation((completion.data & PLACE) as u32, result));
+            }
             let Some(place) = place_of(registrations, names, completion.data) else { continue };
             let registration = &mut registrations[place];
             let edge = registration.mode().contains(Mode::EDGE);
@@ -268,11 +295,36 @@ impl Backend<Area> for Uring {
         self.edges == 0
     }
 
+    #[cfg(feature = "operations")]
+    fn submits(&self) -> bool {
+        true
+    }
+
+    #[cfg(feature = "operations")]
+    fn submit(&mut self, request: &Request, elsewhere: bool, operation: Handle) -> bool {
+        let submitted = self.submissions.operation(request, elsewhere, OPERATION | operation.raw());
+        self.operations += u32::from(submitted);
+        submitted
+    }
+
+    #[cfg(feature = "operations")]
+    fn submit_poll(&mut self, fd: i32, interest: Ready, operation: Handle) -> bool {
+        let mask = u32::from(interest.bits());
+        let submitted = self.submissions.poll(fd, mask, false, OPERATION | operation.raw());
+        self.operations += u32::from(submitted);
+        submitted
+    }
+
+    #[cfg(feature = "operations")]
+    fn cancel(&mut self, operation: Handle) -> bool {
+        self.submissions.cancel(Which::One(OPERATION | operation.raw()))
+    }
+
     /// In a forked child the rings are the parent's, and so are the polls.
     fn close(&mut self, ours: bool) {
         if ours && self.enabled {
             // So that the files are let go of, and the kernel writes nothing into the caller's memory after this.
-            let _ = self.submissions.cancel(None);
+            let _ = self.submissions.cancel(Which::All);
             let _ = self.submissions.submit();
         }
         self.submissions.close(ours);

@@ -6,13 +6,13 @@
 //!   never overlap in one thread; in several the program keeps them apart.
 #![allow(unsafe_code)]
 
-use super::{Config, Engine, Phase, Statistics, Taken, VIRTUAL_START};
+use super::{BUDGET, Config, Engine, Phase, Statistics, Taken, VIRTUAL_START};
 use crate::backend::{AnyBackend, Backend, Chosen, Given, Plan, Registration, Registrations};
 use crate::error::{Error, Result};
 use crate::handle::Kinds;
 use crate::process::shared::Shared;
 use crate::process::signals;
-use crate::storage::layout::{LOOP_BYTES, REGISTRATION_BYTES};
+use crate::storage::layout::REGIONS_OFFSET;
 use crate::storage::slot::NIL;
 use crate::storage::{Block, Layout};
 use crate::sys;
@@ -22,7 +22,7 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-const _: () = assert!(size_of::<Core>() <= LOOP_BYTES - REGISTRATION_BYTES);
+const _: () = assert!(size_of::<Core>() <= REGIONS_OFFSET);
 
 const LIVE: u64 = 0x6265_636b_6574_3031;
 const CLOSED: u64 = 0x636c_6f73_6564_3031;
@@ -40,9 +40,14 @@ pub(crate) struct Waiting {
     pub(crate) plan: Plan,
     /// The end of the wait.
     pub(crate) until: Instant,
+    /// Time is real, and nobody wants to spin.
+    plain: bool,
     pub(crate) virtual_clock: bool,
     pub(crate) return_interrupted: bool,
     busy_poll: Duration,
+    /// How long one system call may sleep at most: less than the wait where something has to be looked after meanwhile.
+    #[cfg(feature = "operations")]
+    pub(crate) patience: Duration,
     /// The backend has reports of the last wait that nobody has taken.
     pub(crate) unread: bool,
     pub(crate) stage: Stage,
@@ -122,6 +127,16 @@ impl Core {
                 return Err(error);
             }
         };
+        #[cfg(feature = "operations")]
+        let files = match Engine::choose_files(block, config, &backend, given.ring) {
+            Ok(files) => files,
+            Err(error) => {
+                let mut backend = backend;
+                backend.close(true);
+                notifier.close();
+                return Err(error);
+            }
+        };
         // From here on nothing fails, and until the end there is no loop.
         mark.store(0, Ordering::Release);
         let mut generation = 0;
@@ -154,11 +169,15 @@ impl Core {
             (&raw mut (*at).shared).write(Shared::new(names, notifier));
             (&raw mut (*at).owner).write(AtomicUsize::new(0));
             (&raw mut (*at).next_generation).write(AtomicU64::new(generation));
+            let plain = !config.virtual_clock && config.busy_poll == Duration::ZERO && plan.now().is_none();
             (&raw mut (*at).waiting).write(UnsafeCell::new(Waiting {
                 plan,
                 until: made_at,
+                plain,
                 virtual_clock: config.virtual_clock,
                 return_interrupted: config.return_interrupted,
+                #[cfg(feature = "operations")]
+                patience: Duration::FOREVER,
                 unread: false,
                 stage: Stage::Collected,
                 busy_poll: if config.virtual_clock { Duration::ZERO } else { config.busy_poll },
@@ -171,13 +190,14 @@ impl Core {
                 registrations,
                 backend,
                 backend_note: note,
-                config: *config,
+                config: Config { budget: if config.budget == 0 { BUDGET } else { config.budget }, ..*config },
                 now: made_at,
                 asleep_since: made_at,
                 made_at,
                 free_low: NIL,
                 free_high: NIL,
                 watched: 0,
+                trim: false,
                 free_post: NIL,
                 posts_mark: 0,
                 // Handles of an earlier loop in the same memory are stale: generations go on where that ended, or,
@@ -196,7 +216,11 @@ impl Core {
                 depth: 0,
                 running: false,
                 statistics: Statistics::default(),
+                #[cfg(feature = "operations")]
+                operations: super::operations::Operations::new(layout.operations(), layout.sources as u32, files),
             }));
+            #[cfg(feature = "operations")]
+            (*(*at).engine.get()).name_files();
         }
         mark.store(Self::mark_of(LIVE, core.as_ptr()), Ordering::Release);
         Ok(core)
@@ -270,11 +294,12 @@ impl Core {
     }
 
     /// The same in the owner. `hooks`: with before-wait events.
+    #[cfg_attr(not(becket_small), inline(always))]
     fn lay_out(&self, timeout: Duration, hooks: bool) -> u32 {
         // SAFETY: as in `with`; no wait is under way while the thread that waits calls this.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
         engine.flush_direct(waiting);
-        if cfg!(epoll) && waiting.stage == Stage::Waited {
+        if cfg!(any(epoll, feature = "simulator")) && waiting.stage == Stage::Waited {
             // What was found and not collected: the kernel tells of an edge once.
             engine.collect_readiness(waiting, false);
         }
@@ -298,18 +323,32 @@ impl Core {
         if unsafe { (*self.waiting.get()).stage } == Stage::Prepared { self.sleep() } else { Ok(()) }
     }
 
+    /// Queues what the backend still has to report of the last wait.
+    fn flush(&self) {
+        // SAFETY: only the thread that waits touches this, and it is here.
+        let waiting = unsafe { &mut *self.waiting.get() };
+        if waiting.unread {
+            // SAFETY: no other thread changes the loop while this one calls handlers.
+            unsafe { &mut *self.engine.get() }.flush_direct(waiting);
+        }
+    }
+
+    #[cfg_attr(not(becket_small), inline(always))]
     fn sleep(&self) -> Result<()> {
         // SAFETY: only the thread that waits touches this, and it is here.
-        unsafe { &mut *self.waiting.get() }.wait(&self.shared)
+        let waiting = unsafe { &mut *self.waiting.get() };
+        waiting.wait(&self.shared)
     }
 
     /// Phase 3: how many events are queued.
     pub(crate) fn collect(&self) -> Result<u32> {
         self.check_owner()?;
+        self.flush();
         Ok(self.collect_all(false))
     }
 
     /// The same; `direct`: readiness may stay with the backend, and is not counted then.
+    #[cfg_attr(not(becket_small), inline(always))]
     fn collect_all(&self, direct: bool) -> u32 {
         // SAFETY: as in `prepare`.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
@@ -324,14 +363,17 @@ impl Core {
     /// Phases 1 to 3. Before-wait events end it early: they are in the queue.
     pub(crate) fn poll(&self, timeout: Duration) -> Result<u32> {
         self.check_owner()?;
-        match self.lay_out(timeout, true) {
-            0 => self.wait_and_collect(false),
-            before => Ok(before),
-        }
+        self.three_phases(timeout, true, false)
     }
 
-    /// Phases 2 and 3. What went wrong with the wait is told only when there is nothing else to tell.
-    fn wait_and_collect(&self, direct: bool) -> Result<u32> {
+    /// The same in the owner. What went wrong with the wait is told only when there is nothing else to tell. (One function
+    /// for all three: each would save and restore the same registers.)
+    #[cfg_attr(not(becket_small), inline(never))]
+    fn three_phases(&self, timeout: Duration, hooks: bool, direct: bool) -> Result<u32> {
+        let before = self.lay_out(timeout, hooks);
+        if before > 0 {
+            return Ok(before);
+        }
         let waited = self.sleep();
         let queued = self.collect_all(direct);
         if queued == 0 { waited.map(|()| 0) } else { Ok(queued) }
@@ -345,7 +387,12 @@ impl Core {
                 // SAFETY: no wait is under way, so nobody else touches it; the owner may be calling a handler.
                 engine.flush_direct(unsafe { &mut *self.waiting.get() });
             }
-            Ok(engine.next(kinds, &mut taken))
+            #[cfg(feature = "operations")]
+            engine.set_pulling(true);
+            let found = engine.next(kinds, &mut taken);
+            #[cfg(feature = "operations")]
+            engine.set_pulling(false);
+            Ok(found)
         };
         Ok(self.with(next)?.then_some(taken))
     }
@@ -358,15 +405,16 @@ impl Core {
 
     fn turn_of_owner(&self, timeout: Duration, call: &mut impl FnMut(&Taken)) -> Result<u32> {
         let mut count = 0;
-        if self.lay_out(timeout, true) > 0 {
+        self.three_phases(timeout, true, true)?;
+        // SAFETY: as in `with`; this borrow ends before a handler is called.
+        if unsafe { &*self.engine.get() }.is_before_wait() {
             count += self.drain(Kinds::BEFORE, call)?;
             // They may have been the last that `run` went on for.
             // SAFETY: as in `with`.
             let engine = unsafe { &*self.engine.get() };
             let go_on = !engine.running || engine.depth > 0 || engine.is_alive();
-            self.lay_out(if go_on { timeout } else { Duration::ZERO }, false);
+            self.three_phases(if go_on { timeout } else { Duration::ZERO }, false, true)?;
         }
-        self.wait_and_collect(true)?;
         count += self.drain(Kinds::all(), call)?;
         Ok(count)
     }
@@ -394,33 +442,127 @@ impl Core {
         }
     }
 
-    /// Calls the handlers of what is queued. A stop inside `run` leaves the rest for the next one.
+    /// Calls the handlers of what is ready and of what is queued. A stop inside `run` leaves the rest for the next one.
     fn drain(&self, kinds: Kinds, call: &mut impl FnMut(&Taken)) -> Result<u32> {
         let engine = self.engine.get();
         // SAFETY: as in `with`; each of these borrows ends before a handler is called.
         unsafe { (*engine).depth += 1 };
         let _handling = Scope(self, |engine| engine.depth -= 1);
         let mut count = 0;
-        let (mut readiness, mut other) = (Taken::READINESS, Taken::NONE);
+        let mut taken = Taken::READINESS;
         loop {
             // SAFETY: likewise; no wait is under way.
             let (engine, waiting) = unsafe { (&mut *engine, &mut *self.waiting.get()) };
             let stopped = self.shared.is_stopping() && engine.running;
             // (Before a wait nothing is reported, so this takes no other kinds then.)
-            let taken = if !stopped && engine.next_direct(waiting, &mut readiness) {
-                &readiness
-            } else if !stopped && engine.next(kinds, &mut other) {
-                &other
-            } else {
+            if !stopped && engine.next_direct(waiting, &mut taken) {
+                call(&taken);
+                count += 1;
+                // The handler may have forked, and this may be the child.
+                if !self.shared.seems_ours() {
+                    return Err(Error::NOT_OURS);
+                }
+                continue;
+            }
+            let nothing = !cfg!(becket_small) && (stopped || !waiting.unread && !engine.has_queued());
+            if nothing || !self.drain_queue(kinds, call, &mut count)? {
                 engine.flush_direct(waiting);
                 return Ok(count);
-            };
-            call(taken);
-            count += 1;
-            // The handler may have forked, and this may be the child.
+            }
+        }
+    }
+
+    /// Calls the handlers of what is queued, until it is the turn of what the backend reports: whether it is.
+    #[cfg_attr(becket_small, inline(always))]
+    #[cfg_attr(not(becket_small), inline(never))]
+    fn drain_queue(&self, kinds: Kinds, call: &mut impl FnMut(&Taken), count: &mut u32) -> Result<bool> {
+        let mut taken = Taken::NONE;
+        loop {
+            // SAFETY: as in `drain`.
+            let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
+            if self.shared.is_stopping() && engine.running || !engine.next(kinds, &mut taken) {
+                return Ok(false);
+            }
+            let unread = !cfg!(becket_small) && waiting.unread;
+            call(&taken);
+            *count += 1;
             if !self.shared.seems_ours() {
                 return Err(Error::NOT_OURS);
             }
+            if unread {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Cancels all operations, waits for their completions and delivers them. ETIMEDOUT: some are left. EBUSY: it does so
+    /// already.
+    #[cfg(feature = "operations")]
+    pub(crate) fn drain_operations(&self, timeout: Duration, call: &mut impl FnMut(&Taken)) -> Result<()> {
+        self.check_owner()?;
+        self.with(Engine::begin_drain)?;
+        let _draining = Scope(self, Engine::end_drain);
+        self.with(|engine| {
+            engine.cancel_all();
+            Ok(())
+        })?;
+        let mut end = End::new(timeout);
+        let mut sleep = Duration::ZERO;
+        loop {
+            self.reap(sleep);
+            let count = self.deliver(call)?;
+            if !self.look(|engine| Ok(engine.has_operations()))? {
+                return Ok(());
+            }
+            if end.is_over() {
+                return Err(Error::TIMED_OUT);
+            }
+            sleep = if count > 0 { Duration::ZERO } else { end.pause(self) };
+        }
+    }
+
+    /// A turn without handlers, for the sake of operations: a stop stays what it is.
+    #[cfg(feature = "operations")]
+    fn reap(&self, sleep: Duration) {
+        self.lay_out(sleep, false);
+        let _ = self.sleep();
+        // SAFETY: as in `prepare`.
+        let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
+        engine.collect(waiting, false);
+    }
+
+    /// Calls the handlers of operations that have completed, and of nothing else. How many.
+    #[cfg(feature = "operations")]
+    fn deliver(&self, call: &mut impl FnMut(&Taken)) -> Result<u32> {
+        let engine = self.engine.get();
+        // SAFETY: as in `drain`.
+        unsafe { (*engine).depth += 1 };
+        let _handling = Scope(self, |engine| engine.depth -= 1);
+        let mut count = 0;
+        let mut taken = Taken::NONE;
+        // SAFETY: likewise.
+        while unsafe { &mut *engine }.next(Kinds::OPERATION, &mut taken) {
+            call(&taken);
+            count += 1;
+            if !self.shared.seems_ours() {
+                return Err(Error::NOT_OURS);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Operations end unseen, because nobody has the loop any more: within reason, and as far as this thread can.
+    #[cfg(feature = "operations")]
+    fn abandon_operations(&self) {
+        let mine = self.check_owner().is_ok();
+        // SAFETY: as in `with`.
+        let engine = || unsafe { &mut *self.engine.get() };
+        engine().cancel_all();
+        let mut end = End::new(ABANDON_AFTER);
+        let mut sleep = Duration::ZERO;
+        while !engine().discard_done() && mine && !end.is_over() {
+            self.reap(sleep);
+            sleep = end.pause(self);
         }
     }
 
@@ -435,7 +577,7 @@ impl Core {
     }
 
     /// Ends the loop: all sources are removed, and what the loop opened is closed. EBUSY: a handler is being called, or
-    /// another thread waits. With `alone`, nobody else has the loop, so no other thread can.
+    /// another thread waits, or operations are in flight. With `alone`, nobody else has the loop, so no other thread can.
     pub(crate) fn close(&self, alone: bool) -> Result<()> {
         // SAFETY: as in `with`.
         let engine = unsafe { &mut *self.engine.get() };
@@ -446,17 +588,62 @@ impl Core {
             if !alone && self.shared.is_asleep() && self.owner.load(Ordering::Relaxed) != sys::thread() {
                 return Err(Error::BUSY);
             }
-            engine.remove_all();
+            #[cfg(feature = "operations")]
+            if engine.has_operations() {
+                if !alone {
+                    return Err(Error::BUSY);
+                }
+                self.abandon_operations();
+            }
+            // SAFETY: as in `with`.
+            unsafe { &mut *self.engine.get() }.remove_all();
         } else {
             // The parent's files, signals and children are left alone.
             engine.close_child_fds();
             signals::release_all(&self.shared);
         }
-        engine.close_backend();
+        // SAFETY: as in `with`.
+        unsafe { &mut *self.engine.get() }.close_backend();
         self.next_generation.store(self.shared.names.next_generation(), Ordering::Relaxed);
         self.shared.close();
         self.mark.store(Self::mark_of(CLOSED, self), Ordering::Release);
         Ok(())
+    }
+}
+
+/// How long a loop that is dropped waits for operations that the kernel does not end.
+#[cfg(feature = "operations")]
+const ABANDON_AFTER: Duration = Duration::from_secs(5);
+
+/// The end of the time that something may take: of real time also where the loop's is virtual.
+#[cfg(feature = "operations")]
+struct End {
+    left: Duration,
+    until: Instant,
+}
+
+#[cfg(feature = "operations")]
+impl End {
+    fn new(span: Duration) -> End {
+        End { left: span, until: sys::clock::now() + span }
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == Duration::ZERO
+    }
+
+    /// Waits a little for what comes, here or in the loop's next wait: how long that may sleep.
+    fn pause(&mut self, core: &Core) -> Duration {
+        let now = sys::clock::now();
+        self.left = if self.until == Instant::NEVER { Duration::FOREVER } else { self.until.since(now) };
+        // SAFETY: as in `Core::with`.
+        let (engine, waiting) = unsafe { (&*core.engine.get(), &*core.waiting.get()) };
+        if self.is_over() || !(waiting.virtual_clock || engine.has_work() || core.shared.pending()) {
+            return self.left;
+        }
+        // The wait would not sleep: other events wait for their handlers, or time is virtual.
+        sys::pause();
+        Duration::ZERO
     }
 }
 
@@ -472,8 +659,22 @@ impl Drop for Scope<'_> {
 }
 
 impl Waiting {
+    #[cfg_attr(not(becket_small), inline(always))]
     fn wait(&mut self, shared: &Shared) -> Result<()> {
         self.stage = Stage::Waited;
+        if !cfg!(becket_small) && self.plain {
+            let outcome = self.plan.wait();
+            if matches!(outcome, Ok(1..)) {
+                self.plan.outcome = outcome;
+                return Ok(());
+            }
+            return self.wait_on(shared, Some(outcome));
+        }
+        self.wait_on(shared, None)
+    }
+
+    /// The same, when the first wait of all has had this outcome.
+    fn wait_on(&mut self, shared: &Shared, mut first: Option<Result<u32>>) -> Result<()> {
         // Virtual time passes without sleeping; only a sleep without an end is a real one. (A simulated one never is.)
         if self.virtual_clock && !self.plan.is_simulated(shared.is_notified()) && self.until != Instant::NEVER {
             self.plan.timeout = Duration::ZERO;
@@ -484,13 +685,13 @@ impl Waiting {
             if spinning {
                 self.plan.timeout = Duration::ZERO;
             }
-            match self.plan.wait() {
+            match first.take().unwrap_or_else(|| self.plan.wait_again()) {
                 // A wake, or a signal handler that was one of ours: then there is something to collect. After another
                 // one what is left of the time is waited for.
                 Ok(0) | Err(Error::INTERRUPTED | Error::AGAIN | Error::BUSY) if shared.pending() => break Ok(0),
                 Ok(0) if spinning => {}
                 // io_uring cannot tell whether it was a signal or the end of the time.
-                Err(Error::AGAIN) if self.left() == Duration::ZERO => break Ok(0),
+                Err(Error::AGAIN) if self.is_impatient() || self.left() == Duration::ZERO => break Ok(0),
                 Err(Error::INTERRUPTED | Error::AGAIN) if self.return_interrupted => break Err(Error::INTERRUPTED),
                 Err(Error::INTERRUPTED | Error::AGAIN | Error::BUSY) => {}
                 outcome => break outcome,
@@ -502,12 +703,23 @@ impl Waiting {
     }
 
     fn left(&self) -> Duration {
-        if self.until == Instant::NEVER {
+        let left = if self.until == Instant::NEVER {
             Duration::FOREVER
         } else if self.virtual_clock {
             self.plan.now().map_or(Duration::ZERO, |now| self.until.since(now))
         } else {
             self.until.since(sys::clock::now())
-        }
+        };
+        #[cfg(feature = "operations")]
+        let left = left.min(self.patience);
+        left
+    }
+
+    /// Whether something has to be looked after before the end of the wait.
+    fn is_impatient(&self) -> bool {
+        #[cfg(feature = "operations")]
+        return self.patience < Duration::FOREVER;
+        #[cfg(not(feature = "operations"))]
+        false
     }
 }

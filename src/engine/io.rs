@@ -30,7 +30,7 @@ impl Engine {
         if fd < 0 {
             return Err(Error::BAD_FD);
         }
-        if self.find_index(fd).is_some() {
+        if self.find_source(fd).is_some() {
             return Err(Error::EXISTS);
         }
         let mut mode = Mode::empty();
@@ -46,13 +46,19 @@ impl Engine {
         }
         self.occupy(index, Kind::Io, target);
         self.lists.links[index].set(bits::ONESHOT, options.oneshot);
+        #[cfg(feature = "operations")]
+        self.displace_watch(fd);
         if let Err(error) = self.register(index, fd, interest, mode)
             && let Err(error) = self.always_ready(index, fd, interest, options, error)
         {
             self.vacate(index);
+            #[cfg(feature = "operations")]
+            self.watch_alone(fd);
             return Err(error);
         }
         self.fd_index.insert(fd, index, &self.registrations);
+        #[cfg(feature = "operations")]
+        self.share_source(fd, interest);
         Ok(self.added(index))
     }
 
@@ -109,8 +115,9 @@ impl Engine {
         if mode.contains(Mode::EXCLUSIVE) && interest.contains(Ready::PRIORITY) {
             return Err(Error::INVALID);
         }
-        if mode.contains(Mode::EDGE) && interest == registration.interest() {
-            self.backend.set(&mut self.registrations, index + 1, interest);
+        if mode.contains(Mode::EDGE) && interest == self.interest_of(index) {
+            // (Which may be more where operations wait for it too.)
+            self.backend.set(&mut self.registrations, index + 1, registration.interest());
         }
         self.set_interest(index, interest);
         Ok(())
@@ -118,7 +125,7 @@ impl Engine {
 
     /// The source of an fd. ENOENT: it has none. O(1) expected.
     pub(crate) fn find_io(&self, fd: i32) -> Result<Handle> {
-        self.find_index(fd).map(|index| self.shared.names.handle(index)).ok_or(Error::NOT_FOUND)
+        self.find_source(fd).map(|index| self.shared.names.handle(index)).ok_or(Error::NOT_FOUND)
     }
 
     /// The fd of a source. O(1).
@@ -139,11 +146,15 @@ impl Engine {
         Ok((self.interest_of(index), options))
     }
 
-    /// Removes the source and closes its fd, with no system call but close(2).
+    /// Removes the source and closes its fd, with no system call but close(2). EBUSY: operations wait for the fd.
     #[cfg(feature = "capi")]
     pub(crate) fn close_io(&mut self, handle: Handle) -> Result<()> {
         let index = self.resolve_kind(handle, Kind::Io)?;
         let fd = self.fd_of(index);
+        #[cfg(feature = "operations")]
+        if self.is_waited_for(fd) {
+            return Err(Error::BUSY);
+        }
         self.forget_fd(index, true);
         self.vacate(index);
         self.backend.close_fd(fd)
@@ -164,8 +175,22 @@ impl Engine {
         self.registrations[index + 1].fd()
     }
 
+    /// The interest of a source: what its registration has, or less where operations wait for the fd too.
+    #[inline]
     pub(super) fn interest_of(&self, index: u32) -> Ready {
-        self.registrations[index + 1].interest()
+        let registration = self.registrations[index + 1];
+        #[cfg(feature = "operations")]
+        if self.any_waits() {
+            return self.own_interest(registration);
+        }
+        registration.interest()
+    }
+
+    /// Another interest for the backend, from the next wait on.
+    pub(super) fn set_watch(&mut self, index: u32, interest: Ready) {
+        self.note_race();
+        self.watched = self.watched.max(index + 1);
+        self.backend.set(&mut self.registrations, index + 1, interest);
     }
 
     /// Begins to watch an fd. What the backend says of it.
@@ -174,6 +199,7 @@ impl Engine {
         let wanted = Registration::new(fd, interest, mode, self.registrations[index + 1].state);
         self.note_race();
         self.watched = self.watched.max(index + 1);
+        self.may_trim(); // should it be refused
         self.backend.add(&mut self.registrations, index + 1, handle, wanted)
     }
 
@@ -182,8 +208,19 @@ impl Engine {
         self.phase.raced |= self.shared.is_asleep() && self.backend.is_raced();
     }
 
+    /// The last registration may have no fd. (The small build looks in every turn, which is less code.)
+    fn may_trim(&mut self) {
+        if !cfg!(becket_small) {
+            self.trim = true;
+        }
+    }
+
     /// Leaves the last registrations out of the wait that have no fd. O(registrations).
+    #[cfg_attr(not(becket_small), cold)]
     pub(super) fn trim_watched(&mut self) {
+        if !cfg!(becket_small) {
+            self.trim = false;
+        }
         while self.watched > 0 && self.registrations[self.watched].is_none() {
             self.watched -= 1;
         }
@@ -192,6 +229,7 @@ impl Engine {
     /// Watches nothing for this source any more.
     pub(super) fn deregister(&mut self, index: u32, closing: bool) {
         self.note_race();
+        self.may_trim();
         self.backend.remove(&mut self.registrations, &self.shared.names, index + 1, closing);
     }
 
@@ -200,14 +238,19 @@ impl Engine {
         if interest == before {
             return;
         }
-        self.note_race();
-        self.watched = self.watched.max(index + 1);
         if cfg!(any(epoll, feature = "simulator")) && self.lists.links[index].has(bits::ACTIVE) {
             let registration = &mut self.registrations[index + 1];
             *registration = registration.with_interest(interest);
             self.rest_io(index);
         } else {
-            self.backend.set(&mut self.registrations, index + 1, interest);
+            #[cfg(feature = "operations")]
+            if self.is_waited_for(self.fd_of(index)) {
+                self.set_own_interest(self.fd_of(index), interest);
+            } else {
+                self.set_watch(index, interest);
+            }
+            #[cfg(not(feature = "operations"))]
+            self.set_watch(index, interest);
         }
         if before.is_empty() {
             self.restart_idle(index);
@@ -220,12 +263,19 @@ impl Engine {
 
     /// Takes the fd out of the index, before the source goes.
     pub(super) fn forget_fd(&mut self, index: u32, closing: bool) {
-        self.fd_index.remove(self.fd_of(index), &self.registrations);
+        let fd = self.fd_of(index);
+        self.fd_index.remove(fd, &self.registrations);
         self.deregister(index, closing);
+        #[cfg(feature = "operations")]
+        self.watch_alone(fd);
     }
 
-    fn find_index(&self, fd: i32) -> Option<u32> {
-        self.fd_index.find(fd, &self.registrations)
+    /// The source of an fd. (Without one it may be watched all the same, for operations.)
+    fn find_source(&self, fd: i32) -> Option<u32> {
+        let found = self.fd_index.find(fd, &self.registrations);
+        #[cfg(feature = "operations")]
+        let found = found.filter(|index| !self.is_beyond_sources(*index));
+        found
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) mod core;
 mod event;
 mod hooks;
 pub(crate) mod io;
+#[cfg(feature = "operations")]
+mod operations;
 pub(crate) mod sources;
 mod statistics;
 mod timers;
@@ -27,6 +29,8 @@ pub use statistics::Statistics;
 use self::core::SharedRef;
 use crate::backend::{AnyBackend, Backend, BackendChoice, Registration};
 use crate::error::{Error, Result};
+#[cfg(feature = "operations")]
+use crate::ops::FilesChoice;
 use crate::storage::deadlines::Deadlines;
 use crate::storage::fd_index::FdIndex;
 use crate::storage::lists::{List, Lists};
@@ -51,6 +55,12 @@ pub struct Config {
     pub busy_poll: Duration,
     /// Learn of children by SIGCHLD even where the system has pidfds.
     pub without_pidfd: bool,
+    /// Who reads and writes files: for loops whose memory has operations.
+    #[cfg(feature = "operations")]
+    pub files: FilesChoice,
+    /// The signal of [`FilesChoice::AioSignal`]; 0: the highest real-time signal that is free.
+    #[cfg(feature = "operations")]
+    pub aio_signal: i32,
 }
 
 impl Config {
@@ -62,6 +72,10 @@ impl Config {
         return_interrupted: false,
         busy_poll: Duration::ZERO,
         without_pidfd: false,
+        #[cfg(feature = "operations")]
+        files: FilesChoice::Auto,
+        #[cfg(feature = "operations")]
+        aio_signal: 0,
     };
 }
 
@@ -114,6 +128,8 @@ pub(crate) struct Engine {
     /// Counts armed deadlines, so that equal ones expire in that order.
     arming: u32,
     phase: Phase,
+    /// Some of these may have no fd any more.
+    trim: bool,
     /// Inside `run`.
     running: bool,
     /// The lower level that was served last.
@@ -140,13 +156,19 @@ pub(crate) struct Engine {
     config: Config,
     statistics: Statistics,
     backend: AnyBackend,
+    #[cfg(feature = "operations")]
+    operations: operations::Operations,
     backend_note: &'static ::core::ffi::CStr,
 }
 
 impl Engine {
-    /// A clock reading, or virtual time.
+    /// A clock reading, or virtual time. (The time of a simulator that was made anew under the loop is not gone back to.)
     fn fresh_now(&self) -> Instant {
-        if self.config.virtual_clock { self.backend.now().unwrap_or(self.now) } else { sys::clock::now() }
+        if self.config.virtual_clock {
+            self.backend.now().map_or(self.now, |now| now.max(self.now))
+        } else {
+            sys::clock::now()
+        }
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
@@ -155,7 +177,11 @@ impl Engine {
         statistics.working_ns = total.saturating_sub(statistics.waiting_ns);
         statistics.queued = self.lists.queued();
         statistics.queued_max = self.lists.queued_max();
-        statistics.sources_max = self.lists.slots.len() as u32;
+        statistics.sources_max = self.sources();
+        #[cfg(feature = "operations")]
+        {
+            statistics.operations_max = self.operations.max();
+        }
         statistics.posts_max = self.lists.posts.len() as u32;
         statistics
     }
@@ -177,11 +203,25 @@ impl Engine {
     /// Gives up what the backend has of the system; in a forked child, the copies alone.
     fn close_backend(&mut self) {
         self.backend.close(self.shared.is_ours());
+        #[cfg(feature = "operations")]
+        self.operations.close(self.shared.is_ours());
+    }
+
+    /// Room for sources.
+    #[inline]
+    fn sources(&self) -> u32 {
+        self.shared.names.sources()
     }
 
     /// The time of this turn.
     pub(crate) fn now(&self) -> Instant {
         self.now
+    }
+
+    /// Whether before-wait events are due, and the wait is after them.
+    #[inline]
+    fn is_before_wait(&self) -> bool {
+        self.phase.before_done
     }
 
     /// Why this backend.

@@ -24,6 +24,9 @@ impl Engine {
     pub(super) fn resolve(&self, handle: Handle) -> Result<u32> {
         match self.shared.names.resolve(handle) {
             Some(index) if self.lists.links[index].kind().is_some() => Ok(index),
+            #[cfg(feature = "operations")]
+            _ => self.resolve_operation(handle),
+            #[cfg(not(feature = "operations"))]
             _ => Err(Error::STALE),
         }
     }
@@ -116,14 +119,19 @@ impl Engine {
 
     /// Gives a slot back; its handles are stale from here on.
     pub(super) fn vacate(&mut self, index: u32) {
-        self.lists.unlink(index);
-        self.set_deadline(index, Instant::NEVER);
-        self.uncount(index);
-        self.leveled -= u32::from(self.lists.links[index].level() != 0);
+        self.forget_slot(index);
         self.shared.names.retire(index);
         let free = replace(self.free_beside(index), index);
         self.lists.links[index].vacate(free);
         self.statistics.sources -= 1;
+    }
+
+    /// Takes a slot out of everything that it is in.
+    pub(super) fn forget_slot(&mut self, index: u32) {
+        self.lists.unlink(index);
+        self.set_deadline(index, Instant::NEVER);
+        self.uncount(index);
+        self.leveled -= u32::from(self.lists.links[index].level() != 0);
     }
 
     /// The handle of a source that was just set up.
@@ -160,9 +168,12 @@ impl Engine {
 /// What every source has.
 impl Engine {
     /// Removes a source of any kind: nothing of it is delivered after this. Closes no fd of the program. Legal in any
-    /// handler, and after a close. O(log n) when a deadline is armed, else O(1).
+    /// handler, and after a close. EBUSY: it is an operation. O(log n) when a deadline is armed, else O(1).
     pub(crate) fn remove(&mut self, handle: Handle) -> Result<()> {
         let index = self.resolve(handle)?;
+        if self.is_operation(index) {
+            return Err(Error::BUSY);
+        }
         self.remove_index(index);
         Ok(())
     }
@@ -177,6 +188,11 @@ impl Engine {
             _ => {}
         }
         self.vacate(index);
+    }
+
+    /// What has one completion and no other event.
+    fn is_operation(&self, index: u32) -> bool {
+        cfg!(feature = "operations") && self.lists.links[index].is(Kind::Operation)
     }
 
     /// Removes everything. O(sources that there ever were).
@@ -243,14 +259,23 @@ impl Engine {
         Ok(())
     }
 
+    /// Whose handler an event is for. ESTALE: its source was removed. O(1).
+    #[cfg(not(feature = "operations"))]
+    pub(crate) fn target_of_event(&self, source: Handle) -> Result<Target> {
+        self.target(source)
+    }
+
     pub(crate) fn target(&self, handle: Handle) -> Result<Target> {
         Ok(self.lists.slots[self.resolve(handle)?].target)
     }
 
     /// Merges flags into a source: delivered next turn, or with what is queued of it already. EINVAL: flags that are
-    /// not readiness, or readiness for a source that is no I/O. Cannot fail for space. O(1).
+    /// not readiness, or readiness for a source that is no I/O, or an operation. Cannot fail for space. O(1).
     pub(crate) fn trigger(&mut self, handle: Handle, flags: Ready) -> Result<()> {
         let index = self.resolve(handle)?;
+        if self.is_operation(index) {
+            return Err(Error::INVALID);
+        }
         let link = &mut self.lists.links[index];
         if !Ready::OF_FD.contains(flags) || !flags.is_empty() && !link.is(Kind::Io) {
             return Err(Error::INVALID);
@@ -267,9 +292,12 @@ impl Engine {
     }
 
     /// Sends a value to a source, behind what is queued at its level. ENOBUFS: all places are taken, and the caller
-    /// keeps the value. O(1).
+    /// keeps the value. EINVAL: to an operation. O(1).
     pub(crate) fn post(&mut self, handle: Handle, value: i64) -> Result<()> {
         let index = self.resolve(handle)?;
+        if self.is_operation(index) {
+            return Err(Error::INVALID);
+        }
         let post = if self.free_post != NIL {
             let post = self.free_post;
             self.free_post = self.lists.posts[post].handle as u32;

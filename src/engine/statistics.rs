@@ -17,6 +17,10 @@ pub struct Statistics {
     pub posts_refused: u64,
     /// Events that were queued and then concerned nobody: a direction modified away, a source removed under a post.
     pub stale_dropped: u64,
+    /// Operations that were submitted.
+    pub operations: u64,
+    /// Those of them that were made at once though they may block: openat, statx and close without a ring.
+    pub operations_inline: u64,
     /// Events queued now.
     pub queued: u32,
     /// The most that were ever queued at once.
@@ -29,6 +33,10 @@ pub struct Statistics {
     pub posts: u32,
     /// Room for posts.
     pub posts_max: u32,
+    /// Operations in flight: submitted, and not delivered.
+    pub operations_now: u32,
+    /// Room for operations.
+    pub operations_max: u32,
 }
 
 impl Statistics {

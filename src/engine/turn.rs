@@ -1,12 +1,13 @@
 //! The four phases of a turn. `wait` is in `core`: it does not touch the engine.
 
 use super::core::{Stage, Waiting};
-use super::{BUDGET, Engine, LOWER_LEVELS_EVERY, Taken};
-use crate::backend::{Backend, Ready, asked_by};
+use super::{Engine, LOWER_LEVELS_EVERY, Taken};
+use crate::backend::{Backend, Ready, Report, asked_by};
 use crate::error::Error;
 use crate::handle::{Handle, Kind, Kinds};
 use crate::process::signals;
 use crate::storage::lists::{LEVELS, List, Lists};
+use crate::storage::names::Names;
 use crate::storage::slot::{Link, bits};
 use crate::sys;
 use crate::time::{Duration, Instant};
@@ -17,8 +18,9 @@ const RETRY: Duration = Duration::from_millis(10);
 /// Phase 1: prepare. Hooks become events, and the timeout is computed.
 impl Engine {
     /// How many before-wait events were queued; 0: the wait is prepared. O(registrations) on select and poll.
+    #[cfg_attr(not(becket_small), inline(always))]
     pub(super) fn prepare(&mut self, timeout: Duration, hooks: bool, waiting: &mut Waiting) -> u32 {
-        if hooks && !self.phase.before_done && self.lists.any(List::BEFORE.set() | List::TRIGGERED.set()) {
+        if self.lists.any(List::BEFORE.set() | List::TRIGGERED.set()) && hooks && !self.phase.before_done {
             self.phase.before_done = true;
             self.queue_triggered_before();
             let queued = self.lists.queue_all(List::BEFORE, List::LATE);
@@ -28,7 +30,11 @@ impl Engine {
                 return queued;
             }
         }
-        self.trim_watched();
+        #[cfg(feature = "operations")]
+        let patience = self.prepare_operations();
+        if cfg!(becket_small) || self.trim {
+            self.trim_watched();
+        }
         let mut busy = self.has_work();
         let told = self.prepare_backend(waiting);
         if told {
@@ -46,6 +52,11 @@ impl Engine {
             timeout.min(until_first).min(if told { Duration::FOREVER } else { RETRY })
         };
         waiting.plan.timeout = timeout;
+        #[cfg(feature = "operations")]
+        {
+            waiting.patience = patience;
+            waiting.plan.timeout = timeout.min(waiting.patience);
+        }
         waiting.until = now + timeout;
         waiting.stage = Stage::Prepared;
         0
@@ -54,14 +65,24 @@ impl Engine {
     /// Tells the backend what is to be watched; what it refuses becomes an event. False: it has to be told again soon.
     #[cfg_attr(not(becket_small), inline(always))]
     fn prepare_backend(&mut self, waiting: &mut Waiting) -> bool {
+        let sources = self.sources();
         let Engine { backend, registrations, lists, shared, watched, .. } = self;
+        let mut refused = 0;
         let told =
             backend.prepare(registrations, &shared.names, *watched + 1, &mut waiting.plan, &mut |place, ready| {
-                merge(lists, place, ready);
+                if !cfg!(feature = "operations") || place <= sources {
+                    merge(lists, place, ready);
+                } else {
+                    refused = place;
+                }
             });
         lists.note_queued();
         self.phase.raced = false;
-        told
+        #[cfg(feature = "operations")]
+        if refused != 0 {
+            self.note_refused(refused);
+        }
+        told && refused == 0
     }
 
     /// A before-wait source that was triggered comes in its own time of the turn.
@@ -73,15 +94,15 @@ impl Engine {
     }
 
     /// Whether a wait must not sleep.
-    fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         const WORK: u16 = List::TRIGGERED.set() | List::DEFERRED.set() | List::IDLE.set() | List::ALWAYS.set();
-        self.lists.queued() > 0 || self.lists.any(WORK)
+        self.lists.any(WORK | List::QUEUES)
     }
 }
 
 /// Queues the source at a place for its readiness, or adds that to what is queued of it.
 #[inline]
-fn merge(lists: &mut Lists, place: u32, ready: Ready) {
+pub(super) fn merge(lists: &mut Lists, place: u32, ready: Ready) {
     let Some(index) = place.checked_sub(1) else { return };
     // An idle timeout that is still queued loses against it when the event is taken out.
     let slot = &mut lists.slots[index];
@@ -89,21 +110,26 @@ fn merge(lists: &mut Lists, place: u32, ready: Ready) {
     lists.queue(index);
 }
 
+#[cfg_attr(not(becket_small), cold, inline(never))]
+fn merge_one(lists: &mut Lists, place: u32, ready: Ready) {
+    merge(lists, place, ready);
+    lists.note_queued();
+}
+
 /// Phase 3: collect. What happened becomes events.
 impl Engine {
     /// How many events are queued. O(what happened), and O(registrations) on select and poll.
     ///
     /// With `direct`, readiness stays with the backend where it may: [`Engine::next_direct`] takes it from there.
+    #[cfg_attr(not(becket_small), inline(always))]
     pub(super) fn collect(&mut self, waiting: &mut Waiting, direct: bool) -> u32 {
-        self.flush_direct(waiting);
         waiting.stage = Stage::Collected;
         self.shared.wake_up();
-        let found = waiting.plan.outcome.is_ok_and(|count| count > 0);
         if !self.config.virtual_clock {
             self.now = sys::clock::now();
-        } else if let Some(now) = self.backend.now() {
-            self.now = now;
-        } else if !found && waiting.plan.outcome.is_ok() && waiting.until != Instant::NEVER && !self.shared.pending() {
+        } else if self.backend.now().is_some() {
+            self.now = self.fresh_now();
+        } else if waiting.plan.outcome == Ok(0) && waiting.until != Instant::NEVER && !self.shared.pending() {
             self.now = self.now.max(waiting.until);
         }
         self.statistics.turns += 1;
@@ -113,31 +139,42 @@ impl Engine {
         // Who waits in the queue of the first level was there before; and where levels differ, they decide.
         let direct = direct && self.leveled == 0 && self.lists.levels(List::QUEUE) & 1 == 0;
         self.collect_readiness(waiting, direct);
-        self.expire();
-        self.collect_signals();
-        self.collect_wakes();
+        #[cfg(feature = "operations")]
+        self.collect_operations();
+        if self.deadlines.first().is_some_and(|(due, _)| due <= self.now) {
+            self.expire();
+        }
+        // (Looking first saves locked instructions in every turn that has none.)
+        if self.shared.seem_signals() {
+            self.collect_signals();
+        }
+        if self.shared.names.seem_woken() {
+            self.collect_wakes();
+        }
         if self.lists.any(List::TRIGGERED.set() | List::AFTER.set()) {
             self.lists.queue_all(List::TRIGGERED, List::QUEUE);
             self.lists.queue_all(List::AFTER, List::QUEUE);
         }
-        self.lists.note_queued();
+        if self.lists.queued() > 0 {
+            self.lists.note_queued();
+        }
 
-        let budget = if self.config.budget == 0 { BUDGET } else { self.config.budget };
         if !cfg!(becket_small) {
             self.readiness_before = self.statistics.events_of(Kind::Io);
         }
-        self.turn_end = self.dispatches.wrapping_add(budget);
+        self.turn_end = self.dispatches.wrapping_add(self.config.budget);
         self.phase = super::Phase::default();
         self.lists.queued()
     }
 
+    #[cfg_attr(not(becket_small), inline(always))]
     pub(super) fn collect_readiness(&mut self, waiting: &mut Waiting, direct: bool) {
         if self.phase.raced {
-            // Another thread changed a registration while the wait was under way: ask again, without sleeping.
-            self.prepare_backend(waiting);
-            waiting.plan.timeout = Duration::ZERO;
-            waiting.plan.outcome = waiting.plan.wait();
+            self.wait_again(waiting);
         }
+        #[cfg(feature = "operations")]
+        // What an operation waits for has happened before its deadline passes.
+        let direct = direct && !self.any_waits();
         if !cfg!(becket_small) {
             waiting.unread = true;
         }
@@ -154,6 +191,14 @@ impl Engine {
         }
     }
 
+    /// Another thread changed a registration while the wait was under way: asks again, without sleeping.
+    #[cfg_attr(not(becket_small), cold, inline(never))]
+    fn wait_again(&mut self, waiting: &mut Waiting) {
+        self.prepare_backend(waiting);
+        waiting.plan.timeout = Duration::ZERO;
+        waiting.plan.outcome = waiting.plan.wait_again();
+    }
+
     /// Queues what the backend still has to report: before anybody looks at the queue, and before the next wait.
     #[inline]
     pub(super) fn flush_direct(&mut self, waiting: &mut Waiting) {
@@ -165,12 +210,13 @@ impl Engine {
 
     #[cfg_attr(not(becket_small), inline(never))]
     fn flush_reports(&mut self, waiting: &mut Waiting) {
-        let Engine { backend, registrations, lists, shared, .. } = self;
-        while let Some(report) = backend.next(registrations, &shared.names, &mut waiting.plan) {
+        loop {
+            let Engine { backend, registrations, shared, .. } = self;
+            let Some(report) = backend.next(registrations, &shared.names, &mut waiting.plan) else { break };
             if report.place == 0 {
-                shared.drain();
+                self.shared.drain();
             } else {
-                merge(lists, report.place, report.ready);
+                self.note_report(&report);
             }
         }
         if !cfg!(becket_small) {
@@ -178,6 +224,17 @@ impl Engine {
         }
     }
 
+    /// Queues what a report tells.
+    #[inline]
+    fn note_report(&mut self, report: &Report) {
+        #[cfg(feature = "operations")]
+        if (self.any_waits() || self.is_beyond_sources(report.place - 1)) && self.note_for_operations(report) {
+            return;
+        }
+        merge(&mut self.lists, report.place, report.ready);
+    }
+
+    #[cfg_attr(not(becket_small), inline(never))]
     fn collect_signals(&mut self) {
         let mut came = self.shared.take_signals();
         while came != 0 {
@@ -193,6 +250,7 @@ impl Engine {
         }
     }
 
+    #[cfg_attr(not(becket_small), inline(never))]
     fn collect_wakes(&mut self) {
         let Engine { shared, lists, .. } = self;
         shared.names.take_woken(|index| {
@@ -218,7 +276,13 @@ impl Engine {
             if self.lists.levels(List::QUEUE) > 1 && self.is_lower_ones_turn_now() {
                 return false;
             }
-            let Engine { backend, registrations, lists, shared, .. } = self;
+            #[cfg(feature = "operations")]
+            if self.any_waits() {
+                // Readiness may be an operation's, or both's.
+                self.flush_reports(waiting);
+                return false;
+            }
+            let Engine { backend, registrations, shared, .. } = self;
             let Some(report) = backend.next(registrations, &shared.names, &mut waiting.plan) else {
                 waiting.unread = false;
                 return false;
@@ -227,10 +291,15 @@ impl Engine {
                 shared.drain();
                 continue;
             };
+            #[cfg(feature = "operations")]
+            if self.is_beyond_sources(index) {
+                self.note_report(&report);
+                continue;
+            }
+            let lists = &mut self.lists;
             let link = &lists.links[index];
             if !link.is_plain_io() {
-                merge(lists, report.place, report.ready);
-                lists.note_queued();
+                merge_one(lists, report.place, report.ready);
                 continue;
             }
             let idle = link.has(bits::IDLE);
@@ -256,8 +325,14 @@ impl Engine {
     /// for is left in this turn; idle ones when this turn had nothing else.
     #[inline]
     pub(crate) fn next(&mut self, kinds: Kinds, taken: &mut Taken) -> bool {
+        self.has_queued() && self.next_queued(kinds, taken)
+    }
+
+    /// Whether there may be a next event.
+    #[inline]
+    pub(super) fn has_queued(&self) -> bool {
         const ANYTHING: u16 = List::LATE_COMERS | List::QUEUE_LEVELS;
-        self.lists.any(ANYTHING) && self.next_queued(kinds, taken)
+        self.lists.any(ANYTHING)
     }
 
     fn next_queued(&mut self, kinds: Kinds, taken: &mut Taken) -> bool {
@@ -273,7 +348,12 @@ impl Engine {
                 },
             };
             let kind = self.lists.links[node].kind_number();
-            let due = if kind == Kind::Io as u8 { self.take_io(node, taken) } else { self.take_other(node, taken) };
+            let due = match Kind::from_number(kind) {
+                Some(Kind::Io) => self.take_io(node, taken),
+                Some(Kind::Post) => self.take_post(node, taken),
+                Some(kind) => self.take_other(node, kind, taken),
+                None => false,
+            };
             if due {
                 self.dispatches = self.dispatches.wrapping_add(counts);
                 self.statistics.events[usize::from(kind) - 1] += 1;
@@ -362,7 +442,7 @@ impl Engine {
 
     /// Fills in what a source says of itself.
     #[inline]
-    fn describe(&self, index: u32, source: Handle, kind: Kind, fd: i32, taken: &mut Taken) {
+    pub(super) fn describe(&self, index: u32, source: Handle, kind: Kind, fd: i32, taken: &mut Taken) {
         let target = self.lists.slots[index].target;
         taken.source = source;
         taken.user = target.user;
@@ -376,7 +456,7 @@ impl Engine {
     #[inline]
     fn take_io(&mut self, index: u32, taken: &mut Taken) -> bool {
         let registration = self.registrations[index + 1];
-        let interest = registration.interest();
+        let interest = self.interest_of(index);
         let slot = &mut self.lists.slots[index];
         let pending = Ready::from_bits_retain(u16::from(slot.ready()));
         slot.set_ready(0);
@@ -409,12 +489,12 @@ impl Engine {
         true
     }
 
-    /// An event of a source that is no I/O, or a post.
+    /// An event of a source that is no I/O.
     #[inline(never)]
-    fn take_other(&mut self, index: u32, taken: &mut Taken) -> bool {
-        let Some(kind) = self.lists.links[index].kind() else { return false };
-        if kind == Kind::Post {
-            return self.take_post(index, taken);
+    fn take_other(&mut self, index: u32, kind: Kind, taken: &mut Taken) -> bool {
+        #[cfg(feature = "operations")]
+        if kind == Kind::Operation {
+            return self.take_operation(index, taken);
         }
         let slot = &mut self.lists.slots[index];
         let pending = slot.ready() != 0;
@@ -454,7 +534,7 @@ impl Engine {
                 self.rest(index);
                 on
             }
-            Kind::Io | Kind::Child | Kind::Wake | Kind::Post => false,
+            Kind::Io | Kind::Child | Kind::Wake | Kind::Post | Kind::Operation => false,
         };
         taken.value = value;
         taken.flags = if triggered { Ready::TRIGGERED.bits().into() } else { 0 };
@@ -466,7 +546,12 @@ impl Engine {
     fn take_post(&mut self, node: u32, taken: &mut Taken) -> bool {
         let (handle, value) = self.free_post(self.lists.post_of(node));
         let source = Handle::from_raw(handle);
-        let Ok(index) = self.resolve(source) else { return false };
+        // There was such a source when it was posted.
+        let place = Names::place_of(source);
+        if !self.shared.names.is_of(place, source) {
+            return false;
+        }
+        let index = place - 1;
         taken.value = value;
         taken.flags = 0;
         self.describe(index, source, Kind::Post, -1, taken);

@@ -34,6 +34,24 @@ pub const BECKET_BACKEND_IO_URING: u32 = 4;
 /// No system at all: becket_config.simulator. AUTO where that is given.
 pub const BECKET_BACKEND_SIMULATOR: u32 = 5;
 
+// ---- Files: becket_config.files ----
+//
+// Who reads and writes files for the operations of a loop. POSIX AIO is the libc's own code, which may allocate memory and
+// start threads.
+
+/// The best that the system grants: io_uring, in the backend's own ring or in one beside it; else POSIX AIO where it is
+/// built in; else nobody.
+pub const BECKET_FILES_AUTO: u32 = 0;
+/// io_uring(7), Linux 6.1 and later: in the backend's ring, or in one whose fd the backend watches, in the memory of
+/// becket_config.ring where that is given and the backend has no use for it, else in memory that the kernel maps.
+pub const BECKET_FILES_IO_URING: u32 = 1;
+/// POSIX AIO, aio(7): the loop asks again and again whether something has completed.
+pub const BECKET_FILES_AIO: u32 = 2;
+/// POSIX AIO: a real-time signal, becket_config.aio_signal, tells that something has.
+pub const BECKET_FILES_AIO_SIGNAL: u32 = 3;
+/// Nobody: reads and writes of files are -ENOSYS, and openat, statx and close are made at once.
+pub const BECKET_FILES_NONE: u32 = 4;
+
 // ---- Configuration flags: becket_config.flags ----
 
 /// Time starts at one second and moves only when the loop would sleep (when no fd is ready it jumps to the end of
@@ -116,8 +134,10 @@ pub const BECKET_KIND_IDLE: u32 = 128;
 pub const BECKET_KIND_BEFORE: u32 = 256;
 /// After the wait.
 pub const BECKET_KIND_AFTER: u32 = 512;
+/// The completion of an operation.
+pub const BECKET_KIND_OPERATION: u32 = 1024;
 /// All of them.
-pub const BECKET_KIND_ALL: u32 = 1023;
+pub const BECKET_KIND_ALL: u32 = 2047;
 
 const _: () = {
     assert!(BECKET_KIND_IO == Kind::Io.mask().bits());
@@ -130,19 +150,20 @@ const _: () = {
     assert!(BECKET_KIND_IDLE == Kind::Idle.mask().bits());
     assert!(BECKET_KIND_BEFORE == Kind::Before.mask().bits());
     assert!(BECKET_KIND_AFTER == Kind::After.mask().bits());
+    assert!(BECKET_KIND_OPERATION == Kind::Operation.mask().bits());
     assert!(BECKET_KIND_ALL == Kinds::all().bits());
 };
 
 // ---- Sizes, in bytes: upper bounds that hold on every system ----
 
 /// A loop without sources and posts.
-pub const BECKET_LOOP_BYTES: u32 = 3072;
+pub const BECKET_LOOP_BYTES: u32 = 3584;
 /// One source in all: slot, queue, deadline, fd index, registration with the backend.
 pub const BECKET_SOURCE_BYTES: u32 = 80;
 /// One post.
 pub const BECKET_POST_BYTES: u32 = 24;
-/// One operation. This version has none.
-pub const BECKET_OPERATION_BYTES: u32 = 0;
+/// One operation.
+pub const BECKET_OPERATION_BYTES: u32 = 128;
 
 const _: () = {
     assert!(BECKET_LOOP_BYTES as usize == layout::LOOP_BYTES);

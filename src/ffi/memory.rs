@@ -4,6 +4,10 @@ use super::constants::{
     BECKET_BACKEND_AUTO, BECKET_BACKEND_EPOLL, BECKET_BACKEND_IO_URING, BECKET_BACKEND_POLL, BECKET_BACKEND_SELECT,
     BECKET_BACKEND_SIMULATOR, BECKET_NO_PIDFD, BECKET_RETURN_EINTR, BECKET_VIRTUAL_CLOCK,
 };
+#[cfg(feature = "operations")]
+use super::constants::{
+    BECKET_FILES_AIO, BECKET_FILES_AIO_SIGNAL, BECKET_FILES_AUTO, BECKET_FILES_IO_URING, BECKET_FILES_NONE,
+};
 use super::types::{becket_config, becket_loop};
 use super::{done, store};
 #[cfg(feature = "simulator")]
@@ -12,6 +16,8 @@ use crate::backend::{BackendChoice, Given};
 use crate::engine::Config;
 use crate::engine::core::Core;
 use crate::error::{Error, Result};
+#[cfg(feature = "operations")]
+use crate::ops::FilesChoice;
 use crate::ring::{self, RingMemory};
 use crate::storage::{Block, layout};
 use crate::time::Duration;
@@ -22,7 +28,7 @@ use core::ptr::NonNull;
 //
 // A loop lives in one block of memory and never asks for more:
 //
-//   3072 bytes + 80 a source + 24 a post
+//   3584 bytes + 80 a source + 24 a post + 128 an operation
 //
 // BECKET_MEMORY declares a block of a size that is known when the program is compiled, and its descriptor. A program
 // that learns its capacities at run time fills a descriptor for memory of its own. The block need not be zeroed, and
@@ -42,7 +48,7 @@ pub struct becket_memory {
     pub sources: u32,
     /// The most posted values on their way at once: with the sources below 2^24.
     pub posts: u32,
-    /// 0 in this version.
+    /// The most operations in flight at once.
     pub operations: u32,
 }
 
@@ -164,6 +170,15 @@ fn convert(config: &becket_config) -> Result<Config> {
         BECKET_BACKEND_SIMULATOR => BackendChoice::Simulator,
         _ => return Err(Error::INVALID),
     };
+    #[cfg(feature = "operations")]
+    let files = match config.files {
+        BECKET_FILES_AUTO => FilesChoice::Auto,
+        BECKET_FILES_IO_URING => FilesChoice::IoUring,
+        BECKET_FILES_AIO => FilesChoice::Aio,
+        BECKET_FILES_AIO_SIGNAL => FilesChoice::AioSignal,
+        BECKET_FILES_NONE => FilesChoice::None,
+        _ => return Err(Error::INVALID),
+    };
     let known = BECKET_VIRTUAL_CLOCK | BECKET_RETURN_EINTR | BECKET_NO_PIDFD;
     if config.flags & !known != 0 {
         return Err(Error::INVALID);
@@ -175,12 +190,17 @@ fn convert(config: &becket_config) -> Result<Config> {
         return_interrupted: config.flags & BECKET_RETURN_EINTR != 0,
         busy_poll: Duration::from_nanos(config.busy_poll_ns),
         without_pidfd: config.flags & BECKET_NO_PIDFD != 0,
+        #[cfg(feature = "operations")]
+        files,
+        #[cfg(feature = "operations")]
+        aio_signal: config.aio_signal,
     })
 }
 
 /// Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, and none of
 /// the program's. Then the memory is the caller's again, once no other thread is in becket_wake() or becket_stop() any
-/// more. In a forked child it gives up the child's copies alone. -EBUSY: called in a handler, or another thread waits.
+/// more. In a forked child it gives up the child's copies alone. -EBUSY: called in a handler, or another thread waits, or
+/// operations are in flight: becket_loop_drain() ends them.
 /// O(sources).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_loop_close(event_loop: *mut becket_loop) -> c_int {

@@ -11,11 +11,15 @@ pub mod constants;
 pub mod hook;
 pub mod io;
 pub mod memory;
+#[cfg(feature = "operations")]
+pub mod operation;
 pub mod pool;
 pub mod signal;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod source;
+#[cfg(feature = "operations")]
+pub mod task;
 pub mod timer;
 pub mod turn;
 pub mod types;

@@ -54,8 +54,10 @@ pub const BECKET_SIM_WRITE: u32 = 5;
 pub const BECKET_SIM_CLOSE: u32 = 6;
 /// becket_io_add(): EBADF, ENOMEM, ENOSPC.
 pub const BECKET_SIM_WATCH: u32 = 7;
-/// A wait that sleeps: EINTR and EAGAIN after some of the time, EBUSY soon; EBADF and ENOMEM at once.
+/// A wait that sleeps: EINTR and EAGAIN after some of the time, EBUSY soon; ENOMEM at once.
 pub const BECKET_SIM_WAIT: u32 = 8;
+/// A wait is prepared, and an interest that has changed is not taken over: ENOMEM. The loop tries again.
+pub const BECKET_SIM_CHANGE: u32 = 9;
 
 /// A read or a write moves less than it could.
 pub const BECKET_SIM_PARTIAL: u32 = 0;
@@ -77,7 +79,7 @@ const _: () = {
     assert!(BECKET_SIM_CONNECT == Call::Connect as u32 && BECKET_SIM_ACCEPT == Call::Accept as u32);
     assert!(BECKET_SIM_READ == Call::Read as u32 && BECKET_SIM_WRITE == Call::Write as u32);
     assert!(BECKET_SIM_CLOSE == Call::Close as u32 && BECKET_SIM_WATCH == Call::Watch as u32);
-    assert!(BECKET_SIM_WAIT == Call::Wait as u32 && Call::ALL.len() == 9);
+    assert!(BECKET_SIM_WAIT == Call::Wait as u32 && BECKET_SIM_CHANGE == Call::Change as u32 && Call::ALL.len() == 10);
     assert!(BECKET_SIM_PARTIAL == Quirk::Partial as u32 && BECKET_SIM_SPURIOUS == Quirk::Spurious as u32);
     assert!(BECKET_SIM_REPEATED == Quirk::Repeated as u32 && BECKET_SIM_DELAYED == Quirk::Delayed as u32);
     assert!(BECKET_SIM_OVERSLEEP == Quirk::Oversleep as u32 && Quirk::ALL.len() == 5);

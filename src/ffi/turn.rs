@@ -100,7 +100,7 @@ pub unsafe extern "C" fn becket_dispatch(event_loop: *mut becket_loop, event: *c
     // SAFETY: valid to read, or NULL.
     let Some(event) = (unsafe { event.as_ref() }) else { return -Error::INVALID.errno() };
     // SAFETY: the caller gives a loop, or NULL, which is checked; its handlers came in through this ABI.
-    let target = unsafe { with(event_loop, |engine| engine.target(Handle::from_raw(event.handle))) };
+    let target = unsafe { with(event_loop, |engine| engine.target_of_event(Handle::from_raw(event.handle))) };
     done(target.and_then(|target| {
         // SAFETY: as above.
         unsafe { ours(event_loop)?.handling(|| call_target(event_loop, event, target)) }

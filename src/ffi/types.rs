@@ -28,7 +28,7 @@ pub struct becket_event {
     pub handle: becket_handle,
     /// Timer: periods that have gone by, 1 or more. Signal: how often it came. Child: its status, as waitpid(2)
     /// gives it, or -ECHILD when somebody else has reaped it, or -EAGAIN when it still runs and the source was
-    /// triggered. Post: the value. Else 0.
+    /// triggered. Post: the value. Operation: what the system call returns, or a negative errno value. Else 0.
     pub value: i64,
     /// What was given with the handler.
     pub user: *mut c_void,
@@ -36,7 +36,7 @@ pub struct becket_event {
     pub kind: u32,
     /// Readiness of an I/O source; BECKET_TRIGGERED on any.
     pub flags: u32,
-    /// I/O: the fd. Signal: its number. Child: the process. Else -1.
+    /// I/O: the fd. Signal: its number. Child: the process. Operation: its fd, but for openat and statx. Else -1.
     pub fd: i32,
     /// The level of the source.
     pub level: u32,
@@ -86,6 +86,11 @@ pub struct becket_config {
     pub ring: *const becket_ring,
     /// The simulator that the loop is to live in, or NULL.
     pub simulator: *mut becket_simulator,
+    /// BECKET_FILES_…: where the memory has operations.
+    pub files: u32,
+    /// The signal of BECKET_FILES_AIO_SIGNAL, which the loop takes as a source does. 0: the highest real-time one that is
+    /// free.
+    pub aio_signal: i32,
 }
 
 /// An fd that a foreign loop has to watch for becket, and what for.
@@ -126,6 +131,8 @@ pub struct becket_statistics {
     pub events_before: u64,
     /// After the wait.
     pub events_after: u64,
+    /// Completions of operations.
+    pub events_operation: u64,
     /// Nanoseconds spent in the wait.
     pub waiting_ns: u64,
     /// Nanoseconds spent outside of it.
@@ -134,6 +141,10 @@ pub struct becket_statistics {
     pub posts_refused: u64,
     /// Events that were queued and then concerned nobody: a direction modified away, a source removed under a post.
     pub stale_dropped: u64,
+    /// Operations that were submitted.
+    pub operations: u64,
+    /// Those of them that were made at once though they may block: openat, statx and close without a ring.
+    pub operations_inline: u64,
     /// Events queued now.
     pub queued: u32,
     /// The most that were ever queued at once.
@@ -146,6 +157,10 @@ pub struct becket_statistics {
     pub posts: u32,
     /// Room for posts.
     pub posts_max: u32,
+    /// Operations in flight: submitted, and not delivered.
+    pub operations_now: u32,
+    /// Room for operations.
+    pub operations_max: u32,
 }
 
 impl becket_statistics {
@@ -163,16 +178,21 @@ impl becket_statistics {
             events_idle: from.events_of(Kind::Idle),
             events_before: from.events_of(Kind::Before),
             events_after: from.events_of(Kind::After),
+            events_operation: from.events_of(Kind::Operation),
             waiting_ns: from.waiting_ns,
             working_ns: from.working_ns,
             posts_refused: from.posts_refused,
             stale_dropped: from.stale_dropped,
+            operations: from.operations,
+            operations_inline: from.operations_inline,
             queued: from.queued,
             queued_max: from.queued_max,
             sources: from.sources,
             sources_max: from.sources_max,
             posts: from.posts,
             posts_max: from.posts_max,
+            operations_now: from.operations_now,
+            operations_max: from.operations_max,
         }
     }
 }

@@ -1,9 +1,15 @@
 //! The loop for Rust: typed handlers, no unsafe in the user's code.
 #![allow(unsafe_code)]
 
+#[cfg(feature = "operations")]
+mod memory;
+#[cfg(feature = "operations")]
+mod operations;
 mod pool;
 mod remote;
 
+#[cfg(feature = "operations")]
+pub use memory::{Buffer, Part, Path, Vectors};
 pub use pool::Pool;
 pub use remote::{Stopper, Waker};
 
@@ -234,7 +240,7 @@ impl<'s, App> Loop<'s, App> {
 
     /// Calls the handler of an event that [`Loop::next`] gave. ESTALE: its source was removed meanwhile. O(1).
     pub fn dispatch(&self, app: &mut App, event: Event) -> Result<()> {
-        let target = self.with(|engine| engine.target(event.source))?;
+        let target = self.with(|engine| engine.target_of_event(event.source))?;
         self.core().handling(|| self.call(app, target.handler, event))
     }
 

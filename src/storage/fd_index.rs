@@ -10,11 +10,17 @@ use crate::ready::Registration;
 /// A slot number plus one, little-endian; zero is an empty place.
 pub(crate) type Entry = [u8; 3];
 
-/// Where the fd of each source in the table stands: its registration.
-type Fds = Region<Registration>;
+/// Where the fd of each entry stands.
+pub(crate) trait FdOf {
+    fn fd_of(&self, index: u32) -> i32;
+}
 
-fn fd_of(fds: &Fds, index: u32) -> i32 {
-    fds[index + 1].fd()
+/// That of a source: in its registration.
+impl FdOf for Region<Registration> {
+    #[inline]
+    fn fd_of(&self, index: u32) -> i32 {
+        self[index + 1].fd()
+    }
 }
 
 pub(crate) struct FdIndex {
@@ -62,14 +68,14 @@ impl FdIndex {
 
     /// The place of the fd, or else the empty one where it would go; `None` when there is neither.
     #[inline(never)]
-    fn probe(&self, fd: i32, fds: &Fds) -> Option<(u32, Option<u32>)> {
+    fn probe(&self, fd: i32, fds: &impl FdOf) -> Option<(u32, Option<u32>)> {
         if self.entries.is_empty() {
             return None;
         }
         let mut place = self.home(fd);
         for _ in 0..self.places() {
             match self.at(place) {
-                Some(index) if fd_of(fds, index) != fd => place = self.after(place),
+                Some(index) if fds.fd_of(index) != fd => place = self.after(place),
                 found => return Some((place, found)),
             }
         }
@@ -77,12 +83,12 @@ impl FdIndex {
     }
 
     /// The source of an fd.
-    pub(crate) fn find(&self, fd: i32, fds: &Fds) -> Option<u32> {
+    pub(crate) fn find(&self, fd: i32, fds: &impl FdOf) -> Option<u32> {
         self.probe(fd, fds)?.1
     }
 
     /// Enters an fd that is not there. There is room for one of every source.
-    pub(crate) fn insert(&mut self, fd: i32, index: u32, fds: &Fds) {
+    pub(crate) fn insert(&mut self, fd: i32, index: u32, fds: &impl FdOf) {
         if let Some((place, None)) = self.probe(fd, fds) {
             let [a, b, c, _] = (index + 1).to_le_bytes();
             self.entries[place] = [a, b, c];
@@ -91,14 +97,23 @@ impl FdIndex {
         }
     }
 
+    /// Another index for an fd that is there.
+    #[cfg(feature = "operations")]
+    pub(crate) fn replace(&mut self, fd: i32, index: u32, fds: &impl FdOf) {
+        if let Some((place, Some(_))) = self.probe(fd, fds) {
+            let [a, b, c, _] = (index + 1).to_le_bytes();
+            self.entries[place] = [a, b, c];
+        }
+    }
+
     /// Forgets an fd.
-    pub(crate) fn remove(&mut self, fd: i32, fds: &Fds) {
+    pub(crate) fn remove(&mut self, fd: i32, fds: &impl FdOf) {
         let Some((mut hole, Some(_))) = self.probe(fd, fds) else { return };
         self.entries[hole] = [0; 3];
         let mut place = self.after(hole);
         while let Some(index) = self.at(place) {
             // What stands behind the hole moves into it, unless its home lies between the two.
-            let home = self.home(fd_of(fds, index));
+            let home = self.home(fds.fd_of(index));
             if self.distance(home, place) >= self.distance(hole, place) {
                 self.entries[hole] = self.entries[place];
                 self.entries[place] = [0; 3];

@@ -1,13 +1,20 @@
 //! How a block of memory is cut up, and how large it has to be.
 //!
 //! ```text
-//! | loop: LOOP_BYTES, its last 8 are the first registration | registrations 8 S | names 8 S | slots 40 S |
-//! | deadlines 12 S | fd index 4 S | links 8 (S + P) | posts 16 P |      S sources, P posts
+//! | loop: LOOP_BYTES, its last 24 are the loop's own registrations and name | registrations 8 (S + O) |
+//! | names 8 (S + O) | slots 40 (S + O) | deadlines 12 (S + O) | fd index 4 (S + O) | links 8 (S + O + P) | posts 16 P |
+//! | operations 40 O | waiters 4 O |                              S sources, O operations, P posts
 //! ```
+//!
+//! A source's index is that of its slot, link, name and registration (that plus one: the first is the loop's own). The slots
+//! and links behind those are operations'; the names and registrations behind those are of fds that operations wait for,
+//! which are fewer.
 #![allow(unsafe_code)]
 
 use super::fd_index::{self, FdIndex};
 use super::names::Names;
+#[cfg(feature = "operations")]
+use super::operations;
 use super::region::Region;
 use super::slot::{Link, NIL, Post, Slot};
 use super::{deadlines, lists};
@@ -18,17 +25,24 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Bytes of a loop without sources and posts. An upper bound that holds on every system.
-pub(crate) const LOOP_BYTES: usize = 3072;
+pub(crate) const LOOP_BYTES: usize = 3584;
 /// Bytes of one source in all: registration, name, slot, place in the heap, fd index.
 pub(crate) const SOURCE_BYTES: usize = 80;
 /// Bytes of one post.
 pub(crate) const POST_BYTES: usize = 24;
 /// Bytes of one operation.
-pub(crate) const OPERATION_BYTES: usize = 0;
+pub(crate) const OPERATION_BYTES: usize = 128;
 /// What a block has to be aligned to.
 pub(crate) const ALIGNMENT: usize = 8;
 /// Bytes of one registration with the backend.
 pub(crate) const REGISTRATION_BYTES: usize = 8;
+
+/// Registrations of the loop itself: of its notifier, and of the ring of its operations.
+const OWN_REGISTRATIONS: usize = if cfg!(feature = "operations") { 2 } else { 1 };
+/// Names for them: the notifier has none.
+const OWN_NAMES: usize = OWN_REGISTRATIONS - 1;
+/// Where the first region begins: so that the loop's own entries lie in its own part.
+pub(crate) const REGIONS_OFFSET: usize = LOOP_BYTES - REGISTRATION_BYTES * OWN_REGISTRATIONS - 8 * OWN_NAMES;
 
 const _: () = {
     assert!(size_of::<Post>() + size_of::<Link>() <= POST_BYTES);
@@ -36,6 +50,13 @@ const _: () = {
     assert!(REGISTRATION_BYTES + 8 + size_of::<Slot>() + 12 + 4 + size_of::<Link>() <= SOURCE_BYTES);
     assert!(align_of::<Slot>() <= ALIGNMENT && align_of::<Post>() <= ALIGNMENT);
     assert!(size_of::<Slot>().is_multiple_of(ALIGNMENT));
+    #[cfg(feature = "operations")]
+    assert!(
+        REGISTRATION_BYTES + 8 + size_of::<Slot>() + 12 + 4 + size_of::<Link>() + size_of::<operations::Entry>() + 4
+            <= OPERATION_BYTES
+    );
+    #[cfg(feature = "operations")]
+    assert!(align_of::<operations::Entry>() <= ALIGNMENT && size_of::<operations::Entry>().is_multiple_of(4));
     assert!(align_of::<Storage<1, 1>>() >= ALIGNMENT);
     // A list's number fits in four bits beside the kind.
     assert!(lists::LEVELS == 4);
@@ -55,11 +76,13 @@ pub(crate) struct Layout {
     start: NonNull<u8>,
     pub(crate) sources: usize,
     pub(crate) posts: usize,
+    pub(crate) operations: usize,
 }
 
 /// Bytes that a loop needs; `None`: more than there can be. O(1).
 pub(crate) fn bytes(sources: usize, posts: usize, operations: usize) -> Option<usize> {
-    if sources > Names::SOURCES_MAX || posts > NIL as usize - Names::SOURCES_MAX.min(sources) {
+    let slots = if cfg!(feature = "operations") { sources.checked_add(operations)? } else { sources };
+    if slots > Names::SOURCES_MAX || posts > NIL as usize - slots {
         return None;
     }
     let sources = sources.checked_mul(SOURCE_BYTES)?;
@@ -72,7 +95,7 @@ impl Layout {
     /// EINVAL: misaligned, or capacities that cannot be; ENOBUFS: too small; ENOTSUP: operations are not built in.
     pub(crate) fn new(block: &Block) -> Result<Layout> {
         let needed = bytes(block.sources, block.posts, block.operations).ok_or(Error::INVALID)?;
-        if block.operations != 0 {
+        if block.operations != 0 && !cfg!(feature = "operations") {
             return Err(Error::UNSUPPORTED);
         }
         if !(block.start.as_ptr() as usize).is_multiple_of(ALIGNMENT) {
@@ -81,7 +104,7 @@ impl Layout {
         if block.bytes < needed {
             return Err(Error::NO_BUFFERS);
         }
-        Ok(Layout { start: block.start, sources: block.sources, posts: block.posts })
+        Ok(Layout { start: block.start, sources: block.sources, posts: block.posts, operations: block.operations })
     }
 
     /// # Safety
@@ -92,57 +115,62 @@ impl Layout {
         unsafe { Region::new(self.start.add(offset).cast(), count) }
     }
 
+    /// Slots: of sources, then of operations.
+    const fn slots_count(&self) -> usize {
+        if cfg!(feature = "operations") { self.sources + self.operations } else { self.sources }
+    }
+
     const fn names_offset(&self) -> usize {
-        LOOP_BYTES + REGISTRATION_BYTES * self.sources
+        REGIONS_OFFSET + REGISTRATION_BYTES * (self.slots_count() + OWN_REGISTRATIONS)
     }
 
     const fn slots_offset(&self) -> usize {
-        self.names_offset() + size_of::<AtomicU64>() * self.sources
+        self.names_offset() + size_of::<AtomicU64>() * (self.slots_count() + OWN_NAMES)
     }
 
     const fn deadlines_offset(&self) -> usize {
-        self.slots_offset() + size_of::<Slot>() * self.sources
+        self.slots_offset() + size_of::<Slot>() * self.slots_count()
     }
 
     const fn fd_index_offset(&self) -> usize {
-        self.deadlines_offset() + size_of::<deadlines::Entry>() * self.sources
+        self.deadlines_offset() + size_of::<deadlines::Entry>() * self.slots_count()
     }
 
     const fn links_offset(&self) -> usize {
-        self.fd_index_offset() + 4 * self.sources
+        self.fd_index_offset() + 4 * self.slots_count()
     }
 
     const fn posts_offset(&self) -> usize {
-        self.links_offset() + size_of::<Link>() * (self.sources + self.posts)
+        self.links_offset() + size_of::<Link>() * (self.slots_count() + self.posts)
     }
 
-    /// One more than there are sources: the first is the loop's own.
+    /// More than there are slots: the first and (with operations) the last are the loop's own.
     ///
     /// # Safety
     /// `T` is of `REGISTRATION_BYTES`, any bits are a valid one, and this is called once for a loop.
     pub(crate) unsafe fn registrations<T>(&self) -> Region<T> {
         const { assert!(size_of::<T>() == REGISTRATION_BYTES && align_of::<T>() <= ALIGNMENT) };
-        // SAFETY: the last bytes of the loop's own part, and those behind it up to the names.
-        unsafe { self.region(LOOP_BYTES - REGISTRATION_BYTES, self.sources + 1) }
+        // SAFETY: in the last bytes of the loop's own part, and those behind it up to the names.
+        unsafe { self.region(REGIONS_OFFSET, self.slots_count() + OWN_REGISTRATIONS) }
     }
 
     /// # Safety
     /// Called once for a loop; likewise the ones below.
     pub(crate) unsafe fn names(&self) -> Names {
-        // SAFETY: eight bytes a source, before the slots.
-        Names::new(unsafe { self.region(self.names_offset(), self.sources) })
+        // SAFETY: eight bytes each, before the slots.
+        Names::new(unsafe { self.region(self.names_offset(), self.slots_count() + OWN_NAMES) }, self.sources as u32)
     }
 
     /// # Safety
     /// Called once for a loop.
     pub(crate) unsafe fn lists(&self) -> lists::Lists {
-        // SAFETY: the slots, before the deadlines; the links, before the posts, which are the end. All are plain
-        // integers and pointers that nobody follows: any bits will do.
+        // SAFETY: the slots, before the deadlines; the links, before the posts, which come before the operations. All are
+        // plain integers and pointers that nobody follows: any bits will do.
         unsafe {
             lists::Lists::new(
-                self.region(self.slots_offset(), self.sources),
+                self.region(self.slots_offset(), self.slots_count()),
                 self.region(self.posts_offset(), self.posts),
-                self.region(self.links_offset(), self.sources + self.posts),
+                self.region(self.links_offset(), self.slots_count() + self.posts),
             )
         }
     }
@@ -150,23 +178,38 @@ impl Layout {
     /// # Safety
     /// Called once for a loop.
     pub(crate) unsafe fn deadlines(&self) -> deadlines::Deadlines {
-        // SAFETY: twelve bytes a source, before the fd index.
-        deadlines::Deadlines::new(unsafe { self.region(self.deadlines_offset(), self.sources) })
+        // SAFETY: twelve bytes each, before the fd index.
+        deadlines::Deadlines::new(unsafe { self.region(self.deadlines_offset(), self.slots_count()) })
     }
 
     /// # Safety
     /// Called once for a loop.
     pub(crate) unsafe fn fd_index(&self) -> FdIndex {
-        let count = FdIndex::entries(self.sources);
-        debug_assert!(count * size_of::<fd_index::Entry>() <= 4 * self.sources);
-        // SAFETY: at most four bytes a source, before the posts.
+        let count = FdIndex::entries(self.slots_count());
+        debug_assert!(count * size_of::<fd_index::Entry>() <= 4 * self.slots_count());
+        // SAFETY: at most four bytes each, before the links.
         FdIndex::new(unsafe { self.region(self.fd_index_offset(), count) })
+    }
+
+    /// The operations, and the index of the fds that they wait for.
+    ///
+    /// # Safety
+    /// Called once for a loop.
+    #[cfg(feature = "operations")]
+    pub(crate) unsafe fn operations(&self) -> (operations::Operations, FdIndex) {
+        let offset = self.posts_offset() + size_of::<Post>() * self.posts;
+        let behind = offset + size_of::<operations::Entry>() * self.operations;
+        // SAFETY: the end of the block: forty bytes an operation, and at most four.
+        unsafe {
+            let operations = operations::Operations::new(self.region(offset, self.operations));
+            (operations, FdIndex::new(self.region(behind, FdIndex::entries(self.operations))))
+        }
     }
 }
 
 /// Memory for one loop: `S` sources, `P` posts, `O` operations, sized at compile time.
 ///
-/// It is 3072 + 80 `S` + 24 `P` bytes. A `static` one lies in `.bss` and costs only the pages that are used.
+/// It is 3584 + 80 `S` + 24 `P` + 128 `O` bytes. A `static` one lies in `.bss` and costs only the pages that are used.
 ///
 /// ```
 /// use becket::{Config, Loop, Storage};
@@ -174,7 +217,7 @@ impl Layout {
 /// let mut storage = Storage::<16, 4>::new();
 /// let event_loop = Loop::<()>::new(&mut storage, &Config::default())?;
 /// assert_eq!(event_loop.statistics().sources_max, 16);
-/// assert_eq!(size_of::<Storage<16, 4>>(), 3072 + 80 * 16 + 24 * 4);
+/// assert_eq!(size_of::<Storage<16, 4>>(), 3584 + 80 * 16 + 24 * 4);
 /// # Ok::<(), becket::Error>(())
 /// ```
 #[repr(C, align(8))] // u64 alone has four where words have 32 bits, as on i686

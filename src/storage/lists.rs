@@ -35,10 +35,13 @@ impl List {
     pub(crate) const DEFERRED: List = List(13);
     /// I/O sources whose fd is always ready, and that are not queued.
     pub(crate) const ALWAYS: List = List(14);
-    const COUNT: usize = 15;
+    /// Operations of which an engine is to be told something: the request, or that it is cancelled.
+    #[cfg(feature = "operations")]
+    pub(crate) const UNTOLD: List = List(15);
+    const COUNT: usize = if cfg!(feature = "operations") { 16 } else { 15 };
 
     /// The lists of events, as a set.
-    const QUEUES: u16 = 0b1_1111_1110;
+    pub(crate) const QUEUES: u16 = 0b1_1111_1110;
 
     /// The queue of all levels, as a set.
     pub(crate) const QUEUE_LEVELS: u16 = 0b1_1110;

@@ -13,6 +13,8 @@ pub(crate) mod fd_index;
 pub(crate) mod layout;
 pub(crate) mod lists;
 pub(crate) mod names;
+#[cfg(feature = "operations")]
+pub(crate) mod operations;
 pub(crate) mod pool;
 pub(crate) mod region;
 pub(crate) mod slot;

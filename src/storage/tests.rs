@@ -193,7 +193,7 @@ fn lists_are_queues_that_give_up_what_is_in_their_middle() {
 }
 
 fn names(count: u32) -> Names {
-    let names = Names::new(region::<AtomicU64>(count as usize));
+    let names = Names::new(region::<AtomicU64>(count as usize), count);
     for index in 0..count {
         names.first(index, 7);
     }
@@ -227,7 +227,7 @@ fn a_handle_is_stale_after_its_slot_was_retired() {
 /// Words without a name hold anything; a wake by a guessed handle must not touch them.
 #[test]
 fn what_was_never_used_has_no_name() {
-    let names = Names::new(region::<AtomicU64>(4));
+    let names = Names::new(region::<AtomicU64>(4), 4);
     let garbage: Vec<Handle> = (0..4).map(|index| names.handle(index)).collect();
     for handle in &garbage {
         assert_eq!(names.wake(*handle), Woken::Stale);
@@ -280,7 +280,7 @@ fn a_wake_of_a_removed_source_does_not_reach_its_successor() {
 
 #[test]
 fn generations_wrap() {
-    let names = Names::new(region::<AtomicU64>(1));
+    let names = Names::new(region::<AtomicU64>(1), 1);
     names.first(0, u64::MAX);
     let last = names.handle(0);
     assert_eq!(last.raw() >> 63, 0, "a handle has 63 bits");

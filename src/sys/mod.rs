@@ -8,6 +8,8 @@ pub(crate) mod clock;
 pub(crate) mod epoll;
 pub(crate) mod errno;
 pub(crate) mod fd;
+#[cfg(feature = "operations")]
+pub(crate) mod operation;
 #[cfg(feature = "poll")]
 pub(crate) mod poll;
 pub(crate) mod process;

@@ -6,8 +6,11 @@
 use super::{check, last_error};
 use crate::error::{Error, Result};
 use crate::ready::Ready;
+#[cfg(feature = "operations")]
+use crate::request::{Call, Request};
 use crate::ring::{self, RingMemory};
 use crate::time::Duration;
+use core::mem::MaybeUninit;
 use core::ptr::{NonNull, null, null_mut};
 use core::sync::atomic::{AtomicU32, Ordering};
 use linux_raw_sys::general::__kernel_timespec;
@@ -37,6 +40,10 @@ const SETUP: u32 = IORING_SETUP_CQSIZE
     | IORING_SETUP_SINGLE_ISSUER
     | IORING_SETUP_DEFER_TASKRUN
     | IORING_SETUP_TASKRUN_FLAG;
+/// Of a ring for operations alone, whose fd another backend watches: completions are made whenever the thread enters the
+/// kernel, so that one which sleeps on that fd is woken.
+#[cfg(feature = "operations")]
+const PRIVATE: u32 = IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL | linux_raw_sys::io_uring::IORING_SETUP_COOP_TASKRUN;
 const FEATURES: u32 =
     IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_CQE_SKIP | IORING_FEAT_SINGLE_MMAP | IORING_FEAT_POLL_32BITS;
 
@@ -49,6 +56,9 @@ const TIME_IS_OVER: Error = Error::from_errno(libc::ETIME);
 
 /// Other pages instead of these, also where they are locked (mlockall(2)).
 const DISCARD: i32 = linux_raw_sys::general::MADV_DONTNEED_LOCKED as i32;
+
+/// In the data of an operation, and in no poll's.
+pub(crate) const OPERATION: u64 = 1 << 63;
 
 /// The data of what nobody waits for.
 pub(crate) const NOBODY: u64 = u64::MAX;
@@ -111,6 +121,18 @@ impl Memory {
     }
 }
 
+/// What is to be cancelled.
+#[derive(Clone, Copy)]
+pub(crate) enum Which {
+    /// That with this data.
+    One(u64),
+    /// Polls, and no operations.
+    #[cfg(feature = "operations")]
+    Polls,
+    /// Everything.
+    All,
+}
+
 /// The side that submits, and owns the rings.
 pub(crate) struct Submissions {
     fd: i32,
@@ -126,12 +148,22 @@ pub(crate) struct Submissions {
 ///
 /// ENOSYS; EPERM: forbidden; ENOMEM: above RLIMIT_MEMLOCK; ENOTSUP: older than Linux 6.1; EMFILE, ENFILE.
 pub(crate) fn make(memory: Option<RingMemory>) -> Result<(Submissions, Completions)> {
+    make_as(SETUP, memory)
+}
+
+/// The same for operations alone. Any thread may submit, but what one has submitted is cancelled when it ends.
+#[cfg(feature = "operations")]
+pub(crate) fn make_private(memory: Option<RingMemory>) -> Result<(Submissions, Completions)> {
+    make_as(PRIVATE, memory)
+}
+
+fn make_as(flags: u32, memory: Option<RingMemory>) -> Result<(Submissions, Completions)> {
     let entries = memory.map_or(ENTRIES, |memory| memory.entries);
-    let own = memory.map(|memory| setup(entries, Some(memory)));
+    let own = memory.map(|memory| setup(flags, entries, Some(memory)));
     let (fd, params, memory) = match own {
         Some(Ok((fd, params))) => (fd, params, memory),
         Some(Err(error)) if error != Error::INVALID => return Err(error),
-        _ => match setup(entries, None) {
+        _ => match setup(flags, entries, None) {
             Ok((fd, params)) => (fd, params, None),
             Err(Error::INVALID) => return Err(Error::UNSUPPORTED),
             Err(error) => return Err(error),
@@ -151,10 +183,10 @@ pub(crate) fn make(memory: Option<RingMemory>) -> Result<(Submissions, Completio
     made
 }
 
-fn setup(entries: u32, memory: Option<RingMemory>) -> Result<(i32, io_uring_params)> {
+fn setup(flags: u32, entries: u32, memory: Option<RingMemory>) -> Result<(i32, io_uring_params)> {
     // SAFETY: all zeros are valid parameters.
     let mut params: io_uring_params = unsafe { core::mem::zeroed() };
-    params.flags = SETUP;
+    params.flags = flags;
     params.cq_entries = entries * ring::COMPLETIONS_EACH as u32;
     if let Some(memory) = memory {
         params.flags |= IORING_SETUP_NO_MMAP;
@@ -295,15 +327,22 @@ impl Submissions {
         })
     }
 
-    /// Ends the poll with this data; or all there are. False: likewise.
-    pub(crate) fn cancel(&mut self, data: Option<u64>) -> bool {
+    /// Ends the poll or operation with this data; or what there is. False: likewise.
+    pub(crate) fn cancel(&mut self, which: Which) -> bool {
         self.push(|entry| {
             entry.opcode = ASYNC_CANCEL;
             entry.flags = SKIP_SUCCESS;
             entry.fd = -1;
-            match data {
-                Some(data) => entry.__bindgen_anon_2.addr = data,
-                None => entry.__bindgen_anon_3.cancel_flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY,
+            match which {
+                Which::One(data) => entry.__bindgen_anon_2.addr = data,
+                Which::All => entry.__bindgen_anon_3.cancel_flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY,
+                #[cfg(feature = "operations")]
+                Which::Polls => {
+                    // Linux 6.6; before it nothing is cancelled.
+                    entry.__bindgen_anon_3.cancel_flags =
+                        IORING_ASYNC_CANCEL_ALL | linux_raw_sys::io_uring::IORING_ASYNC_CANCEL_OP;
+                    entry.len = POLL_ADD.into();
+                }
             }
             entry.user_data = NOBODY;
         })
@@ -328,6 +367,18 @@ impl Submissions {
         unsafe { self.entries.add((tail & (self.count - 1)) as usize).write(entry) };
         word(&self.tail).store(tail.wrapping_add(1), Ordering::Release);
         true
+    }
+
+    /// How much is not submitted.
+    #[cfg(feature = "operations")]
+    pub(crate) fn unsubmitted(&self) -> u32 {
+        word(&self.tail).load(Ordering::Relaxed).wrapping_sub(word(&self.head).load(Ordering::Acquire))
+    }
+
+    /// The descriptor of the rings: readable when there are completions.
+    #[cfg(feature = "operations")]
+    pub(crate) fn fd(&self) -> i32 {
+        self.fd
     }
 
     /// Submits what there is, and makes the completions that are due: what was cancelled has let go of its file then.
@@ -358,7 +409,7 @@ impl Completions {
     /// EINTR: a signal came first. EAGAIN: a signal came or the time is over, and as something was submitted the kernel
     /// does not tell which. EBUSY: it was woken by what was cancelled, or the kernel had no memory for what is submitted,
     /// and it has to wait again.
-    pub(crate) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+    pub(crate) fn wait(&mut self, timeout: Duration) -> Result<u32> {
         let nanos = timeout.as_nanos();
         let time = __kernel_timespec {
             tv_sec: (nanos / 1_000_000_000).cast_signed(),
@@ -402,17 +453,18 @@ impl Completions {
 
     /// Leaves out the completions of cancelled polls that are first; how many there are behind them. (All that were taken
     /// are settled or given back.)
-    fn skip_cancelled(&mut self) -> usize {
+    fn skip_cancelled(&mut self) -> u32 {
         self.end = word(&self.tail).load(Ordering::Acquire);
         while self.next != self.end {
             let entry = self.entry(self.next);
-            if entry.res != -libc::ECANCELED && entry.user_data != NOBODY {
+            let leaves = entry.res == -libc::ECANCELED && entry.user_data & OPERATION == 0;
+            if !leaves && entry.user_data != NOBODY {
                 break;
             }
             self.next = self.next.wrapping_add(1);
         }
         word(&self.head).store(self.next, Ordering::Release);
-        self.end.wrapping_sub(self.next) as usize
+        self.end.wrapping_sub(self.next)
     }
 
     /// Gives what was taken back to the kernel, settled or not.
@@ -452,28 +504,33 @@ impl Completions {
     #[cold]
     pub(crate) fn ask_again(&mut self, mut asked: impl FnMut(u64) -> Option<(i32, u32)>) {
         const AT_ONCE: usize = 64;
+        // (Nothing is laid out that is not needed: most often these are few.)
+        let mut fds = [const { MaybeUninit::<libc::pollfd>::uninit() }; AT_ONCE];
+        let mut places = [const { MaybeUninit::<u32>::uninit() }; AT_ONCE];
         let mut at = self.next;
         while at != self.end {
-            let mut fds = [libc::pollfd { fd: -1, events: 0, revents: 0 }; AT_ONCE];
-            let mut places = [0; AT_ONCE];
             let mut count = 0;
             while at != self.end && count < AT_ONCE {
                 let entry = self.entry(at);
                 if entry.res > 0
                     && let Some((fd, mask)) = asked(entry.user_data)
                 {
-                    fds[count] = libc::pollfd { fd, events: mask as i16, revents: 0 };
-                    places[count] = at;
+                    fds[count].write(libc::pollfd { fd, events: mask as i16, revents: 0 });
+                    places[count].write(at);
                     count += 1;
                 }
                 at = at.wrapping_add(1);
             }
-            // SAFETY: so many entries are there to be written.
-            if count == 0 || unsafe { libc::poll(fds.as_mut_ptr(), count as libc::nfds_t, 0) } < 0 {
+            // SAFETY: so many entries were written.
+            if count == 0 || unsafe { libc::poll(fds.as_mut_ptr().cast(), count as libc::nfds_t, 0) } < 0 {
                 continue;
             }
-            for (asked, place) in fds.iter().zip(places).take(count).filter(|(it, _)| it.revents & libc::POLLNVAL == 0)
-            {
+            for (asked, place) in fds.iter().zip(&places).take(count) {
+                // SAFETY: likewise.
+                let (asked, place) = unsafe { (asked.assume_init_ref(), place.assume_init_read()) };
+                if asked.revents & libc::POLLNVAL != 0 {
+                    continue;
+                }
                 let mut entry = self.entry(place);
                 entry.res = i32::from(asked.revents as u16);
                 // SAFETY: the mask keeps it inside; until it is taken the kernel does not look at it.
@@ -503,6 +560,103 @@ impl Completions {
         self.next = self.next.wrapping_add(1);
         let result = if entry.res < 0 { Err(Error::from_errno(entry.res)) } else { Ok(entry.res.cast_unsigned()) };
         Some(Completion { data: entry.user_data, result, more: entry.flags & IORING_CQE_F_MORE != 0 })
+    }
+}
+
+/// Operations.
+#[cfg(feature = "operations")]
+impl Submissions {
+    /// Submits a request. `elsewhere`: not in this thread, whatever the file is. False: there is no room, and no
+    /// submitting.
+    pub(crate) fn operation(&mut self, request: &Request, elsewhere: bool, data: u64) -> bool {
+        self.push(|entry| {
+            entry.fd = request.fd;
+            entry.len = request.length;
+            entry.__bindgen_anon_2.addr = request.at.expose_provenance() as u64;
+            entry.user_data = data;
+            if elsewhere {
+                entry.flags = 1 << io_uring_sqe_flags_bit::IOSQE_ASYNC_BIT as u8;
+            }
+            let flags = &mut entry.__bindgen_anon_3;
+            let second = &mut entry.__bindgen_anon_1;
+            use io_uring_op::*;
+            let code = match request.call {
+                Call::Read => IORING_OP_READ,
+                Call::Write => IORING_OP_WRITE,
+                Call::ReadV => IORING_OP_READV,
+                Call::WriteV => IORING_OP_WRITEV,
+                Call::Fsync => {
+                    let data_only = linux_raw_sys::io_uring::IORING_FSYNC_DATASYNC;
+                    flags.fsync_flags = if request.flags == 0 { 0 } else { data_only };
+                    entry.len = 0;
+                    IORING_OP_FSYNC
+                }
+                Call::OpenAt => {
+                    flags.open_flags = (request.flags | libc::O_CLOEXEC).cast_unsigned();
+                    IORING_OP_OPENAT
+                }
+                Call::Statx => {
+                    flags.statx_flags = request.flags.cast_unsigned();
+                    IORING_OP_STATX
+                }
+                Call::Close => IORING_OP_CLOSE,
+                Call::Accept => {
+                    flags.accept_flags = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK).cast_unsigned();
+                    entry.len = 0;
+                    IORING_OP_ACCEPT
+                }
+                Call::Connect => {
+                    entry.len = 0;
+                    IORING_OP_CONNECT
+                }
+                Call::Recv | Call::Send | Call::RecvMsg | Call::SendMsg => {
+                    flags.msg_flags = super::operation::message_flags(request).cast_unsigned();
+                    match request.call {
+                        Call::Recv => IORING_OP_RECV,
+                        Call::Send => IORING_OP_SEND,
+                        Call::RecvMsg => IORING_OP_RECVMSG,
+                        _ => IORING_OP_SENDMSG,
+                    }
+                }
+            };
+            entry.opcode = code as u8;
+            match request.call {
+                Call::Read | Call::Write | Call::ReadV | Call::WriteV => second.off = request.extra.cast_unsigned(),
+                Call::Statx | Call::Accept => second.addr2 = request.extra.cast_unsigned(),
+                Call::Connect => second.off = request.length.into(),
+                Call::RecvMsg | Call::SendMsg => entry.len = 1,
+                _ => {}
+            }
+        })
+    }
+}
+
+/// Of a ring whose completions are all operations'.
+#[cfg(feature = "operations")]
+impl Completions {
+    /// Takes the next completion, and gives it back to the kernel. No system call but where some had no room in the ring.
+    pub(crate) fn take(&mut self) -> Option<(u64, i32)> {
+        loop {
+            if self.next == self.end {
+                self.end = word(&self.tail).load(Ordering::Acquire);
+            }
+            if self.next == self.end {
+                if word(&self.flags).load(Ordering::Relaxed) & IORING_SQ_CQ_OVERFLOW == 0 {
+                    return None;
+                }
+                let _ = enter(self.fd, 0, 0, IORING_ENTER_GETEVENTS, None);
+                self.end = word(&self.tail).load(Ordering::Acquire);
+                if self.next == self.end {
+                    return None;
+                }
+            }
+            let entry = self.entry(self.next);
+            self.next = self.next.wrapping_add(1);
+            word(&self.head).store(self.next, Ordering::Release);
+            if entry.user_data != NOBODY {
+                return Some((entry.user_data, entry.res));
+            }
+        }
     }
 }
 

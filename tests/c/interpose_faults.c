@@ -1,7 +1,7 @@
 /* Makes calls of the C library fail that becket and the examples make: linked into a program, which then says what is to fail
  * (interpose_faults.h), or loaded by LD_PRELOAD, where the environment says it:
  *
- *   BECKET_FAULT=epoll_ctl.add:ENOMEM:3:1   the third of these calls fails, and one in all ("always": and all after it)
+ *   BECKET_FAULT=epoll_ctl.add:ENOMEM:3:1   the third of these calls fails, and one in all ("150ms": and all after it, for so long)
  *   BECKET_FAULT_LIST=file                  at exit appends a line for each call that was made: its number and its
  *                                           reasons, those that can last with a *; and a last line with the number of all calls,
  *                                           of faults, and of milliseconds on a processor
@@ -39,14 +39,14 @@
 enum call {
   ACCEPT, BIND, CLOSE, DUP3, EPOLL_CREATE, EPOLL_ADD, EPOLL_MOD, EPOLL_DEL, EPOLL_WAIT, EPOLL_PWAIT2, EVENTFD, FCNTL_SET, FSTAT,
   GETRLIMIT, GETSOCKNAME, LISTEN, MADVISE, MMAP, PIDFD_OPEN, PIPE, POLL, PPOLL, READ, RECV, SELECT, SEND, SETSOCKOPT,
-  SIGACTION, SOCKET, URING_ENTER, URING_ENABLE, URING_PROBE, URING_SETUP, WAITPID, WRITE, NOTIFY, CALLS,
+  SIGACTION, SOCKET, URING_ENTER, URING_ENABLE, URING_PROBE, URING_SETUP, WAITPID, WRITE, NOTIFY, DRAIN, CALLS,
 };
 
 static const char *const names[CALLS] = {
     "accept", "bind", "close", "dup3", "epoll_create1", "epoll_ctl.add", "epoll_ctl.mod", "epoll_ctl.del", "epoll_wait",
     "epoll_pwait2", "eventfd", "fcntl.set", "fstat", "getrlimit", "getsockname", "listen", "madvise", "mmap", "pidfd_open",
     "pipe", "poll", "ppoll", "read", "recv", "select", "send", "setsockopt", "sigaction", "socket", "io_uring_enter",
-    "io_uring_register.enable", "io_uring_register.probe", "io_uring_setup", "waitpid", "write", "write.eventfd",
+    "io_uring_register.enable", "io_uring_register.probe", "io_uring_setup", "waitpid", "write", "write.eventfd", "read.eventfd",
 };
 
 #define ONCE(call, error) {call, #error, error, 0}
@@ -79,6 +79,7 @@ static const struct fault_reason reasons[] = {
     ONCE("poll", EINTR), LASTS("poll", ENOMEM),
     ONCE("ppoll", EINTR), LASTS("ppoll", ENOMEM), LASTS("ppoll", EINVAL),
     ONCE("read", EAGAIN), ONCE("read", EINTR), ONCE("read", ECONNRESET), LASTS("read", EIO),
+    ONCE("read.eventfd", EINTR),
     ONCE("recv", EAGAIN), ONCE("recv", EINTR), ONCE("recv", ECONNRESET), ONCE("recv", ENOMEM),
     ONCE("select", EINTR), ONCE("select", EBADF), LASTS("select", ENOMEM),
     ONCE("send", EAGAIN), ONCE("send", EINTR), LASTS("send", ECONNRESET), LASTS("send", EPIPE),
@@ -108,6 +109,14 @@ const struct fault_reason *fault_reason(unsigned index) {
 static atomic_ulong counts[CALLS];
 static atomic_int failing = CALLS, failing_error;
 static atomic_ulong before, left, struck; /* calls before the first that fails, and how many do */
+static atomic_ulong span, until;          /* or for how long, in milliseconds, and until when */
+static atomic_ulong delay;                /* of a write to an eventfd, in microseconds */
+
+static unsigned long milliseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (unsigned long)now.tv_sec * 1000 + (unsigned long)now.tv_nsec / 1000000;
+}
 
 static enum call call_of(const char *name) {
   enum call call = 0;
@@ -123,6 +132,8 @@ void fault_set(const struct fault_reason *reason, unsigned long first, unsigned 
   atomic_store(&struck, 0);
   atomic_store(&failing, (int)call_of(reason->call));
 }
+
+void fault_slow_wakes(unsigned long microseconds) { atomic_store(&delay, microseconds); }
 
 unsigned long fault_clear(void) {
   atomic_store(&failing, CALLS);
@@ -147,6 +158,12 @@ static int take(atomic_ulong *number) {
 static int strikes(enum call call) {
   atomic_fetch_add_explicit(&counts[call], 1, memory_order_relaxed);
   if (atomic_load(&failing) != (int)call || take(&before) || !take(&left)) return 0;
+  unsigned long lasts = atomic_load(&span), end = 0;
+  if (lasts != 0) {
+    unsigned long now = milliseconds();
+    if (atomic_compare_exchange_strong(&until, &end, now + lasts)) end = now + lasts;
+    if (now >= end) return 0;
+  }
   atomic_fetch_add(&struck, 1);
   return atomic_load(&failing_error);
 }
@@ -202,7 +219,6 @@ WATCH(PIPE, int, pipe2, (int fds[2], int flags), (fds, flags))
 WATCH(POLL, int, poll, (struct pollfd *fds, unsigned long count, int timeout), (fds, count, timeout))
 WATCH(PPOLL, int, ppoll, (struct pollfd *fds, unsigned long count, const struct timespec *timeout, const sigset_t *mask),
       (fds, count, timeout, mask))
-WATCH(READ, ssize_t, read, (int fd, void *buffer, size_t size), (fd, buffer, size))
 WATCH(RECV, ssize_t, recv, (int fd, void *buffer, size_t size, int flags), (fd, buffer, size, flags))
 WATCH(RECV, ssize_t, recvfrom, (int fd, void *buffer, size_t size, int flags, void *from, unsigned *length),
       (fd, buffer, size, flags, from, length))
@@ -280,9 +296,18 @@ int eventfd(unsigned initial, int flags) {
   note_eventfd(fd, 1);
   return fd;
 }
+REAL(ssize_t, read, (int fd, void *buffer, size_t size), (fd, buffer, size))
+ssize_t read(int fd, void *buffer, size_t size) {
+  int error = strikes(is_eventfd(fd) ? DRAIN : READ);
+  if (error == 0) return real_read(fd, buffer, size);
+  errno = error;
+  return -1;
+}
 REAL(ssize_t, write, (int fd, const void *buffer, size_t size), (fd, buffer, size))
 ssize_t write(int fd, const void *buffer, size_t size) {
-  int error = strikes(is_eventfd(fd) ? NOTIFY : WRITE);
+  int notifies = is_eventfd(fd), error = strikes(notifies ? NOTIFY : WRITE);
+  unsigned long wait = notifies ? atomic_load(&delay) : 0;
+  if (wait != 0) nanosleep(&(struct timespec){(time_t)(wait / 1000000), (long)(wait % 1000000 * 1000)}, NULL);
   if (error == 0) return real_write(fd, buffer, size);
   errno = error;
   return -1;
@@ -341,8 +366,6 @@ long syscall(long number, ...) {
 
 /* ------------------------------------------------------------------------------------------------ by the environment */
 
-static unsigned long number_in(const char *text) { return strcmp(text, "always") == 0 ? FAULT_ALWAYS : strtoul(text, NULL, 10); }
-
 __attribute__((constructor)) static void begin(void) {
   char text[128], *part[4], *rest = text;
   const char *fault = getenv("BECKET_FAULT");
@@ -356,7 +379,10 @@ __attribute__((constructor)) static void begin(void) {
   }
   for (unsigned i = 0; fault_reason(i) != NULL; i++)
     if (strcmp(reasons[i].call, part[0]) == 0 && strcmp(reasons[i].name, part[1]) == 0) {
-      fault_set(&reasons[i], number_in(part[2]), number_in(part[3]));
+      char *unit;
+      unsigned long number = strtoul(part[3], &unit, 10);
+      if (strcmp(unit, "ms") == 0) atomic_store(&span, number);
+      fault_set(&reasons[i], strtoul(part[2], NULL, 10), *unit == '\0' ? number : FAULT_ALWAYS);
       return;
     }
   abort(); /* no such reason: the test that asks for it is wrong */

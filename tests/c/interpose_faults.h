@@ -19,6 +19,9 @@ const struct fault_reason *fault_reason(unsigned index);
 /* From now on a call fails for a reason: the `first`-th (from 1 on), and then `times` in all. */
 void fault_set(const struct fault_reason *reason, unsigned long first, unsigned long times);
 
+/* From now on a write to an eventfd takes so long before it is made; 0: it does not. */
+void fault_slow_wakes(unsigned long microseconds);
+
 /* No more faults. How often the last one has struck. */
 unsigned long fault_clear(void);
 

@@ -193,12 +193,12 @@ static void misuse(void) {
   EQUAL(becket_sim_read(sim, fd, NULL, 1), -EINVAL);
   EQUAL(becket_sim_write(sim, fd, NULL, 1), -EINVAL);
   EQUAL(becket_sim_read(sim, other, NULL, 0), 0);
-  EQUAL(becket_sim_fault(sim, 9, EINTR, 1), -EINVAL);
+  EQUAL(becket_sim_fault(sim, 10, EINTR, 1), -EINVAL);
   EQUAL(becket_sim_fault(sim, BECKET_SIM_READ, EPIPE, 1), -EINVAL);
   EQUAL(becket_sim_fault(sim, BECKET_SIM_READ, 0, 1), -EINVAL);
   EQUAL(becket_sim_fault(sim, BECKET_SIM_READ, INT32_MIN, 1), -EINVAL);
   EQUAL(becket_sim_fault(sim, BECKET_SIM_READ, EINTR, 1000001), -EINVAL);
-  EQUAL(becket_sim_fail_nth(sim, 9, EINTR, 1), -EINVAL);
+  EQUAL(becket_sim_fail_nth(sim, 10, EINTR, 1), -EINVAL);
   EQUAL(becket_sim_fail_nth(sim, BECKET_SIM_CLOSE, EPIPE, 1), -EINVAL);
   EQUAL(becket_sim_quirk(sim, 5, 1, 1), -EINVAL);
   EQUAL(becket_sim_quirk(sim, BECKET_SIM_PARTIAL, 1000001, 1), -EINVAL);
@@ -244,10 +244,27 @@ static void misuse(void) {
   EQUAL(becket_loop_close(loop), 0);
 }
 
+/* Made anew under a loop, which is not served any more: its time goes on, and does not begin again. */
+static void made_anew(void) {
+  begin(4);
+  for (int round = 0; round < 2; round++) {
+    EQUAL(becket_prepare(loop, BECKET_FOREVER), 0);
+    EQUAL(becket_sim_jump(sim, UINT64_MAX - 1), 0);
+    EQUAL(becket_collect(loop), 0);
+    EQUAL(becket_now(loop), UINT64_MAX - 1);
+    EQUAL(becket_simulator_init(&sim, &world, 4), 0);
+    EQUAL(becket_turn(loop, 0), -ESTALE);
+    EQUAL(becket_now(loop), UINT64_MAX - 1);
+  }
+  EQUAL(statistics_of(loop).waiting_ns, UINT64_MAX - 1 - SECOND);
+  EQUAL(becket_loop_close(loop), 0);
+}
+
 int main(void) {
   scripted_readiness();
   connections();
   faults();
   misuse();
+  made_anew();
   return 0;
 }

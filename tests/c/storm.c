@@ -201,6 +201,27 @@ static void all_against_all(void) {
          (unsigned long long)statistics.turns, notified, atomic_load(&refused));
 }
 
+/* One thread alone, so that nobody else wakes what it has not: each wake is waited for, while the loop sleeps without end. It comes
+ * right behind the last event, when the loop is about to fall asleep. */
+static void *wake_and_wait(void *unused) {
+  for (int i = 0; i < rounds; i++) {
+    unsigned long sent = wake(&sources[i % SOURCES]);
+    while (atomic_load(&sources[i % SOURCES].seen) < sent) sched_yield();
+  }
+  atomic_fetch_sub(&running, 1);
+  EQUAL(becket_stop(loop), 0);
+  return unused;
+}
+
+static void one_against_one(void) {
+  pthread_t thread;
+  atomic_store(&running, 1);
+  CHECK(pthread_create(&thread, NULL, wake_and_wait, NULL) == 0);
+  while (atomic_load(&running) > 0) CHECK(becket_run(loop) == 1);
+  CHECK(pthread_join(thread, NULL) == 0);
+  for (int i = 0; i < SOURCES; i++) EQUAL(atomic_load(&sources[i].seen), atomic_load(&sources[i].sent));
+}
+
 /* The loop is awake: its handler runs, until the other thread has woken all sources many times, and has stopped it. */
 static void *wake_while_awake(void *unused) {
   while (!atomic_load(&batch)) sched_yield();
@@ -278,7 +299,11 @@ static void close_under_them(void) {
   atomic_store(&closed_seen, 0);
   for (uintptr_t i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, wake_until_closed, (void *)i) == 0);
   while (atomic_load(&closed_seen) < 1000) CHECK(becket_turn(loop, 0) >= 0);
-  EQUAL(becket_prepare(loop, -1), 0); /* asleep: so that they write */
+  /* Asleep: one of them writes, and is slow; closing waits for it. */
+  unsigned long notified = fault_calls("write.eventfd");
+  fault_slow_wakes(5000);
+  EQUAL(becket_prepare(loop, -1), 0);
+  while (fault_calls("write.eventfd") == notified) sched_yield();
   EQUAL(becket_loop_close(loop), 0);
   for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) CHECK((fds[i] = eventfd(0, EFD_NONBLOCK)) >= 0);
   for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);
@@ -287,6 +312,7 @@ static void close_under_them(void) {
     CHECK(read(fds[i], &count, sizeof count) == -1 && errno == EAGAIN);
     CHECK(close(fds[i]) == 0);
   }
+  fault_slow_wakes(0);
 }
 
 int main(void) {
@@ -310,6 +336,7 @@ int main(void) {
     check_context = backend_name(configs[i].backend);
     open_loop(&configs[i]);
     all_against_all();
+    one_against_one();
     no_call_while_awake();
     one_call_while_asleep();
     close_under_them();

@@ -10,9 +10,10 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock, mpsc};
 
-/// The longest that one test may take: a guard against hanging, never part of what is tested.
+/// The longest that one test may take without progress: a guard against hanging, never part of what is tested.
 pub const GUARD: std::time::Duration = std::time::Duration::from_secs(120);
 
 pub const READABLE: Ready = Ready::READABLE;
@@ -77,6 +78,14 @@ pub fn has(backend: BackendChoice) -> bool {
         })
 }
 
+static PROGRESS: AtomicU64 = AtomicU64::new(0);
+
+/// A long test says that it goes on, from time to time.
+#[allow(dead_code)] // the tests of the suite are short, the model is not
+pub fn progress() {
+    PROGRESS.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Runs a test; when it hangs, the whole process ends.
 pub fn guarded(name: &str, test: impl FnOnce()) {
     let _no_starts = STARTS.read().unwrap_or_else(PoisonError::into_inner);
@@ -87,7 +96,12 @@ fn watched(name: &str, test: impl FnOnce()) {
     let (ended, watchdog) = mpsc::channel::<()>();
     let name = name.to_owned();
     std::thread::spawn(move || {
-        if watchdog.recv_timeout(GUARD) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let mut before = None;
+        while watchdog.recv_timeout(GUARD) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let now = PROGRESS.load(Ordering::Relaxed);
+            if before.replace(now).unwrap_or(0) != now {
+                continue;
+            }
             // Past the test harness, which would keep it to itself.
             let _ = writeln!(std::io::stderr(), "{name}: hangs");
             std::process::abort();
@@ -177,7 +191,7 @@ impl App {
         };
         match event.kind {
             Kind::Post => add(format!("post {}", event.value)),
-            Kind::Timer | Kind::Signal | Kind::Child => add(event.value.to_string()),
+            Kind::Timer | Kind::Signal | Kind::Child | Kind::Operation => add(event.value.to_string()),
             _ => {}
         }
         let flags = [

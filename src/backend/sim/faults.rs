@@ -41,8 +41,10 @@ calls! {
     Close = 6: INTERRUPTED TABLE_FULL;
     /// Adding an I/O source: EBADF, ENOMEM, ENOSPC.
     Watch = 7: BAD_FD NO_MEMORY TABLE_FULL;
-    /// A wait that sleeps: EINTR and EAGAIN after some of the time, EBUSY soon; EBADF and ENOMEM at once.
-    Wait = 8: INTERRUPTED AGAIN BUSY BAD_FD NO_MEMORY;
+    /// A wait that sleeps: EINTR and EAGAIN after some of the time, EBUSY soon; ENOMEM at once.
+    Wait = 8: INTERRUPTED AGAIN BUSY NO_MEMORY;
+    /// A wait is prepared, and an interest that has changed is not taken over: ENOMEM. The loop tries again.
+    Change = 9: NO_MEMORY;
 }
 
 /// The most errors of one call.
@@ -172,6 +174,11 @@ impl Faults {
             drawn -= rate;
         }
         None
+    }
+
+    /// Whether something is odd at times.
+    pub(super) fn has(&self, quirk: Quirk) -> bool {
+        self.quirks[quirk as usize] > 0
     }
 
     /// Whether something is odd this time.

@@ -171,11 +171,57 @@ impl SimulatorRef {
     }
 }
 
-/// A world for a loop to be tested in: descriptors that are not real, time that passes only when the loop waits, and
-/// chance that repeats. See [the chapter](crate::Loop::simulated) on how a loop gets into it.
+/// A system that is not there, for a loop to be tested in: descriptors that are not real, time that passes only when the
+/// loop waits, and chance that repeats. [`Loop::simulated`](crate::Loop::simulated) makes a loop in it. It belongs to the
+/// thread that made it; a loop that waits in it has to be there too (EPERM elsewhere). Handlers may call everything of it.
 ///
-/// It belongs to the thread that made it; a loop that waits in it has to be there too (EPERM elsewhere). Handlers may call
-/// everything of it.
+/// A handler, and how it is put through a thousand bad days:
+///
+/// ```
+/// use becket::{Call, Config, Duration, Error, Event, Loop, Quirk, Ready, Simulator, SimulatorMemory, Storage};
+///
+/// #[derive(Default)]
+/// struct App { received: Vec<u8>, ended: bool }
+///
+/// /// Collects a message, until its end.
+/// fn on_readable(app: &mut App, event_loop: &Loop<App>, event: Event) {
+///     let simulator = event_loop.simulator().expect("it is in one");
+///     let mut bytes = [0; 8];
+///     match simulator.read(event.fd, &mut bytes) {
+///         Ok(0) => {
+///             app.ended = true;
+///             event_loop.remove(event.source).unwrap();
+///         }
+///         Ok(count) => app.received.extend_from_slice(&bytes[..count]), // not always all there is
+///         Err(Error::AGAIN | Error::INTERRUPTED) => {} // the loop will tell
+///         Err(error) => panic!("{error}"),
+///     }
+/// }
+///
+/// for seed in 0..1000 {
+///     let mut memory = SimulatorMemory::<2, 16>::new();
+///     let simulator = Simulator::new(&mut memory, seed);
+///     let mut storage = Storage::<2, 0>::new();
+///     let event_loop = Loop::simulated(&mut storage, simulator, &Config::default())?;
+///     let [ours, theirs] = simulator.pair()?;
+///     event_loop.add_io(ours, Ready::READABLE, on_readable, 0)?;
+///     simulator.set_fault(Call::Read, Error::AGAIN, 200_000)?; // one in five
+///     simulator.set_fault(Call::Read, Error::INTERRUPTED, 200_000)?;
+///     simulator.set_quirk(Quirk::Spurious, 500_000, Duration::ZERO)?;
+///     simulator.set_quirk(Quirk::Partial, 500_000, Duration::ZERO)?;
+///     simulator.set_quirk(Quirk::Delayed, 500_000, Duration::from_secs(1))?;
+///     let mut app = App::default();
+///     let mut message: &[u8] = b"what is said has to arrive";
+///     while !message.is_empty() {
+///         message = &message[simulator.write(theirs, message)?..];
+///         event_loop.turn(&mut app, Duration::from_millis(1))?;
+///     }
+///     simulator.shutdown(theirs)?;
+///     event_loop.run(&mut app)?;
+///     assert!(app.ended && app.received == b"what is said has to arrive", "seed {seed}");
+/// }
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Simulator<'m> {
     pub(super) state: SimulatorRef,

@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::storage::names::Names;
 use crate::time::{Duration, Instant};
-use wait::ANEW;
+use wait::{ANEW, CHANGED};
 
 pub(crate) struct Sim {
     simulator: SimulatorRef,
@@ -43,7 +43,9 @@ pub(super) struct Area {
     pub(super) woken: bool,
     /// The loop's own descriptor is to be reported.
     own: bool,
-    /// The order of this collection: steps through all places of a table of `mask` plus one, from `at` on.
+    /// What was found and not told.
+    found: u32,
+    /// The order of this collection: so many steps are left through all places of a table of `mask` plus one.
     left: u32,
     mask: u32,
     at: u32,
@@ -58,7 +60,7 @@ impl Sim {
             state.served = state.served.wrapping_add(1);
             Ok(state.served)
         })?;
-        let area = Area { simulator, number, woken: false, own: false, left: 0, mask: 0, at: 0, stride: 0 };
+        let area = Area { simulator, number, woken: false, own: false, found: 0, left: 0, mask: 0, at: 0, stride: 0 };
         Ok((Sim { simulator, number }, area))
     }
 
@@ -69,15 +71,16 @@ impl Sim {
 
 impl Area {
     /// EDEADLK: nothing can end it; ESTALE: the simulator serves a later loop; EPERM: it is another thread's.
-    pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<u32> {
         let woken = core::mem::take(&mut self.woken);
-        self.left = 0;
+        self.found = 0;
         self.own = woken;
         self.simulator.with(|state| {
             if state.served != self.number {
                 return Err(Error::STALE);
             }
             let found = state.wait(if woken { Duration::ZERO } else { timeout })?;
+            self.found = found as u32;
             if found > 0 {
                 let places = state.places().next_power_of_two();
                 self.left = places;
@@ -85,7 +88,7 @@ impl Area {
                 self.at = state.random.next() as u32;
                 self.stride = state.random.next() as u32 | 1;
             }
-            Ok(found + usize::from(woken))
+            Ok(found + u32::from(woken))
         })
     }
 
@@ -113,7 +116,8 @@ impl Backend<Area> for Sim {
     }
 
     fn set(&mut self, registrations: &mut Registrations, place: u32, interest: Ready) {
-        registrations[place] = Registration { state: ANEW, ..registrations[place].with_interest(interest) };
+        let changed = registrations[place].with_interest(interest);
+        registrations[place] = Registration { state: ANEW | CHANGED, ..changed };
     }
 
     fn remove(&mut self, registrations: &mut Registrations, _: &Names, place: u32, _closing: bool) {
@@ -128,28 +132,29 @@ impl Backend<Area> for Sim {
         area: &mut Area,
         report: &mut impl FnMut(u32, Ready),
     ) -> bool {
-        area.left = 0;
-        let _ = self.simulator.with(|state| {
-            if state.served == self.number {
-                state.watch(registrations, names, count, report);
-            }
-            Ok(())
-        });
-        true
+        area.found = 0;
+        let told = self
+            .simulator
+            .with(|state| Ok(state.served != self.number || state.watch(registrations, names, count, report)));
+        told.unwrap_or(true)
     }
 
     fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
         if core::mem::take(&mut area.own) {
             return Report::of_place(names, 0, registrations[0], Ready::READABLE);
         }
-        if area.left == 0 {
+        if area.found == 0 {
             return None;
         }
         let next = self.simulator.with(|state| {
-            while area.left > 0 {
+            while area.found > 0 && area.left > 0 {
                 area.left -= 1;
                 area.at = area.at.wrapping_add(area.stride);
                 let (source, ready) = state.take_found(area.at & area.mask);
+                if ready.is_empty() {
+                    continue;
+                }
+                area.found -= 1;
                 let report = names.resolve(source).and_then(|index| {
                     let place = index + 1;
                     Report::of_place(names, place, registrations[place], ready)

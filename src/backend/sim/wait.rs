@@ -10,6 +10,8 @@ use crate::time::{Duration, Instant};
 
 /// In the state of a registration: an edge-triggered one is to be told anew.
 pub(super) const ANEW: u16 = 1 << 15;
+/// The interest has changed since it was taken over.
+pub(super) const CHANGED: u16 = 1 << 14;
 
 /// The longest time after which a wait is interrupted, and soon.
 const INTERRUPTED_AFTER: Duration = Duration::from_secs(1);
@@ -29,6 +31,8 @@ pub(super) struct Fd {
     found: Ready,
     /// What the next wait tells, be it so or not.
     extra: Ready,
+    /// It is asked for, in the preparation that is under way.
+    asked_for: bool,
 }
 
 impl Fd {
@@ -40,6 +44,7 @@ impl Fd {
         mode: Mode::empty(),
         found: Ready::empty(),
         extra: Ready::empty(),
+        asked_for: false,
     };
 }
 
@@ -69,17 +74,18 @@ fn asked(interest: Ready) -> Ready {
 }
 
 impl State {
-    /// Takes over what is asked for; what is not open is told at once. O(descriptors and registrations).
+    /// Takes over what is asked for; what is not open is told at once. False: some of it not, by the faults, and that is
+    /// to be tried again. O(descriptors and registrations).
     pub(super) fn watch(
         &mut self,
         registrations: &mut Registrations,
         names: &Names,
         count: u32,
         report: &mut impl FnMut(u32, Ready),
-    ) {
+    ) -> bool {
+        let mut all = true;
         for index in 0..self.fds_used {
-            self.fds[index].interest = Ready::empty();
-            self.fds[index].watcher = Handle::NONE;
+            self.fds[index].asked_for = false;
         }
         for place in 1..count {
             let registration = &mut registrations[place];
@@ -91,12 +97,20 @@ impl State {
                 report(place, complete(Ready::ERROR, interest));
                 continue;
             };
-            let fd = &mut self.fds[index];
-            let file = &self.files[fd.file];
-            if !file.is_watchable() {
+            if !self.files[self.fds[index].file].is_watchable() {
                 continue; // the engine's own: always ready
             }
-            fd.watcher = handle(names, place);
+            let watcher = handle(names, place);
+            let again = self.fds[index].watcher == watcher;
+            self.fds[index].asked_for = true;
+            if registration.state & CHANGED != 0 && again && self.attempt(Call::Change).is_err() {
+                all = false; // it is watched as before
+                continue;
+            }
+            let fd = &mut self.fds[index];
+            let file = &self.files[fd.file];
+            registration.state &= !CHANGED;
+            fd.watcher = watcher;
             fd.interest = interest;
             fd.mode = registration.mode();
             if registration.state & ANEW != 0 {
@@ -104,11 +118,18 @@ impl State {
                 fd.seen = file.rises.wrapping_sub(1);
             }
         }
+        for index in 0..self.fds_used {
+            let fd = &mut self.fds[index];
+            if !fd.asked_for {
+                (fd.watcher, fd.interest) = (Handle::NONE, Ready::empty());
+            }
+        }
         for stale in &mut self.stale {
             if names.resolve(stale.watcher).is_none() {
                 *stale = Stale::NONE; // told in vain, and left out when the set is built anew
             }
         }
+        all
     }
 
     /// A descriptor is about to be closed.
@@ -132,7 +153,7 @@ impl State {
     ///
     /// EDEADLK: without an end, and nothing is to happen any more; or only what nobody asks for. EINTR and others: by the
     /// faults.
-    pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<u32> {
         let mut end = self.now + timeout;
         let mut happened = self.happen();
         self.add_extra();
@@ -162,10 +183,11 @@ impl State {
         }
         while found == 0 && end > self.now {
             let next = self.schedule.first();
-            if end == Instant::NEVER && next == Instant::NEVER || happened >= HAPPENINGS_MAX {
+            let too_much = happened >= HAPPENINGS_MAX;
+            if end == Instant::NEVER && (next == Instant::NEVER || too_much) {
                 return Err(Error::DEADLOCK);
             }
-            self.now = next.min(end);
+            self.now = if too_much { end } else { next.min(end) };
             happened = happened.saturating_add(self.happen());
             found = self.look();
         }
@@ -175,11 +197,14 @@ impl State {
             found = self.look();
         }
         self.take_extra();
-        if found == 0 { interrupted.map(|()| 0) } else { Ok(found) }
+        if found == 0 { interrupted.map(|()| 0) } else { Ok(found as u32) }
     }
 
     /// What is told that is not there.
     fn add_extra(&mut self) {
+        if !self.faults.has(Quirk::Spurious) {
+            return;
+        }
         for index in 0..self.fds_used {
             let fd = &mut self.fds[index];
             if !fd.interest.is_empty() && self.faults.is_odd(Quirk::Spurious, &mut self.random) {

@@ -1,0 +1,373 @@
+//! The system calls of operations where no ring makes them: those that do not block, and those that are made at once.
+//!
+//! A request's pointers are valid as its call wants them: who submitted it answers for that.
+
+use super::{check, last_error};
+use crate::error::{Error, Result};
+use crate::ready::Ready;
+use crate::request::{Call, Request};
+#[cfg(feature = "capi")]
+pub(crate) use libc::sockaddr;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) use libc::statx;
+pub(crate) use libc::{iovec, msghdr, socklen_t};
+
+/// Other systems have none: a type of that name, for the signature alone.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[allow(non_camel_case_types)]
+pub(crate) struct statx(());
+
+/// What accept4(2) takes.
+#[cfg(all(feature = "capi", not(target_vendor = "apple")))]
+pub(crate) const ACCEPT_FLAGS: u32 = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u32;
+/// There is no accept4(2), and there are no such flags.
+#[cfg(all(feature = "capi", target_vendor = "apple"))]
+pub(crate) const ACCEPT_FLAGS: u32 = 0;
+
+/// A part of a read or write of several: struct iovec.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Vector(iovec);
+
+// SAFETY: who sends one to another thread answers for its pointer, which nothing here follows.
+unsafe impl Send for Vector {}
+
+impl Vector {
+    pub(crate) const NONE: Vector = Vector(iovec { iov_base: core::ptr::null_mut(), iov_len: 0 });
+
+    pub(crate) fn new(at: *mut (), length: usize) -> Vector {
+        Vector(iovec { iov_base: at.cast(), iov_len: length })
+    }
+}
+
+/// The address of a socket, of any family: struct sockaddr_storage.
+#[derive(Clone, Copy)]
+pub struct Address {
+    storage: libc::sockaddr_storage,
+    length: socklen_t,
+}
+
+impl Address {
+    /// No address.
+    #[must_use]
+    pub const fn new() -> Address {
+        // SAFETY: all zeros are a valid address, of no family.
+        Address { storage: unsafe { core::mem::zeroed() }, length: 0 }
+    }
+
+    /// Bytes of it that count.
+    pub(crate) fn length(&self) -> usize {
+        self.length as usize
+    }
+
+    fn set<T>(&mut self, address: T) {
+        const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
+        // SAFETY: it fits, and a sockaddr_storage is aligned for every address.
+        unsafe { (&raw mut self.storage).cast::<T>().write(address) };
+        self.length = size_of::<T>() as socklen_t;
+    }
+}
+
+impl Default for Address {
+    fn default() -> Address {
+        Address::new()
+    }
+}
+
+impl From<core::net::SocketAddr> for Address {
+    fn from(from: core::net::SocketAddr) -> Address {
+        let mut address = Address::new();
+        match from {
+            core::net::SocketAddr::V4(from) => {
+                // SAFETY: all zeros are a valid address.
+                let mut to: libc::sockaddr_in = unsafe { core::mem::zeroed() };
+                to.sin_family = libc::AF_INET as libc::sa_family_t;
+                to.sin_port = from.port().to_be();
+                to.sin_addr.s_addr = u32::from_ne_bytes(from.ip().octets());
+                address.set(to);
+            }
+            core::net::SocketAddr::V6(from) => {
+                // SAFETY: likewise.
+                let mut to: libc::sockaddr_in6 = unsafe { core::mem::zeroed() };
+                to.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                to.sin6_port = from.port().to_be();
+                to.sin6_flowinfo = from.flowinfo();
+                to.sin6_addr.s6_addr = from.ip().octets();
+                to.sin6_scope_id = from.scope_id();
+                address.set(to);
+            }
+        }
+        address
+    }
+}
+
+/// What statx(2) tells of a file. Zeros where there is no such call.
+#[derive(Clone, Copy)]
+pub struct FileStatus {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    status: statx,
+}
+
+impl FileStatus {
+    /// Of no file.
+    #[must_use]
+    pub const fn new() -> FileStatus {
+        // SAFETY: all zeros are a valid status.
+        unsafe { core::mem::zeroed() }
+    }
+
+    /// Bytes of the file.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        return self.status.stx_size;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        0
+    }
+
+    /// Its type and permissions, as stat(2) gives them.
+    #[must_use]
+    pub const fn mode(&self) -> u32 {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        return self.status.stx_mode as u32;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        0
+    }
+
+    /// When it was modified last: seconds since 1970, and nanoseconds.
+    #[must_use]
+    pub const fn modified(&self) -> (i64, u32) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        return (self.status.stx_mtime.tv_sec, self.status.stx_mtime.tv_nsec);
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        (0, 0)
+    }
+}
+
+impl Default for FileStatus {
+    fn default() -> FileStatus {
+        FileStatus::new()
+    }
+}
+
+/// What kind of file an fd is of, as far as reading and writing it goes.
+pub(crate) mod nature {
+    // 0: not known, or not asked for.
+    /// A regular file, directory or block device: always ready, and may block all the same.
+    pub(crate) const FILE: u8 = 1;
+    /// A socket: each call says whether it may block.
+    pub(crate) const SOCKET: u8 = 2;
+    /// A pipe, terminal or other device, which does not block.
+    pub(crate) const STREAM: u8 = 3;
+    /// The same, which does: it is asked first, and written to in pieces that fit.
+    pub(crate) const BLOCKING_STREAM: u8 = 4;
+}
+
+/// What kind of file it is. EBADF.
+pub(crate) fn nature_of(fd: i32) -> Result<u8> {
+    // SAFETY: all zeros is a valid stat.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    // SAFETY: `stat` is valid to write to; a bad fd is an error.
+    check(unsafe { libc::fstat(fd, &raw mut stat) })?;
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK => Ok(nature::FILE),
+        libc::S_IFSOCK => Ok(nature::SOCKET),
+        _ if flags_of(fd)? & libc::O_NONBLOCK != 0 => Ok(nature::STREAM),
+        _ => Ok(nature::BLOCKING_STREAM),
+    }
+}
+
+fn flags_of(fd: i32) -> Result<i32> {
+    // SAFETY: F_GETFL has no argument; a bad fd is an error.
+    check(unsafe { libc::fcntl(fd, libc::F_GETFL) })
+}
+
+/// The flags of a message as an operation has them: it never blocks, and no signal comes.
+pub(crate) fn message_flags(request: &Request) -> i32 {
+    let sends = matches!(request.call, Call::Send | Call::SendMsg);
+    // Whether a call blocks is not the program's business.
+    request.flags & !libc::MSG_DONTWAIT | if sends { libc::MSG_NOSIGNAL } else { 0 }
+}
+
+/// What a request waits for where it would block.
+pub(crate) fn direction(request: &Request) -> Ready {
+    match request.call {
+        Call::Write | Call::WriteV | Call::Send | Call::SendMsg | Call::Connect => Ready::WRITABLE,
+        Call::Recv | Call::RecvMsg if request.flags & libc::MSG_OOB != 0 => Ready::PRIORITY,
+        _ => Ready::READABLE,
+    }
+}
+
+/// Whether one call of this direction does not block now.
+fn is_ready(fd: i32, direction: Ready) -> bool {
+    let mut asked = libc::pollfd { fd, events: direction.bits().cast_signed(), revents: 0 };
+    // SAFETY: one entry, which is valid to read and write.
+    unsafe { libc::poll(&raw mut asked, 1, 0) > 0 }
+}
+
+/// Makes the call without blocking: what came of it, or `None`: it would block.
+///
+/// `connecting`: a connect that was begun goes on by itself, and is asked for its end.
+pub(crate) fn attempt(request: &Request, connecting: &mut bool) -> Option<i32> {
+    loop {
+        let answer = match request.call {
+            Call::Connect if *connecting => connected(request.fd),
+            Call::Connect => connect(request, connecting),
+            Call::Accept => accept(request),
+            _ => transfer(request),
+        };
+        match answer {
+            Ok(count) => return Some(count),
+            Err(Error::INTERRUPTED) => {}
+            // (EWOULDBLOCK is EAGAIN on every system that libc knows.)
+            Err(Error::AGAIN) => return None,
+            Err(error) => return Some(-error.errno()),
+        }
+    }
+}
+
+/// A count, or errno.
+fn counted(count: isize) -> Result<i32> {
+    // (No call moves more than 0x7ffff000 bytes.)
+    if count < 0 { Err(last_error()) } else { Ok(count as i32) }
+}
+
+fn transfer(request: &Request) -> Result<i32> {
+    let Request { fd, at, length, .. } = *request;
+    let flags = message_flags(request) | libc::MSG_DONTWAIT;
+    let bytes = length as usize;
+    if request.nature == nature::BLOCKING_STREAM && !is_ready(fd, direction(request)) {
+        return Err(Error::AGAIN);
+    }
+    // A pipe that is writable has room for so much, and blocks for more.
+    let piece = if request.nature == nature::BLOCKING_STREAM { bytes.min(libc::PIPE_BUF) } else { bytes };
+    let socket = request.nature == nature::SOCKET;
+    // SAFETY: the request's pointers are valid for its call.
+    counted(unsafe {
+        match request.call {
+            Call::Recv => libc::recv(fd, at.cast(), bytes, flags),
+            Call::Read if socket => libc::recv(fd, at.cast(), bytes, libc::MSG_DONTWAIT),
+            Call::Read => libc::read(fd, at.cast(), bytes),
+            Call::Send => libc::send(fd, at.cast(), bytes, flags),
+            Call::Write if socket => libc::send(fd, at.cast(), bytes, libc::MSG_DONTWAIT),
+            Call::Write => libc::write(fd, at.cast(), piece),
+            Call::RecvMsg => libc::recvmsg(fd, at.cast(), flags),
+            Call::SendMsg => libc::sendmsg(fd, at.cast(), flags),
+            Call::ReadV if socket => libc::recvmsg(fd, &mut vectored(request), libc::MSG_DONTWAIT),
+            Call::ReadV => libc::readv(fd, at.cast(), length as i32),
+            Call::WriteV if socket => libc::sendmsg(fd, &vectored(request), libc::MSG_DONTWAIT),
+            Call::WriteV if request.nature == nature::BLOCKING_STREAM => write_first(request),
+            Call::WriteV => libc::writev(fd, at.cast(), length as i32),
+            _ => {
+                debug_assert!(false, "no transfer");
+                0
+            }
+        }
+    })
+}
+
+/// A message of these vectors alone.
+fn vectored(request: &Request) -> msghdr {
+    // SAFETY: all zeros are a valid message, of nothing.
+    let mut message: msghdr = unsafe { core::mem::zeroed() };
+    message.msg_iov = request.at.cast();
+    message.msg_iovlen = request.length as _;
+    message
+}
+
+/// Writes what fits of the first vector that has something.
+///
+/// # Safety
+/// The request's vectors are valid.
+unsafe fn write_first(request: &Request) -> isize {
+    for index in 0..request.length as usize {
+        // SAFETY: by this function's contract.
+        let vector = unsafe { request.at.cast::<iovec>().add(index).read() };
+        if vector.iov_len > 0 {
+            // SAFETY: likewise.
+            return unsafe { libc::write(request.fd, vector.iov_base, vector.iov_len.min(libc::PIPE_BUF)) };
+        }
+    }
+    0
+}
+
+/// Takes a connection. Where the listener blocks it is asked first.
+fn accept(request: &Request) -> Result<i32> {
+    let Request { fd, at, .. } = *request;
+    if flags_of(fd)? & libc::O_NONBLOCK == 0 && !is_ready(fd, Ready::READABLE) {
+        // What does not listen would wait for ever.
+        return Err(if option(fd, libc::SO_ACCEPTCONN)? == 0 { Error::INVALID } else { Error::AGAIN });
+    }
+    let length = request.second_at().cast();
+    #[cfg(not(target_vendor = "apple"))]
+    // SAFETY: the request's pointers are null or valid for its call.
+    return check(unsafe { libc::accept4(fd, at.cast(), length, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) });
+    #[cfg(target_vendor = "apple")]
+    // SAFETY: likewise; the new fd is ours, and these calls on it cannot fail.
+    unsafe {
+        let connection = check(libc::accept(fd, at.cast(), length))?;
+        libc::fcntl(connection, libc::F_SETFD, libc::FD_CLOEXEC);
+        libc::fcntl(connection, libc::F_SETFL, libc::O_NONBLOCK);
+        Ok(connection)
+    }
+}
+
+/// Begins a connect. A socket that blocks does not for as long as this takes: nobody else uses it before it is connected.
+fn connect(request: &Request, connecting: &mut bool) -> Result<i32> {
+    let flags = flags_of(request.fd)?;
+    let blocks = flags & libc::O_NONBLOCK == 0;
+    if blocks {
+        // SAFETY: no pointer is passed.
+        check(unsafe { libc::fcntl(request.fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    }
+    // SAFETY: the request's address is valid for its length.
+    let answer = check(unsafe { libc::connect(request.fd, request.at.cast(), request.length) });
+    if blocks {
+        // SAFETY: no pointer is passed.
+        unsafe { libc::fcntl(request.fd, libc::F_SETFL, flags) };
+    }
+    match answer {
+        Err(IN_PROGRESS | Error::INTERRUPTED) => {
+            *connecting = true;
+            Err(Error::AGAIN)
+        }
+        answer => answer,
+    }
+}
+
+const IN_PROGRESS: Error = Error::from_errno(libc::EINPROGRESS);
+
+/// How a connect has ended that was begun. EAGAIN: it has not.
+fn connected(fd: i32) -> Result<i32> {
+    if !is_ready(fd, Ready::WRITABLE) {
+        return Err(Error::AGAIN);
+    }
+    Ok(-option(fd, libc::SO_ERROR)?)
+}
+
+/// An option of a socket that is a number.
+fn option(fd: i32, name: i32) -> Result<i32> {
+    let mut value: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as socklen_t;
+    // SAFETY: the place is valid for as many bytes as are said.
+    check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut length) })?;
+    Ok(value)
+}
+
+/// Makes a call that has no form that does not block: openat, statx, close. It may block.
+pub(crate) fn at_once(request: &Request) -> i32 {
+    let Request { fd, at, length, flags, .. } = *request;
+    let answer = match request.call {
+        // SAFETY: the request's path is valid.
+        Call::OpenAt => check(unsafe { libc::openat(fd, at.cast(), flags | libc::O_CLOEXEC, length) }),
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        Call::Statx => {
+            let result = request.second_at();
+            // SAFETY: the request's path and the place for the result are valid.
+            check(unsafe { libc::syscall(libc::SYS_statx, fd, at, flags, length, result) } as i32)
+        }
+        Call::Close => super::fd::close(fd).map(|()| 0),
+        _ => Err(Error::NO_CALL),
+    };
+    answer.unwrap_or_else(|error| -error.errno())
+}
