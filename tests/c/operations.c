@@ -548,6 +548,7 @@ int main(void) {
   for (now_backend = BECKET_BACKEND_SELECT; now_backend != 0; now_backend = next_backend(now_backend)) {
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
       now_files = files[i];
+      if (now_files == BECKET_FILES_IO_URING && !have_io_uring()) continue;
       files_of_all_sorts();
       sockets_of_all_sorts();
       a_connect_waits_for_its_turn();

@@ -61,6 +61,14 @@ macro_rules! each_backend {
 /// no peer hears of it. So no test runs while one is started: a test holds this for reading, a start for writing.
 static STARTS: RwLock<()> = RwLock::new(());
 
+static PROGRESS: AtomicU64 = AtomicU64::new(0);
+
+/// A long test says that it goes on, from time to time.
+#[allow(dead_code)] // the tests of the suite are short, the model is not
+pub fn progress() {
+    PROGRESS.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Whether a backend can be tested: not io_uring where the system has none or forbids it, as qemu-user and some containers
 /// do. Says so once.
 pub fn has(backend: BackendChoice) -> bool {
@@ -76,14 +84,6 @@ pub fn has(backend: BackendChoice) -> bool {
             }
             has
         })
-}
-
-static PROGRESS: AtomicU64 = AtomicU64::new(0);
-
-/// A long test says that it goes on, from time to time.
-#[allow(dead_code)] // the tests of the suite are short, the model is not
-pub fn progress() {
-    PROGRESS.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Runs a test; when it hangs, the whole process ends.

@@ -36,6 +36,14 @@ macro_rules! each_engine {
         mod $module {
             $(#[test]
             fn $test() {
+                let files_need = if super::FilesChoice::$files == super::FilesChoice::IoUring {
+                    super::BackendChoice::IoUring
+                } else {
+                    super::BackendChoice::Auto
+                };
+                if !$crate::harness::has(super::BackendChoice::$backend) || !$crate::harness::has(files_need) {
+                    return;
+                }
                 $crate::harness::guarded(concat!(module_path!(), "::", stringify!($test)), || {
                     super::super::super::$test(super::Engines {
                         backend: super::BackendChoice::$backend,
