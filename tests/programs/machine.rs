@@ -773,7 +773,7 @@ impl<W: World> Machine<W> {
                 }
                 Stage::Events => {
                     let Some(event) = event else {
-                        if !stopped && !(frame.failed && ahead == 0) {
+                        if !(stopped || frame.failed && ahead == 0) {
                             self.model.nothing_came(Kinds::all());
                         }
                         if ahead == 0 {
