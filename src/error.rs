@@ -44,7 +44,7 @@ errors! {
     /// The handle names nothing any more: its source was removed.
     STALE = ESTALE, "the source was removed";
     /// The table of sources is full.
-    TABLE_FULL = ENOSPC, "the source table is full";
+    TABLE_FULL = ENOSPC, "the table is full";
     /// No place for another post: back-pressure, the caller keeps the value.
     NO_BUFFERS = ENOBUFS, "no room for it";
     /// There is one already: an I/O source for this fd, a source for this signal.

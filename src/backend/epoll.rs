@@ -370,6 +370,11 @@ impl Backend<Area> for Epoll {
                 continue;
             }
             let registration = registrations[place];
+            if registration.state & LISTED == 0 {
+                // Closed before it was paused: the entry could not be removed, and would tell for ever.
+                self.stale = true;
+                continue;
+            }
             if area.more {
                 let again = registration.state & REPORTED == self.collection;
                 if again && !registration.mode().contains(Mode::EDGE) {

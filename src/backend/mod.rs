@@ -625,12 +625,12 @@ impl Plan {
     /// Whether it is one of the simulator, and nobody sleeps. That does not look at the loop's own descriptor: `woken`
     /// says whether it was written to.
     #[inline]
-    pub(crate) fn is_simulated(&mut self, woken: bool) -> bool {
-        let _ = woken;
+    pub(crate) fn is_simulated(&mut self, woken: impl FnOnce() -> bool) -> bool {
+        let _ = &woken;
         match &mut self.area {
             #[cfg(feature = "simulator")]
             Area::Simulator(area) => {
-                area.woken = woken;
+                area.woken = woken();
                 true
             }
             _ => false,

@@ -676,7 +676,7 @@ impl Waiting {
     /// The same, when the first wait of all has had this outcome.
     fn wait_on(&mut self, shared: &Shared, mut first: Option<Result<u32>>) -> Result<()> {
         // Virtual time passes without sleeping; only a sleep without an end is a real one. (A simulated one never is.)
-        if self.virtual_clock && !self.plan.is_simulated(shared.is_notified()) && self.until != Instant::NEVER {
+        if self.virtual_clock && !self.plan.is_simulated(|| shared.is_notified()) && self.until != Instant::NEVER {
             self.plan.timeout = Duration::ZERO;
         }
         let mut spinning = self.busy_poll.min(self.plan.timeout) > Duration::ZERO;

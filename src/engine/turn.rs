@@ -281,6 +281,8 @@ impl Engine {
     pub(super) fn next_direct(&mut self, waiting: &mut Waiting, taken: &mut Taken) -> bool {
         while !cfg!(becket_small) && waiting.unread && self.dispatches != self.turn_end {
             if self.lists.levels(List::QUEUE) > 1 && self.is_lower_ones_turn_now() {
+                // The queue knows whose turn it is, and what to do when that one is gone.
+                self.flush_direct(waiting);
                 return false;
             }
             #[cfg(feature = "operations")]

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, mpsc};
+use std::sync::{OnceLock, PoisonError, RwLock, mpsc};
 
 /// The longest that one test may take without progress: a guard against hanging, never part of what is tested.
 pub const GUARD: std::time::Duration = std::time::Duration::from_secs(120);
@@ -28,6 +28,9 @@ macro_rules! each_backend {
         mod $module {
             $(#[test]
             fn $test() {
+                if !$crate::harness::has(becket::BackendChoice::$backend) {
+                    return;
+                }
                 $crate::harness::$run(concat!(module_path!(), "::", stringify!($test)), || {
                     super::super::$test(becket::BackendChoice::$backend);
                 });
@@ -64,6 +67,23 @@ static PROGRESS: AtomicU64 = AtomicU64::new(0);
 #[allow(dead_code)] // the tests of the suite are short, the model is not
 pub fn progress() {
     PROGRESS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Whether a backend can be tested: not io_uring where the system has none or forbids it, as qemu-user and some containers
+/// do. Says so once.
+pub fn has(backend: BackendChoice) -> bool {
+    static HAS_IO_URING: OnceLock<bool> = OnceLock::new();
+    backend != BackendChoice::IoUring
+        || *HAS_IO_URING.get_or_init(|| {
+            let config = Config { backend, ..Config::default() };
+            let storage = Box::leak(Box::new(Storage::<1, 0>::new()));
+            let made = Loop::<()>::new(storage, &config);
+            let has = !matches!(made, Err(becket::Error::NO_CALL | becket::Error::NOT_PERMITTED));
+            if !has {
+                let _ = writeln!(std::io::stderr(), "skipped: tests of io_uring (this system has none, or forbids it)");
+            }
+            has
+        })
 }
 
 /// Runs a test; when it hangs, the whole process ends.

@@ -125,7 +125,8 @@ impl State {
             }
         }
         for stale in &mut self.stale {
-            if names.resolve(stale.watcher).is_none() {
+            let watcher = names.resolve(stale.watcher);
+            if watcher.is_none_or(|index| registrations[index + 1].interest().is_empty()) {
                 *stale = Stale::NONE; // told in vain, and left out when the set is built anew
             }
         }
