@@ -253,8 +253,8 @@ impl<W: World> Machine<W> {
             }
             Op::Enable => {
                 if let Some(handle) = self.pick(a, |it| matches!(it.kind, Kind::Before | Kind::After | Kind::Idle)) {
-                    assert_eq!(it.enable_hook(handle, b % 2 == 0), Ok(()));
-                    self.model.enable(handle, b % 2 == 0);
+                    assert_eq!(it.enable_hook(handle, b.is_multiple_of(2)), Ok(()));
+                    self.model.enable(handle, b.is_multiple_of(2));
                 }
             }
             Op::Defer => {
@@ -319,7 +319,7 @@ impl<W: World> Machine<W> {
             assert!(!self.dead.contains(&handle), "a handle that was used before");
             let source = source(self, handle);
             self.model.add(source);
-            if level % 4 != 0 && level < 128 {
+            if !level.is_multiple_of(4) && level < 128 {
                 assert_eq!(it.set_level(handle, level % 4), Ok(()));
                 self.model.set_level(handle, level % 4, false);
             }
@@ -364,7 +364,7 @@ impl<W: World> Machine<W> {
     }
 
     fn add_timer(&mut self, it: &It<W>, a: u8, b: u8, c: u8) {
-        let (delay, period, token) = (self.span(a), if b % 2 == 0 { 0 } else { self.span(b) }, self.token());
+        let (delay, period, token) = (self.span(a), if b.is_multiple_of(2) { 0 } else { self.span(b) }, self.token());
         let answer = if c % 8 == 7 {
             let pulled = it.add_timer_pulled(nanos(delay), nanos(period), token);
             pulled.inspect(|handle| assert_eq!(it.set_handler(*handle, Some(handler), token), Ok(())))
@@ -461,7 +461,7 @@ impl<W: World> Machine<W> {
     }
 
     fn arm(&mut self, it: &It<W>, handle: Handle, op: Op, b: u8, c: u8) {
-        let period = if c % 2 == 0 { 0 } else { self.span(c) };
+        let period = if c.is_multiple_of(2) { 0 } else { self.span(c) };
         match op {
             Op::Arm => {
                 let delay = self.span(b);
@@ -507,8 +507,8 @@ impl<W: World> Machine<W> {
                 self.model.set_level(handle, b % 4, inside);
             }
             Op::Keepalive => {
-                assert_eq!(it.set_keepalive(handle, b % 2 == 0), Ok(()));
-                self.model.source(handle).keepalive = b % 2 == 0;
+                assert_eq!(it.set_keepalive(handle, b.is_multiple_of(2)), Ok(()));
+                self.model.source(handle).keepalive = b.is_multiple_of(2);
             }
             _ => {
                 let token = self.token();
@@ -601,7 +601,7 @@ impl<W: World> Machine<W> {
             assert_eq!(it.defer(handle), invalid);
         }
         if !matches!(kind, Kind::Before | Kind::After | Kind::Idle) {
-            assert_eq!(it.enable_hook(handle, b % 2 == 0), invalid);
+            assert_eq!(it.enable_hook(handle, b.is_multiple_of(2)), invalid);
         }
         if !self.frames.is_empty() {
             assert_eq!(it.run(self), Err(Error::BUSY));
@@ -773,7 +773,7 @@ impl<W: World> Machine<W> {
                 }
                 Stage::Events => {
                     let Some(event) = event else {
-                        if !stopped && !(frame.failed && ahead == 0) {
+                        if !(stopped || frame.failed && ahead == 0) {
                             self.model.nothing_came(Kinds::all());
                         }
                         if ahead == 0 {

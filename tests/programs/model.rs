@@ -878,7 +878,7 @@ impl Model {
             self.budget_left -= 1;
             self.dispatches += 1;
         }
-        let lower_turn = home == Home::Queue && self.dispatches % 8 == 0;
+        let lower_turn = home == Home::Queue && self.dispatches.is_multiple_of(8);
         let owed = self.owed_levels(home, kinds);
         for (level, rank) in &owed {
             if place.levels == 1 << level

@@ -43,10 +43,11 @@ fn called(number: usize, at: *mut becket_loop, event: *const becket_event, user:
     // SAFETY: becket gives a valid event.
     let seen = *unsafe { event.as_ref() }.expect("a handler gets an event");
     let arena = world.arena_of(at);
-    if event != world.dispatched.get() {
-        arena.check_event(&seen);
-    }
-    let source = arena.source(seen.handle).expect("the handler of a live source");
+    let source = if event == world.dispatched.get() {
+        arena.source(seen.handle).expect("the handler of a live source")
+    } else {
+        arena.event_came(world, &seen)
+    };
     assert_eq!((source.handler, source.user), (number, user as usize));
     world.trace(|| format!("handler {number} of {:#x}, kind {}, flags {:#x}", seen.handle, seen.kind, seen.flags));
 
