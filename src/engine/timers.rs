@@ -99,6 +99,7 @@ impl Engine {
 
     /// Everything that is due at `now`, in order. O(due · log n): each source has one deadline, and its next one lies
     /// ahead.
+    #[cfg_attr(not(becket_small), inline(never))]
     pub(super) fn expire(&mut self) {
         while let Some((due, index)) = self.deadlines.first() {
             if due > self.now {

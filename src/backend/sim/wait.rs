@@ -154,7 +154,7 @@ impl State {
     ///
     /// EDEADLK: without an end, and nothing is to happen any more; or only what nobody asks for. EINTR and others: by the
     /// faults.
-    pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<u32> {
         let mut end = self.now + timeout;
         let mut happened = self.happen();
         self.add_extra();
@@ -198,7 +198,7 @@ impl State {
             found = self.look();
         }
         self.take_extra();
-        if found == 0 { interrupted.map(|()| 0) } else { Ok(found) }
+        if found == 0 { interrupted.map(|()| 0) } else { Ok(found as u32) }
     }
 
     /// What is told that is not there.
