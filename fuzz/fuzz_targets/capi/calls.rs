@@ -5,6 +5,7 @@ use crate::guard;
 use crate::handlers::HANDLERS;
 use crate::operations;
 use crate::simulation;
+use crate::tasks;
 use crate::world::{Arena, Block, On, Source, World};
 use becket::ffi::constants::*;
 use becket::ffi::hook::*;
@@ -156,6 +157,8 @@ const CALLS: &[Call] = &[
     operate,
     operate,
     operate,
+    |world| tasks::CALLS[world.input.below(tasks::CALLS.len())](world),
+    |world| tasks::CALLS[world.input.below(tasks::CALLS.len())](world),
 ];
 
 /// The next call that the input asks for.

@@ -22,6 +22,7 @@ mod input;
 mod operations;
 mod simulation;
 mod system;
+mod tasks;
 mod world;
 
 use input::Input;

@@ -5,6 +5,7 @@ use crate::input::Input;
 use crate::operations::{self, Operations};
 use crate::simulation::{self, Pool, Simulation};
 use crate::system::System;
+use crate::tasks::Tasks;
 use becket::ffi::constants::*;
 use becket::ffi::types::{becket_event, becket_handle, becket_loop, becket_simulator, becket_statistics};
 use std::alloc::{Layout, alloc, dealloc};
@@ -243,6 +244,7 @@ pub struct World<'a> {
     pub simulations: [Simulation; 2],
     pub pool: Pool,
     pub operations: Operations,
+    pub tasks: Tasks,
     /// Calls that call handlers, one inside the other.
     pub depth: Cell<u32>,
     /// The event that the program itself made up, or kept.
@@ -262,6 +264,7 @@ impl<'a> World<'a> {
             simulations: [Simulation::new(), Simulation::new()],
             pool: Pool::new(),
             operations: Operations::default(),
+            tasks: Tasks::new(),
             depth: Cell::new(0),
             dispatched: Cell::new(std::ptr::null()),
             // SAFETY: all zeros is a valid one: integers and a pointer.
