@@ -418,25 +418,26 @@ impl<W: World> Machine<W> {
     }
 
     fn change_io(&mut self, it: &It<W>, handle: Handle, op: Op, b: u8, c: u8) {
+        let inside = !self.frames.is_empty();
         let now = self.model.clock;
         match op {
             Op::Modify => {
                 let interest = Self::interest(b);
                 assert_eq!(it.modify_io(handle, interest), Ok(()));
-                self.model.set_interest(handle, interest);
+                self.model.set_interest(handle, interest, inside);
             }
             Op::Change => {
                 let (set, clear) = (Self::interest(b), Self::interest(c));
                 assert_eq!(it.change_io(handle, set, clear), Ok(()));
                 let interest = (self.model.source(handle).interest | set) - clear;
-                self.model.set_interest(handle, interest);
+                self.model.set_interest(handle, interest, inside);
             }
             Op::Oneshot => {
                 let on = b % 2 == 1;
                 assert_eq!(it.set_oneshot(handle, on), Ok(()));
                 let interest = self.model.source(handle).interest;
                 self.model.source(handle).oneshot = on;
-                self.model.set_interest(handle, interest);
+                self.model.set_interest(handle, interest, inside);
             }
             Op::IdleTimeout => {
                 let span = self.span(b);

@@ -331,11 +331,17 @@ impl Model {
         it.arming = if it.idle.is_some() { NEVER } else { number };
     }
 
-    pub fn set_interest(&mut self, handle: Handle, interest: Ready) {
+    /// `inside`: of a turn with handlers.
+    pub fn set_interest(&mut self, handle: Handle, interest: Ready, inside: bool) {
         let now = self.clock;
         let it = self.source(handle);
         let before = std::mem::replace(&mut it.interest, interest);
         it.news = Ready::all();
+        if inside && it.home == Home::Queue {
+            // Where readiness is taken from the backend event by event, it may come to nothing at any time.
+            it.must &= it.asked();
+            it.place.unsure |= !it.is_due();
+        }
         if before.is_empty() && !interest.is_empty() && it.idle.is_some() {
             (it.last, it.timeout_pending) = (now, false);
         }
