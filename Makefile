@@ -111,7 +111,7 @@ build/examples/libev: LIBRARIES = -lev
 -include $(wildcard build/examples/*.d build/tests/*.d)
 
 run: all
-	@exec build/examples/httpd --port 8080 $(ARGS)
+	@exec build/examples/httpd --root c-examples/site --port 8080 $(ARGS)
 
 # `--all-features` for the header test: it compares include/becket.h with what cbindgen makes now. Some tests call make
 # again: by the environment they get the same compiler and flags, and no job server.
@@ -183,7 +183,7 @@ clean:
 
 help:
 	@echo 'make            build/libbecket.a and the C examples, build/examples/*'
-	@echo 'make run        build, and start the HTTP server on http://127.0.0.1:8080/'
+	@echo 'make run        build, and serve c-examples/site on http://127.0.0.1:8080/'
 	@echo 'make test       every test, C and Rust; ends with an error when one fails'
 	@echo 'make fuzz       the fuzz targets, for SECONDS=60 in all'
 	@echo 'make loom       wakes, stops, signals and sleep, in every interleaving of a few threads'

@@ -7,7 +7,8 @@
  * CR LF and has no other CR, no space stands before a colon, no field is folded, and Content-Length comes once.
  *
  * Bounds: HTTP_HEAD_MAX bytes of head, HTTP_LINE_MAX bytes of request line, HTTP_FIELDS_MAX fields. Nothing is stored
- * of a field but what it means for this server. RFC 9110 and RFC 9112 are quoted by section. */
+ * of a field but what it means for this server, or where its value lies when that depends on a file. RFC 9110 and
+ * RFC 9112 are quoted by section. */
 #ifndef HTTP_REQUEST_H
 #define HTTP_REQUEST_H
 
@@ -22,6 +23,23 @@
 
 enum http_method { HTTP_METHOD_UNKNOWN, HTTP_METHOD_GET, HTTP_METHOD_HEAD, HTTP_METHOD_OTHER };
 
+/* The fields whose meaning only the file decides that is asked for: http_file.h. */
+enum http_condition {
+  HTTP_IF_MATCH,
+  HTTP_IF_NONE_MATCH,
+  HTTP_IF_MODIFIED_SINCE,
+  HTTP_IF_UNMODIFIED_SINCE,
+  HTTP_IF_RANGE,
+  HTTP_RANGE,
+  HTTP_CONDITIONS
+};
+
+/* Where the value of a field lies, from the first byte of the head. */
+struct http_value {
+  uint32_t at, size; /* size 0 although present: it came twice, and means nothing */
+  bool present;
+};
+
 /* All zero: nothing has arrived yet. */
 struct http_request {
   uint32_t line;            /* where the line begins whose end is awaited */
@@ -34,6 +52,7 @@ struct http_request {
   bool close, keep_alive; /* Connection said so */
   bool expect_continue;
   uint64_t content_length; /* saturated at UINT64_MAX */
+  struct http_value conditions[HTTP_CONDITIONS];
 };
 
 /* Does the connection outlive this request? RFC 9112, 9.3. */
@@ -132,8 +151,22 @@ static inline int http_content_length(struct http_request *request, const char *
   return 0;
 }
 
+/* Keeps where the value lies if the field is a condition. */
+static inline void http_condition_field(struct http_request *request, const char *name, size_t name_size, size_t at,
+                                        size_t size) {
+  static const char *const names[HTTP_CONDITIONS] = {
+      "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"};
+  for (size_t i = 0; i < HTTP_CONDITIONS; i++) {
+    struct http_value *value = &request->conditions[i];
+    if (!http_is_word(name, name_size, names[i])) continue;
+    value->size = value->present ? 0 : (uint32_t)size;
+    value->at = (uint32_t)at;
+    value->present = true;
+  }
+}
+
 /* field-name ":" OWS field-value OWS. Returns 0 or the status that refuses it. */
-static inline int http_request_field(struct http_request *request, const char *line, size_t size) {
+static inline int http_request_field(struct http_request *request, const char *head, const char *line, size_t size) {
   if (++request->fields > HTTP_FIELDS_MAX) return 431;
   const char *colon = memchr(line, ':', size);
   size_t name_size = colon != NULL ? (size_t)(colon - line) : 0;
@@ -163,6 +196,8 @@ static inline int http_request_field(struct http_request *request, const char *l
   } else if (http_is_word(line, name_size, "expect")) {
     if (!http_is_word(value, value_size, "100-continue")) return 417;
     request->expect_continue = request->minor > 0; /* RFC 9110, 10.1.1: ignored in HTTP/1.0 */
+  } else {
+    http_condition_field(request, line, name_size, (size_t)(value - head), value_size);
   }
   return 0;
 }
@@ -198,7 +233,7 @@ static inline int http_request_parse(struct http_request *request, const char *h
       return status != 0 ? -status : (int)request->line;
     }
     if (request->has_line) {
-      status = http_request_field(request, line, line_size);
+      status = http_request_field(request, head, line, line_size);
     } else if (line_size > 0) { /* empty lines before a request are skipped: RFC 9112, 2.2 */
       status = http_request_line(request, head, line, line_size);
       request->has_line = true;

@@ -49,6 +49,7 @@ mod error;
 pub mod ffi;
 mod front;
 mod handle;
+#[cfg(feature = "operations")]
 mod ops;
 mod process;
 mod ready;
@@ -68,9 +69,8 @@ pub use error::{Error, Result};
 pub use front::{Buffer, Part, Path, Vectors};
 pub use front::{Handler, IoOptions, Loop, Outcome, Pool, Stopper, Waker, Watch};
 pub use handle::{Handle, Kind, Kinds};
-pub use ops::FilesChoice;
 #[cfg(feature = "operations")]
-pub use ops::{Address, FileStatus};
+pub use ops::{Address, FileStatus, FilesChoice};
 pub use ready::Ready;
 pub use ring::Ring;
 pub use storage::{StaticStorage, Storage};

@@ -1,216 +1,16 @@
-//! `c-examples/httpd.c` as its clients see it: the real program, over loopback TCP, on every backend.
-//!
-//! Nothing here is faster than the machine: what must happen is waited for, up to `util::GUARD`; only what must *not*
-//! happen is given a fixed time. `BECKET_HTTPD` names another build of the program (with sanitizers, say).
+//! `c-examples/httpd.c` as its clients see it: the real program, over loopback TCP, on every backend. Its files are in
+//! `httpd_files.rs`, how it is started and asked in `util/httpd.rs`.
 
 mod util;
 
-use std::collections::HashMap;
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::net::{Shutdown, TcpStream};
-use std::path::PathBuf;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use util::{Child, GUARD, port_in, wait_until};
-
-const BACKENDS: [&str; 4] = ["select", "poll", "epoll", "io_uring"];
-const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
-
-/// How long something that must not happen is waited for.
-const A_WHILE: Duration = Duration::from_millis(500);
-/// Processor time that a server with nothing to do may use in `A_WHILE`; one that spins uses all of it.
-const NEXT_TO_NOTHING: Duration = Duration::from_millis(100);
-
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Server {
-    fn start(backend: &str, options: &[&str]) -> Server {
-        Server::spawn(Command::new(httpd()).args(["--port", "0", "--backend", backend]).args(options))
-    }
-
-    fn spawn(command: &mut Command) -> Server {
-        let mut child = Child::spawn(command);
-        let port = port_in(&child.wait_line("httpd: open "));
-        Server { child, port }
-    }
-
-    fn connect(&self) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(GUARD)).unwrap();
-        stream.set_write_timeout(Some(GUARD)).unwrap();
-        Client { stream, received: Vec::new() }
-    }
-
-    /// `/status`, over a connection of its own.
-    fn status(&self) -> HashMap<String, Value> {
-        let mut client = self.connect();
-        client.send("GET /status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-        json(&client.answer(200).body)
-    }
-
-    fn number(&self, name: &str) -> u64 {
-        self.status()[name].number()
-    }
-
-    /// Nothing is to be done for `A_WHILE`, and nothing is what it does.
-    fn assert_at_rest(&self) {
-        let before = self.child.cpu_time();
-        sleep(A_WHILE);
-        let used = self.child.cpu_time() - before;
-        assert!(used < NEXT_TO_NOTHING, "it used {used:?} of {A_WHILE:?}");
-    }
-
-    fn stop(mut self, signal: i32) {
-        self.child.signal(signal);
-        self.child.expect_exit(0);
-        assert_eq!(self.child.err(), "");
-    }
-}
-
-fn httpd() -> PathBuf {
-    std::env::var_os("BECKET_HTTPD").map_or_else(|| util::program("examples/httpd"), PathBuf::from)
-}
-
-struct Client {
-    stream: TcpStream,
-    received: Vec<u8>,
-}
-
-struct Answer {
-    status: u16,
-    fields: HashMap<String, String>,
-    body: String,
-}
-
-impl Client {
-    fn send(&mut self, bytes: &str) {
-        self.stream.write_all(bytes.as_bytes()).unwrap();
-    }
-
-    /// Reads until `done` finds what it wants in what has been received.
-    fn receive_until<T>(&mut self, done: impl Fn(&[u8]) -> Option<T>) -> T {
-        let mut chunk = [0; 65536];
-        loop {
-            if let Some(found) = done(&self.received) {
-                return found;
-            }
-            match self.stream.read(&mut chunk) {
-                Ok(0) => panic!("it ended after {:?}", String::from_utf8_lossy(&self.received)),
-                Ok(size) => self.received.extend_from_slice(&chunk[..size]),
-                // With a timeout on the socket, a process that was stopped for a moment sees this too: socket(7).
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&self.received)),
-            }
-        }
-    }
-
-    fn read_answer(&mut self, with_body: bool) -> Answer {
-        let find_end = |bytes: &[u8]| bytes.windows(4).position(|four| four == b"\r\n\r\n");
-        let head_size = self.receive_until(find_end) + 4;
-        let head: Vec<u8> = self.received.drain(..head_size).collect();
-        let head = String::from_utf8(head).unwrap();
-        let (first, fields) = head.trim_end().split_once("\r\n").unwrap();
-        let status = first.strip_prefix("HTTP/1.1 ").unwrap()[..3].parse().unwrap();
-        let fields: HashMap<String, String> = fields
-            .split("\r\n")
-            .map(|line| line.split_once(": ").unwrap())
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-            .collect();
-        let body_size: usize = if with_body { fields["content-length"].parse().unwrap() } else { 0 };
-        self.receive_until(|bytes| (bytes.len() >= body_size).then_some(()));
-        let body = String::from_utf8(self.received.drain(..body_size).collect()).unwrap();
-        Answer { status, fields, body }
-    }
-
-    fn answer(&mut self, status: u16) -> Answer {
-        let answer = self.read_answer(true);
-        assert_eq!(answer.status, status, "{}", answer.body);
-        answer
-    }
-
-    fn hello(&mut self) {
-        self.send(HELLO);
-        assert_eq!(self.answer(200).body, "Hello, world!");
-    }
-
-    /// The server has closed, in order and with nothing more to say.
-    fn assert_ended(&mut self) {
-        let mut rest = std::mem::take(&mut self.received);
-        self.stream.read_to_end(&mut rest).unwrap();
-        assert_eq!(String::from_utf8_lossy(&rest), "");
-    }
-
-    /// Whether anything, the end included, can be read within this time.
-    fn hears_within(&mut self, time: Duration) -> bool {
-        self.stream.set_read_timeout(Some(time)).unwrap();
-        let result = self.stream.peek(&mut [0]);
-        self.stream.set_read_timeout(Some(GUARD)).unwrap();
-        !matches!(result, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
-    }
-}
-
-#[derive(Debug)]
-enum Value {
-    Number(u64),
-    Text(String),
-}
-
-impl Value {
-    fn number(&self) -> u64 {
-        match self {
-            Value::Number(number) => *number,
-            Value::Text(text) => panic!("{text:?} is no number"),
-        }
-    }
-
-    fn text(&self) -> &str {
-        match self {
-            Value::Number(number) => panic!("{number} is no text"),
-            Value::Text(text) => text,
-        }
-    }
-}
-
-/// One flat object of whole numbers and plain strings, which is all that /status is; anything else panics.
-fn json(text: &str) -> HashMap<String, Value> {
-    fn string(text: &str) -> (&str, &str) {
-        let text = text.strip_prefix('"').expect("a string");
-        let (string, rest) = text.split_once('"').expect("the end of a string");
-        assert!(!string.contains(|c: char| c == '\\' || c.is_control()), "{string:?}");
-        (string, rest)
-    }
-    let mut object = HashMap::new();
-    let mut rest = text.trim_end().strip_prefix('{').expect("an object");
-    loop {
-        let (name, after) = string(rest);
-        let after = after.strip_prefix(':').expect("a colon");
-        let value = if after.starts_with('"') {
-            let (value, after) = string(after);
-            rest = after;
-            Value::Text(value.to_owned())
-        } else {
-            let size = after.find(|c: char| !c.is_ascii_digit()).expect("the end of a number");
-            assert!(size == 1 || !after.starts_with('0'), "JSON knows no leading zeros: {after}");
-            rest = &after[size..];
-            Value::Number(after[..size].parse().unwrap())
-        };
-        assert!(object.insert(name.to_owned(), value).is_none(), "{name} twice");
-        if rest == "}" {
-            return object;
-        }
-        rest = rest.strip_prefix(',').expect("a comma");
-    }
-}
-
-fn get(path: &str, fields: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
-}
+use util::httpd::{A_WHILE, BACKENDS, Client, HELLO, Server, get, httpd};
+use util::{Child, GUARD, wait_until};
 
 /// Requests, the status of the answer, and whether the connection outlives it.
 fn requests() -> Vec<(String, u16, bool)> {
@@ -218,7 +18,7 @@ fn requests() -> Vec<(String, u16, bool)> {
     let list: Vec<(String, u16, bool)> = vec![
         (get("/", ""), 200, true),
         (get("/hello", ""), 200, true),
-        (get("/status", ""), 200, true),
+        (get("/_status.json", ""), 200, true),
         (get("/hello?who=me", ""), 200, true),
         (get("http://a/hello", ""), 200, true), // absolute-form
         (get("http://a", ""), 200, true),
@@ -351,7 +151,7 @@ fn fragmentation_changes_nothing() {
         // In the loop above the kernel may join pieces. Here each byte is seen to arrive by itself.
         let mut client = server.connect();
         let before = server.number("bytes_in");
-        let request_size = get("/status", "Connection: close\r\n").len() as u64;
+        let request_size = get("/_status.json", "Connection: close\r\n").len() as u64;
         for (i, byte) in HELLO.bytes().enumerate() {
             client.stream.write_all(&[byte]).unwrap();
             let asked = i as u64 + 1;
@@ -360,7 +160,7 @@ fn fragmentation_changes_nothing() {
                 (now - asked).is_multiple_of(request_size) && now >= asked + request_size
             });
         }
-        assert_eq!(client.answer(200).body, "Hello, world!");
+        assert_eq!(client.answer(200).body(), "Hello, world!");
         server.stop(libc::SIGTERM);
     }
 }
@@ -379,7 +179,7 @@ fn a_hundred_pipelined_requests_are_answered_in_order() {
             for i in 0..100 {
                 let answer = client.read_answer(i % 4 != 2);
                 assert_eq!(answer.status, [200, 404, 200, 200][i % 4], "answer {i}");
-                assert_eq!(answer.body.starts_with("<!DOCTYPE html>"), i % 4 == 3, "answer {i}");
+                assert_eq!(answer.body().starts_with("<!DOCTYPE html>"), i % 4 == 3, "answer {i}");
             }
         }
         client.hello();
@@ -534,7 +334,7 @@ fn with_a_full_table_new_clients_wait() {
         assert!(!third.hears_within(Duration::from_millis(1)));
         first.hello(); // those that are in are served
         drop(first);
-        assert_eq!(third.answer(200).body, "Hello, world!");
+        assert_eq!(third.answer(200).body(), "Hello, world!");
         drop(third);
         let status = server.status();
         assert_eq!((status["connections_peak"].number(), status["accepted"].number()), (2, 4));
@@ -630,9 +430,9 @@ fn a_slow_reader_gets_everything_and_disturbs_nobody() {
         wait_until("the output stalls", || server.status()["slots"].text().contains('w'));
         server.assert_at_rest();
         server.connect().hello();
-        let page = client.answer(200).body;
+        let page = client.answer(200).body();
         for _ in 1..count {
-            assert!(client.answer(200).body == page);
+            assert!(client.answer(200).body() == page);
         }
         client.assert_ended();
         writing.join().unwrap();
@@ -828,7 +628,7 @@ fn status_counts() {
         let moved = |name: &str| after[name].number() - before[name].number();
         assert_eq!(after["backend"].text(), backend);
         assert_eq!(after["version"].text(), env!("CARGO_PKG_VERSION"));
-        assert_eq!((moved("requests"), moved("refused"), moved("accepted")), (12, 1, 1)); // 12: /status counts too
+        assert_eq!((moved("requests"), moved("refused"), moved("accepted")), (12, 1, 1)); // 12: /_status.json counts too
         assert!(moved("turns") >= 11 && moved("events_io") >= 11);
         assert!(moved("bytes_in") > 10 * HELLO.len() as u64 && moved("bytes_out") > 10 * HELLO.len() as u64);
         assert!(moved("uptime_ns") > 0 && moved("working_ns") > 0 && moved("waiting_ns") > 0);
@@ -851,15 +651,16 @@ fn the_page_needs_nothing_from_elsewhere() {
         let mut client = server.connect();
         client.send(&get("/", ""));
         let answer = client.answer(200);
+        let page = answer.body();
         assert_eq!(answer.fields["content-type"], "text/html; charset=utf-8");
         assert!(answer.fields["content-security-policy"].starts_with("default-src 'none'"));
-        assert!(answer.body.ends_with("</html>\n") && answer.body.contains("fetch('/status'"));
+        assert!(page.ends_with("</html>\n") && page.contains("fetch('/_status.json'"));
         for foreign in ["http:", "https:", "src=", "@import"] {
-            assert!(!answer.body.contains(foreign), "{foreign}");
+            assert!(!page.contains(foreign), "{foreign}");
         }
         // Each number that the page reads is there.
         let status = server.status();
-        for name in answer.body.match_indices("s.").map(|(at, _)| &answer.body[at + 2..]) {
+        for name in page.match_indices("s.").map(|(at, _)| &page[at + 2..]) {
             let name: String = name.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
             let is_field = name.contains('_') && name != "events_all";
             assert!(!is_field || status.contains_key(&name), "the page reads {name}");

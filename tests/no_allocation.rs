@@ -277,22 +277,31 @@ fn httpd(child: &mut Child) {
     child.signal(libc::SIGTERM);
 }
 
-/// A few requests on several connections: kept alive, in pieces, wrong ones.
+/// A few requests on several connections: kept alive, in pieces, wrong ones; files, the archive among them, which does not
+/// fit into one block.
 fn http_session(port: u16) {
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     let ask = |request: &str| {
         let mut stream = connect(port);
         stream.set_read_timeout(Some(util::GUARD)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("the server answers and closes");
-        answer
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("the server answers and closes");
+        String::from_utf8_lossy(&answer).into_owned()
     };
-    for path in ["/", "/status", "/hello"] {
+    for path in ["/c-examples/site/", "/_status", "/_status.json", "/hello", "/build/libbecket.a", "/Cargo.toml"] {
         let answer = ask(&get(path));
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
     assert!(ask(&get("/nothing")).starts_with("HTTP/1.1 404 "));
+    assert!(ask(&get("/src")).starts_with("HTTP/1.1 301 "));
+    assert!(ask(&get("/../")).starts_with("HTTP/1.1 403 "));
+    for (field, status) in
+        [("Range: bytes=1-2", 206), ("Range: bytes=999999999-", 416), ("If-None-Match: *", 304), ("If-Match: x", 412)]
+    {
+        let answer = ask(&get("/Cargo.toml").replacen("\r\n", &format!("\r\n{field}\r\n"), 1));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
     assert!(ask("nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
 
     let keep = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -350,7 +359,7 @@ fn sessions() -> BTreeMap<&'static str, Session> {
     BTreeMap::from([
         ("echo", session(&["--port", "0"] as &[_], echo as fn(&mut Child), 0)),
         ("foreign", session(&["--port", "0"], foreign, 0)),
-        ("httpd", session(&["--port", "0"], httpd, 0)),
+        ("httpd", session(&["--port", "0", "--root", "."], httpd, 0)),
         ("signals", session(&["--restarts", "1000"], signals, 0)),
         ("simulate", session(&["--runs", "100"], nothing, 0)),
         ("timers", session(&[], nothing, 0)),

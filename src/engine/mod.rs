@@ -29,6 +29,7 @@ pub use statistics::Statistics;
 use self::core::SharedRef;
 use crate::backend::{AnyBackend, Backend, BackendChoice, Registration};
 use crate::error::{Error, Result};
+#[cfg(feature = "operations")]
 use crate::ops::FilesChoice;
 use crate::storage::deadlines::Deadlines;
 use crate::storage::fd_index::FdIndex;
@@ -55,8 +56,10 @@ pub struct Config {
     /// Learn of children by SIGCHLD even where the system has pidfds.
     pub without_pidfd: bool,
     /// Who reads and writes files: for loops whose memory has operations.
+    #[cfg(feature = "operations")]
     pub files: FilesChoice,
     /// The signal of [`FilesChoice::AioSignal`]; 0: the highest real-time signal that is free.
+    #[cfg(feature = "operations")]
     pub aio_signal: i32,
 }
 
@@ -69,7 +72,9 @@ impl Config {
         return_interrupted: false,
         busy_poll: Duration::ZERO,
         without_pidfd: false,
+        #[cfg(feature = "operations")]
         files: FilesChoice::Auto,
+        #[cfg(feature = "operations")]
         aio_signal: 0,
     };
 }
@@ -123,6 +128,8 @@ pub(crate) struct Engine {
     /// Counts armed deadlines, so that equal ones expire in that order.
     arming: u32,
     phase: Phase,
+    /// Some of these may have no fd any more.
+    trim: bool,
     /// Inside `run`.
     running: bool,
     /// The lower level that was served last.
@@ -209,6 +216,12 @@ impl Engine {
     /// The time of this turn.
     pub(crate) fn now(&self) -> Instant {
         self.now
+    }
+
+    /// Whether before-wait events are due, and the wait is after them.
+    #[inline]
+    fn is_before_wait(&self) -> bool {
+        self.phase.before_done
     }
 
     /// Why this backend.

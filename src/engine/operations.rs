@@ -514,6 +514,17 @@ impl Engine {
             }
             return told;
         }
+        if !by_files && !self.backend.submits() {
+            // A connect that has to be asked for again.
+            return match self.attempt(index) {
+                Some(result) => {
+                    self.complete(index, result);
+                    true
+                }
+                None => self.begin_waiting(index),
+            };
+        }
+        let operations = &mut self.operations;
         let elsewhere = request.state & state::ELSEWHERE != 0;
         let taken = if by_files {
             operations.files.submit(&request, elsewhere, handle.raw())
@@ -575,16 +586,21 @@ impl Engine {
         if !self.has_operations() && !self.operations.files_watched {
             return Duration::FOREVER;
         }
-        let mut flushed = false;
+        let mut refused = NIL;
         while let Some(index) = self.lists.first_of(List::UNTOLD, |_| true) {
-            if self.tell(index) {
-                self.lists.unlink(index);
-                continue;
+            if index == refused {
+                break; // once round
             }
-            if core::mem::replace(&mut flushed, true) {
-                break;
+            self.lists.unlink(index);
+            let mut told = self.tell(index);
+            if !told && self.operations.at(index).request.state & state::FILES != 0 {
+                self.operations.files.flush();
+                told = self.tell(index);
             }
-            self.operations.files.flush();
+            if !told {
+                self.lists.push(List::UNTOLD, index);
+                refused = if refused == NIL { index } else { refused };
+            }
         }
         if self.operations.in_files > 0 {
             self.operations.files.flush();
@@ -678,7 +694,7 @@ impl Engine {
         if let Some(first) = self.operations.first_waiter(request.fd)
             && self.directions_from(first).contains(direction)
         {
-            return self.join(index, first, direction);
+            return self.join(index, first);
         }
         if let Err(error) = self.backend.check(request.fd, self.operations.first + 1, Mode::empty())
             && error == Error::INVALID
@@ -688,11 +704,24 @@ impl Engine {
         }
         match self.attempt(index) {
             Some(result) => self.complete(index, result),
-            None => match self.operations.first_waiter(request.fd) {
-                Some(first) => self.join(index, first, direction),
-                None => self.wait_alone(index, request.fd, direction),
-            },
+            None if self.begin_waiting(index) => {}
+            None => self.lists.push(List::UNTOLD, index),
         }
+    }
+
+    /// What would block waits for its fd. False: it cannot, and is to be asked again a little later: a connect to a socket
+    /// whose queue is full, which is not begun.
+    fn begin_waiting(&mut self, index: u32) -> bool {
+        let request = self.operations.at(index).request;
+        if request.call == Call::Connect && request.state & state::CONNECTING == 0 {
+            return false;
+        }
+        let direction = calls::direction(&request);
+        match self.operations.first_waiter(request.fd) {
+            Some(first) => self.join(index, first),
+            None => self.wait_alone(index, request.fd, direction),
+        }
+        true
     }
 
     fn attempt(&mut self, index: u32) -> Option<i32> {
@@ -712,7 +741,7 @@ impl Engine {
     }
 
     /// Waits behind others for the same fd.
-    fn join(&mut self, index: u32, first: u32, direction: Ready) {
+    fn join(&mut self, index: u32, first: u32) {
         let links = &mut self.lists.links;
         let last = links[first].prev();
         links[last].set_next(index);
@@ -720,7 +749,6 @@ impl Engine {
         links[index].set_next(first);
         links[first].set_prev(index);
         self.set_waiting(index);
-        let _ = direction;
         let fd = self.operations.at(index).request.fd;
         self.settle_fd(fd, false, None);
     }

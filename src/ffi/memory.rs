@@ -2,8 +2,11 @@
 
 use super::constants::{
     BECKET_BACKEND_AUTO, BECKET_BACKEND_EPOLL, BECKET_BACKEND_IO_URING, BECKET_BACKEND_POLL, BECKET_BACKEND_SELECT,
-    BECKET_BACKEND_SIMULATOR, BECKET_FILES_AIO, BECKET_FILES_AIO_SIGNAL, BECKET_FILES_AUTO, BECKET_FILES_IO_URING,
-    BECKET_FILES_NONE, BECKET_NO_PIDFD, BECKET_RETURN_EINTR, BECKET_VIRTUAL_CLOCK,
+    BECKET_BACKEND_SIMULATOR, BECKET_NO_PIDFD, BECKET_RETURN_EINTR, BECKET_VIRTUAL_CLOCK,
+};
+#[cfg(feature = "operations")]
+use super::constants::{
+    BECKET_FILES_AIO, BECKET_FILES_AIO_SIGNAL, BECKET_FILES_AUTO, BECKET_FILES_IO_URING, BECKET_FILES_NONE,
 };
 use super::types::{becket_config, becket_loop};
 use super::{done, store};
@@ -13,6 +16,7 @@ use crate::backend::{BackendChoice, Given};
 use crate::engine::Config;
 use crate::engine::core::Core;
 use crate::error::{Error, Result};
+#[cfg(feature = "operations")]
 use crate::ops::FilesChoice;
 use crate::ring::{self, RingMemory};
 use crate::storage::{Block, layout};
@@ -166,9 +170,8 @@ fn convert(config: &becket_config) -> Result<Config> {
         BECKET_BACKEND_SIMULATOR => BackendChoice::Simulator,
         _ => return Err(Error::INVALID),
     };
+    #[cfg(feature = "operations")]
     let files = match config.files {
-        // (Without operations nobody looks at it.)
-        _ if !cfg!(feature = "operations") => FilesChoice::Auto,
         BECKET_FILES_AUTO => FilesChoice::Auto,
         BECKET_FILES_IO_URING => FilesChoice::IoUring,
         BECKET_FILES_AIO => FilesChoice::Aio,
@@ -187,8 +190,10 @@ fn convert(config: &becket_config) -> Result<Config> {
         return_interrupted: config.flags & BECKET_RETURN_EINTR != 0,
         busy_poll: Duration::from_nanos(config.busy_poll_ns),
         without_pidfd: config.flags & BECKET_NO_PIDFD != 0,
+        #[cfg(feature = "operations")]
         files,
-        aio_signal: if cfg!(feature = "operations") { config.aio_signal } else { 0 },
+        #[cfg(feature = "operations")]
+        aio_signal: config.aio_signal,
     })
 }
 

@@ -84,13 +84,13 @@ pub struct becket_config {
     pub busy_poll_ns: u64,
     /// Memory for the rings of io_uring, or NULL.
     pub ring: *const becket_ring,
+    /// The simulator that the loop is to live in, or NULL.
+    pub simulator: *mut becket_simulator,
     /// BECKET_FILES_…: where the memory has operations.
     pub files: u32,
     /// The signal of BECKET_FILES_AIO_SIGNAL, which the loop takes as a source does. 0: the highest real-time one that is
     /// free.
     pub aio_signal: i32,
-    /// The simulator that the loop is to live in, or NULL.
-    pub simulator: *mut becket_simulator,
 }
 
 /// An fd that a foreign loop has to watch for becket, and what for.

@@ -1,15 +1,11 @@
 //! What completes later and is not for a readiness backend to wait for: files.
 
-#[cfg(feature = "operations")]
 mod files;
-#[cfg(all(io_uring, feature = "operations"))]
+#[cfg(io_uring)]
 mod ring;
 
-#[cfg(feature = "operations")]
 pub(crate) use crate::sys::operation::Vector;
-#[cfg(feature = "operations")]
 pub use crate::sys::operation::{Address, FileStatus};
-#[cfg(feature = "operations")]
 pub(crate) use files::{AnyFiles, Chosen, Files};
 
 /// Who reads and writes files for the operations of a loop.

@@ -45,6 +45,7 @@ fn with_link(word: u64, link: u64) -> u64 {
 pub(crate) struct Names {
     words: Region<AtomicU64>,
     /// How many of them are sources'. Those behind them name what the loop watches for itself, and are nobody's to wake.
+    #[cfg(feature = "operations")]
     sources: u32,
     /// Slot number plus one; zero: empty.
     woken: AtomicU32,
@@ -67,7 +68,15 @@ impl Names {
 
     pub(crate) fn new(words: Region<AtomicU64>, sources: u32) -> Names {
         let high = AtomicU32::new(sources);
-        Names { words, sources, woken: AtomicU32::new(0), low: AtomicU32::new(0), high, highest: AtomicU64::new(0) }
+        Names {
+            words,
+            #[cfg(feature = "operations")]
+            sources,
+            woken: AtomicU32::new(0),
+            low: AtomicU32::new(0),
+            high,
+            highest: AtomicU64::new(0),
+        }
     }
 
     /// Names the first or the last slot that has no name; memory may hold anything before that.
@@ -85,14 +94,17 @@ impl Names {
     /// How many sources there can be.
     #[inline]
     pub(crate) fn sources(&self) -> u32 {
-        self.sources
+        #[cfg(feature = "operations")]
+        return self.sources;
+        #[cfg(not(feature = "operations"))]
+        return self.words.len() as u32;
     }
 
     /// The first slot from `index` on that has a name. Together with the slots behind it: all that ever were used.
     pub(crate) fn named_from(&self, index: u32) -> Option<u32> {
         let unnamed = self.unnamed();
         let index = if unnamed.contains(&index) { unnamed.end } else { index };
-        (index < self.sources).then_some(index)
+        (index < self.sources()).then_some(index)
     }
 
     /// The slots that have no name yet.
@@ -105,7 +117,7 @@ impl Names {
     #[inline]
     fn named(&self, handle: Handle) -> Option<u32> {
         let index = index_of(handle)?;
-        (!self.unnamed().contains(&index) && index < self.sources).then_some(index)
+        (!self.unnamed().contains(&index) && index < self.sources()).then_some(index)
     }
 
     /// Names what the loop watches for itself; memory may hold anything before that.
@@ -155,15 +167,14 @@ impl Names {
     }
 
     /// Whether a handle that this loop once gave is of the source that is at its place now.
-    #[cfg(epoll)]
     #[inline]
     pub(crate) fn is_of(&self, place: u32, handle: Handle) -> bool {
         let word = self.words.get(place.wrapping_sub(1) as usize);
-        word.is_some_and(|it| it.load(Ordering::Relaxed) >> GENERATION_SHIFT == handle.raw() >> INDEX_BITS)
+        // The generation stands above the index as it does above the link.
+        word.is_some_and(|it| (it.load(Ordering::Relaxed) >> LINK_SHIFT ^ handle.raw()) >> INDEX_BITS == 0)
     }
 
     /// The place of a handle: its slot plus one; 0: of no source.
-    #[cfg(epoll)]
     #[inline]
     pub(crate) fn place_of(handle: Handle) -> u32 {
         (handle.raw() & INDEX_MASK) as u32
@@ -190,12 +201,14 @@ impl Names {
         self.woken.load(Ordering::SeqCst) != 0
     }
 
+    /// The same at a glance: what comes in this very moment is seen before the next sleep.
+    #[inline]
+    pub(crate) fn seem_woken(&self) -> bool {
+        self.woken.load(Ordering::Relaxed) != 0
+    }
+
     /// Calls `each` with every slot that was woken and still is what it was then. O(woken).
     pub(crate) fn take_woken(&self, mut each: impl FnMut(u32)) {
-        // Looking first saves a locked instruction in every turn that has none.
-        if self.woken.load(Ordering::Relaxed) == 0 {
-            return;
-        }
         let mut at = u64::from(self.woken.swap(0, Ordering::AcqRel));
         while at != 0 && at != END {
             let index = at as u32 - 1;

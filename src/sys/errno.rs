@@ -1,9 +1,15 @@
 //! The errno values that becket names.
 
 pub(crate) use libc::{
-    EAGAIN, EBADF, EBUSY, ECANCELED, ECHILD, EEXIST, EINTR, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM, ENOSPC,
-    ENOSYS, ENOTSUP, EPERM, ESTALE, ETIMEDOUT,
+    EAGAIN, EBADF, EBUSY, ECHILD, EEXIST, EINTR, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM, ENOSPC, ENOSYS,
+    ENOTSUP, EPERM, ESTALE,
 };
 
+#[cfg(feature = "operations")]
+pub(crate) use libc::{ECANCELED, ENOTRECOVERABLE, ESRCH, ETIMEDOUT};
+
+#[cfg(any(feature = "simulator", feature = "operations"))]
+pub(crate) use libc::EDEADLK;
+
 #[cfg(feature = "simulator")]
-pub(crate) use libc::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EDEADLK, EINPROGRESS, ENOTCONN, EPIPE};
+pub(crate) use libc::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EINPROGRESS, ENOTCONN, EPIPE};

@@ -295,7 +295,8 @@ unsafe fn write_first(request: &Request) -> isize {
 fn accept(request: &Request) -> Result<i32> {
     let Request { fd, at, .. } = *request;
     if flags_of(fd)? & libc::O_NONBLOCK == 0 && !is_ready(fd, Ready::READABLE) {
-        return Err(Error::AGAIN);
+        // What does not listen would wait for ever.
+        return Err(if option(fd, libc::SO_ACCEPTCONN)? == 0 { Error::INVALID } else { Error::AGAIN });
     }
     let length = request.second_at().cast();
     #[cfg(not(target_vendor = "apple"))]
@@ -341,12 +342,16 @@ fn connected(fd: i32) -> Result<i32> {
     if !is_ready(fd, Ready::WRITABLE) {
         return Err(Error::AGAIN);
     }
-    let mut error: libc::c_int = 0;
+    Ok(-option(fd, libc::SO_ERROR)?)
+}
+
+/// An option of a socket that is a number.
+fn option(fd: i32, name: i32) -> Result<i32> {
+    let mut value: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as socklen_t;
-    let at = (&raw mut error).cast();
     // SAFETY: the place is valid for as many bytes as are said.
-    check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, at, &raw mut length) })?;
-    if error == 0 { Ok(0) } else { Ok(-error) }
+    check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut length) })?;
+    Ok(value)
 }
 
 /// Makes a call that has no form that does not block: openat, statx, close. It may block.

@@ -7,6 +7,8 @@
 // Every test file compiles its own copy of this module and none uses all of it.
 #![allow(dead_code)]
 
+pub mod httpd;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -3,7 +3,9 @@
 //! - what comes in pieces, down to single bytes, ends as what comes whole, and as early as it can; and no byte is looked
 //!   at that has not arrived;
 //! - a head that is taken ends within the bytes given, and is what RFC 9112 calls one, judged by other code;
-//! - a refusal is one of the statuses that the server knows.
+//! - a refusal is one of the statuses that the server knows;
+//! - what the head means for a file, c-examples/http_file.h, is an answer about bytes that the file has; and what its path
+//!   decodes to is no longer than it was, and has no NUL.
 //!
 //! In the input, the bytes 255, n, c stand for 64 (n + 1) times c: so the limits are near.
 #![no_main]
@@ -34,12 +36,20 @@ struct Facts {
     keep_alive: bool,
     expect_continue: bool,
     persists: bool,
+    /// Of each name in `CONDITIONS`: whether it is there, where its value is, its size.
+    conditions: [[u32; 3]; 6],
 }
+
+/// In the order of `enum http_condition`.
+const CONDITIONS: [&str; 6] =
+    ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"];
 
 unsafe extern "C" {
     fn parser_bytes() -> usize;
     fn parser_parse(request: *mut u64, head: *const u8, size: usize, capacity: usize) -> i32;
     fn parser_facts(request: *const u64, facts: *mut Facts);
+    fn parser_file(request: *const u64, head: *const u8, size: u64, first: *mut u64, end: *mut u64) -> i32;
+    fn parser_path(request: *const u64, head: *mut u8) -> i32;
 }
 
 /// A `struct http_request`.
@@ -63,6 +73,23 @@ impl Parser {
         // SAFETY: both are what C takes them for.
         unsafe { parser_facts(self.0.as_ptr(), &raw mut facts) };
         facts
+    }
+
+    /// What the head means for a file of that size: a status, and its bytes from here to there.
+    fn file(&self, head: &[u8], size: u64) -> (i32, u64, u64) {
+        let (mut first, mut end) = (0, 0);
+        // SAFETY: the request was parsed from these bytes, and is complete.
+        let status = unsafe { parser_file(self.0.as_ptr(), head.as_ptr(), size, &raw mut first, &raw mut end) };
+        (status, first, end)
+    }
+
+    /// The path, decoded; or the status that refuses it.
+    fn path(&self, head: &[u8]) -> Result<Vec<u8>, i32> {
+        let mut head = head.to_vec();
+        // SAFETY: as above; the bytes are ours.
+        let size = unsafe { parser_path(self.0.as_ptr(), head.as_mut_ptr()) };
+        let size = usize::try_from(size).map_err(|_| -size)?;
+        Ok(head[self.facts().path as usize..][..size].to_vec())
     }
 }
 
@@ -104,7 +131,9 @@ fn request(bytes: &[u8]) -> usize {
     let answer = whole.parse(bytes, bytes.len());
     let facts = whole.facts();
     if answer > 0 {
-        judge(&bytes[..answer as usize], &facts);
+        let head = bytes[..answer as usize].to_vec(); // of its own, so that the sanitizer sees where it ends
+        judge(&head, &facts);
+        file(&whole, &head, &facts);
     } else {
         assert!(matches!(-answer, 0 | 400 | 414 | 417 | 431 | 501 | 505), "status {}", -answer);
         assert!(answer != 0 || bytes.len() < HEAD_MAX, "no end to a head of {} bytes", bytes.len());
@@ -114,6 +143,21 @@ fn request(bytes: &[u8]) -> usize {
         pieces(bytes, step, answer, &facts);
     }
     answer.max(0) as usize
+}
+
+/// What is said of files of any size.
+fn file(parser: &Parser, head: &[u8], facts: &Facts) {
+    for size in [0, 1, 100, u64::MAX] {
+        let (status, first, end) = parser.file(head, size);
+        assert!(matches!(status, 200 | 206 | 304 | 412 | 416), "status {status}");
+        assert!(first <= end && end <= size, "bytes {first} to {end} of {size}");
+        assert!(status == 206 || (first, end) == (0, size));
+        assert!(status != 206 || first < end && facts.method == 1 && facts.conditions[5][0] == 1);
+    }
+    match parser.path(head) {
+        Ok(path) => assert!(path.len() <= facts.path_size as usize && !path.contains(&0)),
+        Err(status) => assert!(matches!(status, 400 | 404), "status {status}"),
+    }
 }
 
 fn pieces(bytes: &[u8], step: usize, whole: i32, facts: &Facts) {
@@ -167,6 +211,7 @@ fn judge(head: &[u8], facts: &Facts) {
     }
 
     let (mut fields, mut hosts, mut lengths) = (0, 0, Vec::new());
+    let mut conditions = [const { Vec::new() }; CONDITIONS.len()];
     let (mut close, mut keep_alive, mut expect) = (false, false, false);
     for line in lines {
         fields += 1;
@@ -188,8 +233,19 @@ fn judge(head: &[u8], facts: &Facts) {
                 assert!(value.eq_ignore_ascii_case(b"100-continue"));
                 expect = facts.minor > 0;
             }
-            _ => {}
+            name => {
+                if let Some(which) = CONDITIONS.iter().position(|condition| condition.as_bytes() == name) {
+                    conditions[which].push(value);
+                }
+            }
         }
+    }
+    for (values, [present, at, size]) in conditions.iter().zip(facts.conditions) {
+        assert_eq!(present != 0, !values.is_empty());
+        let Some(value) = values.last() else { continue };
+        // Twice means nothing.
+        assert_eq!(size as usize, if values.len() == 1 { value.len() } else { 0 });
+        assert!(values.len() > 1 || &head[at as usize..][..size as usize] == *value);
     }
     assert_eq!(facts.fields, fields);
     assert!(fields <= FIELDS_MAX);

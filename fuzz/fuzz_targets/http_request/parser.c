@@ -1,6 +1,6 @@
 /* The C half of the fuzz target `http_request`: the parser as the server compiles it. The struct is C's own; the Rust
  * half sees what it says. */
-#include <http_request.h>
+#include <http_file.h>
 
 #if defined __SANITIZE_ADDRESS__
 #define WATCHED 1
@@ -23,11 +23,14 @@ struct facts {
   uint32_t line, scanned, path, path_size, fields;
   uint8_t method, minor;
   bool has_line, has_host, has_length, has_encoding, close, keep_alive, expect_continue, persists;
+  uint32_t conditions[HTTP_CONDITIONS][3]; /* whether it is there, where, its size */
 };
 
 size_t parser_bytes(void);
 int parser_parse(struct http_request *request, const char *head, size_t size, size_t capacity);
 void parser_facts(const struct http_request *request, struct facts *facts);
+int parser_file(const struct http_request *request, const char *head, uint64_t size, uint64_t *first, uint64_t *end);
+int parser_path(const struct http_request *request, char *head);
 
 size_t parser_bytes(void) {
   return sizeof(struct http_request);
@@ -58,5 +61,24 @@ void parser_facts(const struct http_request *request, struct facts *facts) {
   facts->close = request->close;
   facts->keep_alive = request->keep_alive;
   facts->expect_continue = request->expect_continue;
+  for (size_t i = 0; i < HTTP_CONDITIONS; i++) {
+    facts->conditions[i][0] = request->conditions[i].present;
+    facts->conditions[i][1] = request->conditions[i].at;
+    facts->conditions[i][2] = request->conditions[i].size;
+  }
   facts->persists = http_request_persists(request);
+}
+
+/* What the head means for a file of that size, which was changed on Sun, 06 Nov 1994 08:49:37 GMT. */
+int parser_file(const struct http_request *request, const char *head, uint64_t size, uint64_t *first, uint64_t *end) {
+  const struct http_file file = {.size = size, .inode = 1, .modified = 784111777, .modified_ns = 513};
+  struct http_verdict verdict = http_file_verdict(request, head, &file, 1700000000);
+  *first = verdict.first;
+  *end = verdict.end;
+  return verdict.status;
+}
+
+/* Decodes the path where it lies. */
+int parser_path(const struct http_request *request, char *head) {
+  return http_path_decode(head + request->path, request->path_size);
 }

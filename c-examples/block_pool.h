@@ -1,0 +1,132 @@
+/* block_pool.h: a fixed number of blocks for any number of clients, of which each holds at most one.
+ *
+ * A client that finds no block free waits in a FIFO. One that has a block and cannot get rid of what is in it says that it
+ * is stalled: its block is then taken from it as soon as another client needs one, the longest stalled first. So slow
+ * clients never keep the others waiting, and what a slow one loses it has to fetch again.
+ *
+ *                take: a block is free, or a stalled client's is taken
+ *          NONE ──────────────────────────────────────────▶ HOLDING ──stall──▶ STALLED
+ *         ▲  ▲ │ take: none                                ▲ │    ▲              │  │
+ *         │  │ └──▶ WAITING ──another gives, or stalls─────┘ │    └────resume────┘  │ another takes
+ *         │  └──────────────────────give─────────────────────┘                       │
+ *         └──────────────────────────────────────────────────────────────────────────┘
+ *
+ * Everything is O(1). The pool knows nothing of what the clients do: who gets a block while it waits is told to the
+ * caller, who wakes it. */
+#ifndef BLOCK_POOL_H
+#define BLOCK_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum block_state { BLOCK_NONE, BLOCK_WAITING, BLOCK_HOLDING, BLOCK_STALLED };
+
+/* All zero: holds nothing, waits for nothing. Part of the client's own structure. */
+struct block_client {
+  struct block_client *next, *previous; /* in the list of those that wait, or of those that are stalled */
+  void *block;                          /* HOLDING, STALLED */
+  enum block_state state;
+};
+
+struct block_list {
+  struct block_client *first, *last;
+};
+
+struct block_pool {
+  void **free;         /* a stack; the caller's array */
+  uint32_t free_count; /* blocks in it; at first all */
+  uint32_t waiting_count;
+  struct block_list waiting, stalled;
+  uint64_t taken_away; /* blocks, from stalled clients, since the start */
+};
+
+static inline void block_list_push(struct block_list *list, struct block_client *client) {
+  client->previous = list->last;
+  client->next = NULL;
+  if (list->last != NULL)
+    list->last->next = client;
+  else
+    list->first = client;
+  list->last = client;
+}
+
+static inline void block_list_remove(struct block_list *list, struct block_client *client) {
+  if (client->previous != NULL)
+    client->previous->next = client->next;
+  else
+    list->first = client->next;
+  if (client->next != NULL)
+    client->next->previous = client->previous;
+  else
+    list->last = client->previous;
+  client->next = client->previous = NULL;
+}
+
+/* A client needs a block. True: it has one. False: it waits for one, and the call that makes another client give its block
+ * away returns it. */
+static inline bool block_take(struct block_pool *pool, struct block_client *client) {
+  if (client->state == BLOCK_HOLDING) return true;
+  if (client->state == BLOCK_WAITING) return false;
+  struct block_client *stalled = pool->stalled.first;
+  if (pool->free_count > 0) {
+    client->block = pool->free[--pool->free_count];
+  } else if (stalled != NULL) {
+    block_list_remove(&pool->stalled, stalled);
+    client->block = stalled->block;
+    stalled->block = NULL;
+    stalled->state = BLOCK_NONE;
+    pool->taken_away++;
+  } else {
+    block_list_push(&pool->waiting, client);
+    client->state = BLOCK_WAITING;
+    pool->waiting_count++;
+    return false;
+  }
+  client->state = BLOCK_HOLDING;
+  return true;
+}
+
+/* A client goes: it holds nothing and waits for nothing after this. Returns the one that got its block, or NULL. */
+static inline struct block_client *block_give(struct block_pool *pool, struct block_client *client) {
+  if (client->state == BLOCK_STALLED) block_list_remove(&pool->stalled, client);
+  if (client->state == BLOCK_WAITING) {
+    block_list_remove(&pool->waiting, client);
+    pool->waiting_count--;
+  }
+  void *block = client->block;
+  client->block = NULL;
+  client->state = BLOCK_NONE;
+  if (block == NULL) return NULL;
+  struct block_client *next = pool->waiting.first;
+  if (next == NULL) {
+    pool->free[pool->free_count++] = block;
+    return NULL;
+  }
+  block_list_remove(&pool->waiting, next);
+  pool->waiting_count--;
+  next->block = block;
+  next->state = BLOCK_HOLDING;
+  return next;
+}
+
+/* A client that holds a block cannot go on now. Returns the one that got its block, if somebody waited, or NULL. */
+static inline struct block_client *block_stall(struct block_pool *pool, struct block_client *client) {
+  if (client->state != BLOCK_HOLDING) return NULL;
+  if (pool->waiting.first != NULL) {
+    pool->taken_away++;
+    return block_give(pool, client);
+  }
+  block_list_push(&pool->stalled, client);
+  client->state = BLOCK_STALLED;
+  return NULL;
+}
+
+/* It can go on. Whether it has its block still is in client->block. */
+static inline void block_resume(struct block_pool *pool, struct block_client *client) {
+  if (client->state != BLOCK_STALLED) return;
+  block_list_remove(&pool->stalled, client);
+  client->state = BLOCK_HOLDING;
+}
+
+#endif
