@@ -21,7 +21,7 @@ use util::{Child, GUARD, wait_until};
 
 /// How files are read and opened; with each backend that is a way to serve them.
 const FILES: [&str; 4] = ["read", "uring", "aio", "aio-signal"];
-const OPENS: [&str; 2] = ["auto", "walk"];
+const OPENS: [&str; 3] = ["auto", "operation", "walk"];
 
 const BLOCK: usize = 65536;
 
