@@ -54,13 +54,14 @@ mod header {
         "wake",
         "hook",
         "operation",
+        "task",
         "pool",
         "simulator",
     ];
 
     /// The macros of cbindgen.toml (`after_includes`) are printed at the ends of the sections with these titles: they name
     /// what is declared there. A line of dashes ends those of one section.
-    const MACROS_END_SECTIONS: [&str; 2] = ["Memory", "Pools"];
+    const MACROS_END_SECTIONS: [&str; 3] = ["Memory", "Pools", "Tasks"];
 
     /// Flags of a uint32_t are unsigned, so that ~FLAG converts without a warning.
     const FLAGS: &[&str] = &[
@@ -217,6 +218,8 @@ mod header {
         let lines: Vec<&str> = header.lines().collect();
         let mut text = String::new();
         let mut index = 0;
+        // The struct that is being declared: within it, it goes by its tag.
+        let mut tag = String::new();
         while index < lines.len() {
             let indent = &lines[index][..lines[index].len() - lines[index].trim_start().len()];
             match lines[index..] {
@@ -229,7 +232,13 @@ mod header {
                     index += 1;
                 }
                 [line, ..] => {
-                    writeln!(text, "{}", declared(line)).unwrap();
+                    if let Some(name) = line.strip_prefix("typedef struct ").and_then(|rest| rest.strip_suffix(" {")) {
+                        tag = format!("struct {name} ");
+                    } else if line.starts_with('}') {
+                        tag.clear();
+                    }
+                    let own = !tag.is_empty() && line.contains(&tag);
+                    writeln!(text, "{}", if own { line.to_string() } else { declared(line) }).unwrap();
                     index += 1;
                 }
                 [] => unreachable!("the index is inside"),

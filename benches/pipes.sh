@@ -5,8 +5,8 @@
 #   benches/pipes.sh [repetitions [events]]
 #
 # Prints, for watched/active pipes, the median ns/event of each loop, and its ratio to raw epoll: the median of the ratios of
-# each repetition, and the least and the greatest of them. With valgrind also the user instructions of an event, which do not
-# depend on the machine's mood: by the difference of two runs of 20,000 and 60,000 events, so that setting up does not count.
+# each repetition, and the least and the greatest of them. Then the user instructions of an event, which do not depend on the
+# machine's mood, counted step by step (benches/steps.c).
 # Libraries that are not installed are left out.
 set -eu
 cd "$(dirname "$0")/.."
@@ -99,33 +99,26 @@ for size in $sizes; do
     }' build/pipes/results
 done
 
-if ! command -v valgrind >/dev/null; then
-  echo 'skipped: instructions (install valgrind)'
-  exit 0
-fi
-
-# collected LOOP PIPES ACTIVE EVENTS IDLE: instructions, all or those within $toggle
-toggle=''
-collected() {
-  before="valgrind --tool=callgrind --callgrind-out-file=/dev/null $toggle"
-  if ! run "$@" >build/pipes/output 2>&1; then
-    cat build/pipes/output >&2
-    return 1
-  fi
-  awk '/Collected/ {print $4}' build/pipes/output
-}
+# A traced program is slow: few events, and the difference of two runs, so that the first turns do not count.
+steps() { run "$@" 2>&1 >/dev/null | tail -n 1; }
 # instructions LOOP PIPES ACTIVE IDLE: those of an event
 instructions() {
-  short=$(collected "$1" "$2" "$3" 20000 "$4")
-  long=$(collected "$1" "$2" "$3" 60000 "$4")
-  echo "$short $long" | awk '{printf "%.1f\n", ($2 - $1) / 40000}'
+  few=500
+  [ "$3" -eq 1 ] || few=2000
+  short=$(steps "$1" "$2" "$3" "$few" "$4")
+  long=$(steps "$1" "$2" "$3" $((few * 3)) "$4")
+  echo "$short $long $few" | awk '{printf "%.1f\n", ($2 - $1) / (2 * $3)}'
 }
 
-toggle='--toggle-collect=pass'
-handler=$(instructions raw 128 100 0)
-toggle=''
+${CC:-cc} -std=c11 -O2 -Wall -Wextra benches/steps.c -o build/pipes/steps
+before=build/pipes/steps
+if ! steps raw 2 1 10 0 | grep -q '^[0-9]*$'; then
+  echo 'skipped: instructions (this system does not let a program be traced, ptrace(2))'
+  exit 0
+fi
+handler=45 # pass(), read(2) and write(2) of the C library, by callgrind
 echo "user instructions/event: all, and without the handler, which takes $handler with its read and write"
-for size in $sizes; do
+for size in 128/1 128/100; do
   for loop in $loops; do
     each=$(instructions "$loop" "${size%/*}" "${size#*/}" 0)
     echo "$each" |

@@ -61,14 +61,34 @@ static inline int backend_option(char **argv, int *index, becket_config *config)
   return 0;
 }
 
-/* Takes argv[*index] and its value when they say `name NUMBER`, with a number of at most `limit`. */
-static inline int number_option(char **argv, int *index, const char *name, unsigned long limit, unsigned long *number) {
-  if (strcmp(argv[*index], name) != 0 || argv[*index + 1] == NULL) return 0;
-  const char *text = argv[*index + 1];
+/* Takes argv[*index] and its value when they say `--files NAME`: the engine for file operations. */
+static inline int files_option(char **argv, int *index, becket_config *config) {
+  static const char *const names[] = {"auto", "uring", "aio", "aio-signal", "none"};
+  static const uint32_t engines[] = {BECKET_FILES_AUTO, BECKET_FILES_IO_URING, BECKET_FILES_AIO, BECKET_FILES_AIO_SIGNAL,
+                                     BECKET_FILES_NONE};
+  if (strcmp(argv[*index], "--files") != 0 || argv[*index + 1] == NULL) return 0;
+  for (size_t engine = 0; engine < sizeof names / sizeof *names; engine++) {
+    if (strcmp(argv[*index + 1], names[engine]) != 0) continue;
+    config->files = engines[engine];
+    *index += 1;
+    return 1;
+  }
+  return 0;
+}
+
+/* Reads a number of at most `limit`. */
+static inline int number_argument(const char *text, unsigned long limit, unsigned long *number) {
   if (strlen(text) == 0 || strlen(text) > 9 || strspn(text, "0123456789") != strlen(text)) return 0;
   unsigned long value = strtoul(text, NULL, 10);
   if (value > limit) return 0;
   *number = value;
+  return 1;
+}
+
+/* Takes argv[*index] and its value when they say `name NUMBER`, with a number of at most `limit`. */
+static inline int number_option(char **argv, int *index, const char *name, unsigned long limit, unsigned long *number) {
+  if (strcmp(argv[*index], name) != 0 || argv[*index + 1] == NULL) return 0;
+  if (!number_argument(argv[*index + 1], limit, number)) return 0;
   *index += 1;
   return 1;
 }

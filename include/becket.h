@@ -990,6 +990,178 @@ const char *becket_files_name(const becket_loop *loop);
 /** Why it is this one, "" where it was asked for by name; NULL after an error. Static. O(1). */
 const char *becket_files_note(const becket_loop *loop);
 
+/* ---- Tasks ----
+ *
+ * A task is a function that stops where it awaits something, and goes on there when that has happened: a coroutine without
+ * a stack of its own, in C11. What would have been on the stack stands in the caller's struct.
+ *
+ *   struct copy {
+ *     becket_task task;
+ *     int file, socket;
+ *     char block[4096];
+ *   };
+ *
+ *   static void copy(becket_task *task) {
+ *     struct copy *self = (struct copy *)task;
+ *     BECKET_TASK_BEGIN(task);
+ *     for (;;) {
+ *       BECKET_AWAIT(becket_op_read(task->loop, self->file, self->block, sizeof self->block, BECKET_CURRENT, BECKET_AWAITING));
+ *       if (task->value <= 0) BECKET_TASK_RETURN(task->value);
+ *       …
+ *     }
+ *     BECKET_TASK_END;
+ *   }
+ *
+ * All of it belongs to the loop's thread. docs/continuations.md explains it.
+ */
+
+/**
+ * A task, in the caller's memory, usually at the start of a struct with all that the task has to remember. Zeros before
+ * its first start. It stays where it is until it has ended.
+ */
+typedef struct becket_task {
+  /** Its loop. */
+  becket_loop *loop;
+  /** What the last await gave; see BECKET_AWAIT. */
+  int64_t value;
+  /** What the task ended with. */
+  int64_t result;
+  /** What it awaits; written through BECKET_AWAITING. */
+  becket_handle awaited;
+  /** The flags of the event that ended the last await. */
+  uint32_t flags;
+  /** The fd of that event. */
+  int32_t fd;
+  /** becket's, as all below: the line to go on at. */
+  uint32_t place;
+  /** What it is doing. */
+  uint32_t state;
+  /** Its function. */
+  void (*function)(struct becket_task *task);
+  /** What is called at its end. */
+  void (*ended)(struct becket_task *task);
+  /** Who awaits it. */
+  struct becket_task *waiter;
+  /** Whom it awaits. */
+  struct becket_task *joined;
+} becket_task;
+
+/** The function of a task: BECKET_TASK_BEGIN(task) … BECKET_TASK_END. Also what is called once a task has ended. */
+typedef void (*becket_task_function)(becket_task *task);
+
+/**
+ * Starts a task: it runs at once, up to its first await. ended, or NULL, is called once, when the task is over: it may free
+ * the task, or start it anew. -EBUSY: it has not ended; -EINVAL: no task, or no function.
+ */
+int becket_task_start(becket_loop *loop, becket_task *task, becket_task_function function, becket_task_function ended);
+
+/** Whether a task was started and has not ended: 1 or 0. O(1). */
+int becket_task_active(const becket_task *task);
+
+/**
+ * Ends what a task awaits: it goes on with -ECANCELED, or with the result when it was too late; an awaited task is cancelled
+ * in its place. One that does not await, because it runs now, finds it at its next await, which then begins nothing. A task
+ * that awaits nothing but becket_task_wake() goes on before this returns. -ESRCH: it has ended, or never began.
+ */
+int becket_task_cancel(becket_task *task);
+
+/**
+ * Lets a task go on that awaits just this: BECKET_AWAIT(0). It runs before this returns. For what happens in the program's
+ * own handlers. -EBUSY: it awaits something else, or runs; -ESRCH: it has ended.
+ */
+int becket_task_wake(becket_task *task, int64_t value);
+
+/**
+ * For BECKET_AWAIT: awaits an I/O source that the program keeps, for BECKET_READABLE, BECKET_WRITABLE, BECKET_PRIORITY: the
+ * source gets the task as its handler, and is paused again when it was ready. Errors as becket_io_modify().
+ */
+int becket_task_ready(becket_task *task, becket_handle source, uint32_t interest);
+
+/** The handler of what a task awaits; BECKET_AWAITING names it. */
+void becket_task_resume(becket_loop *loop, const becket_event *event, void *user);
+
+/** A part of BECKET_AWAIT: whether the task may await anything now, and is not to end the await with -ECANCELED. */
+int becket_task_may_await(becket_task *task);
+
+/** A part of BECKET_AWAIT: whether the function has to be left, after a call that said begun. */
+int becket_task_await(becket_task *task, int begun, uint64_t within_ns);
+
+/** A part of BECKET_AWAIT_TASK: whether the function has to be left. */
+int becket_task_join(becket_task *task, becket_task *other);
+
+/** A part of BECKET_TASK_BEGIN: there is no such place in the function. Ends the task with -ENOTRECOVERABLE. */
+void becket_task_lost(becket_task *task);
+
+/**
+ * The body of a task's function stands between these two, inside the function's own braces, with nothing but declarations
+ * before it. What is declared there is new each time the task goes on: what has to outlive an await belongs into the
+ * caller's struct. After BECKET_TASK_END, a return, or a break out of it, the task has ended, with the result 0.
+ */
+#define BECKET_TASK_BEGIN(task)                                                                                 \
+  BECKET_IS_A_TASK(task)                                                                                        \
+  becket_task *const BECKET_TASK_BEGIN_is_missing = (task);                                                     \
+  switch ((unsigned long long)BECKET_TASK_BEGIN_is_missing->place) {                                            \
+    default:                                                                                                    \
+      becket_task_lost(BECKET_TASK_BEGIN_is_missing);                                                           \
+      break;                                                                                                    \
+    case 0:
+
+#define BECKET_TASK_END                                                                                         \
+  }                                                                                                             \
+  (void)BECKET_TASK_BEGIN_is_missing
+
+/** Ends the task, with a result for who awaits it: an int64_t. */
+#define BECKET_TASK_RETURN(value)                                                                               \
+  do {                                                                                                          \
+    BECKET_TASK_BEGIN_is_missing->result = (value);                                                             \
+    return;                                                                                                     \
+  } while (0)
+
+/**
+ * The last three arguments of a call that begins what the task then awaits: of any becket_op_...(), becket_timer_add(),
+ * becket_io_add(), becket_signal_add(), becket_child_add(), becket_wake_add() or becket_deferred_add().
+ */
+#define BECKET_AWAITING                                                                                         \
+  becket_task_resume, BECKET_TASK_BEGIN_is_missing, &BECKET_TASK_BEGIN_is_missing->awaited
+
+/**
+ * Makes a call that begins something, and leaves the function until that is done; the loop goes on meanwhile. Then
+ * task->value is the operation's result; an I/O source's BECKET_READABLE, ...; or the event's value, for others. A negative
+ * value of the call itself, a negative errno value, is the task's value at once, and nothing was begun. -ECANCELED: see
+ * becket_task_cancel(). A source that the call has added is removed again.
+ *
+ * One await a line, and none inside of a switch statement within the task: C finds no way back to it. (Both are compile
+ * errors, "duplicate case value", but for a switch over 64 bits: there the task ends with -ENOTRECOVERABLE.)
+ */
+#define BECKET_AWAIT(call) BECKET_AWAIT_WITHIN(call, BECKET_NEVER)
+
+/** The same for at most within_ns; then an operation is cancelled, and the value is -ETIMEDOUT (or the result, when it came
+ * first). For operations and I/O sources. */
+#define BECKET_AWAIT_WITHIN(call, within_ns)                                                                    \
+  BECKET_SUSPEND(becket_task_await(BECKET_TASK_BEGIN_is_missing, (call), (within_ns)))
+
+/** Awaits the end of another task; the value is its result. -EBUSY: a third one awaits it; -EDEADLK: it awaits this one. */
+#define BECKET_AWAIT_TASK(other) BECKET_SUSPEND(becket_task_join(BECKET_TASK_BEGIN_is_missing, (other)))
+
+/* A switch of 64 bits tells these two places apart. One of 32 bits, inside of the task's, does not, and that is an error. */
+#define BECKET_SUSPEND(suspends)                                                                                \
+  do {                                                                                                          \
+    BECKET_TASK_BEGIN_is_missing->place = __LINE__;                                                             \
+    if (becket_task_may_await(BECKET_TASK_BEGIN_is_missing) && (suspends)) return;                              \
+    if (0) {                                                                                                    \
+      case BECKET_ONE_AWAIT_A_LINE_AND_NONE_IN_A_SWITCH(__LINE__, 0):                                           \
+      case BECKET_ONE_AWAIT_A_LINE_AND_NONE_IN_A_SWITCH(__LINE__, 1):;                                          \
+    }                                                                                                           \
+  } while (0)
+#define BECKET_ONE_AWAIT_A_LINE_AND_NONE_IN_A_SWITCH(line, high) ((unsigned long long)(line) | (unsigned long long)(high) << 32)
+
+#ifdef __cplusplus
+#define BECKET_IS_A_TASK(task)
+#else
+#define BECKET_IS_A_TASK(task)                                                                                  \
+  _Static_assert(_Generic((task), becket_task *: 1, default: 0), "BECKET_TASK_BEGIN takes a becket_task *");
+#endif
+
 /* ---- Pools ----
  *
  * Blocks of one size in the caller's memory, for what comes and goes: a buffer for each transfer, a struct for each client.

@@ -44,7 +44,7 @@ errors! {
     /// The handle names nothing any more: its source was removed.
     STALE = ESTALE, "the source was removed";
     /// The table of sources is full.
-    TABLE_FULL = ENOSPC, "the source table is full";
+    TABLE_FULL = ENOSPC, "the table is full";
     /// No place for another post: back-pressure, the caller keeps the value.
     NO_BUFFERS = ENOBUFS, "no room for it";
     /// There is one already: an I/O source for this fd, a source for this signal.
@@ -81,9 +81,15 @@ errors! {
     TIMED_OUT = ETIMEDOUT, "timed out";
     /// The system has no such call.
     NO_CALL = ENOSYS, "no such call";
-    /// A simulated wait can never end.
-    #[cfg(feature = "simulator")]
+    /// A simulated wait, or a task's, can never end.
+    #[cfg(any(feature = "simulator", feature = "operations"))]
     DEADLOCK = EDEADLK, "nothing can ever end this wait";
+    /// The task has ended.
+    #[cfg(feature = "operations")]
+    NO_PROCESS = ESRCH, "it has ended";
+    /// The task cannot go on where it was.
+    #[cfg(feature = "operations")]
+    NOT_RECOVERABLE = ENOTRECOVERABLE, "no way back into the task";
     /// The other side has broken the connection off.
     #[cfg(feature = "simulator")]
     CONNECTION_RESET = ECONNRESET, "the connection was reset";

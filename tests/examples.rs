@@ -37,7 +37,7 @@ fn count(text: &str, needle: &str) -> usize {
 
 #[test]
 fn help_and_bad_options() {
-    for name in ["echo", "timers", "signals", "wake", "udp", "serial", "foreign", "simulate"] {
+    for name in ["echo", "timers", "signals", "wake", "udp", "serial", "foreign", "simulate", "copy"] {
         let program = util::program(&format!("examples/{name}"));
         let mut child = Child::start(&program, ["--help"]);
         child.expect_exit(0);
@@ -204,6 +204,42 @@ fn echo_says_that_its_port_is_taken() {
     let mut second = start(Watched::No, "echo", "poll", &["--port", &port]);
     second.expect_exit(1);
     assert!(second.err().starts_with("echo: listen: "), "{}", second.err());
+}
+
+// ------------------------------------------------------------------------------------------------ copy
+
+/// A file arrives as it is: read and sent in a row, by handlers, and by a task.
+#[test]
+fn copy_sends_a_file_three_ways() {
+    let folder = util::scratch("copy");
+    let content = noise(300_001);
+    std::fs::write(folder.join("file"), &content).unwrap();
+    std::fs::write(folder.join("empty"), b"").unwrap();
+    everywhere(|watched, backend| {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        for how in ["blocking", "handlers", "task"] {
+            for (file, content) in [("file", &content[..]), ("empty", b"")] {
+                let path = folder.join(file);
+                let path = path.to_str().unwrap();
+                let mut child = start(watched, "copy", backend, &["--how", how, path, &port]);
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.set_read_timeout(Some(GUARD)).unwrap();
+                let mut arrived = Vec::new();
+                stream.read_to_end(&mut arrived).unwrap();
+                child.expect_exit(0);
+                assert!(arrived == content, "{backend} {how}: {} of {} bytes", arrived.len(), content.len());
+                assert_eq!(child.out(), format!("copy: {} bytes", content.len()));
+            }
+        }
+    });
+    for bad in [&["x"][..], &["x", "y"], &["x", "1", "2"], &["--how", "x", "/dev/null", "1"]] {
+        let mut child = Child::start(util::program("examples/copy"), bad);
+        assert_ne!(child.wait().code(), Some(0), "{bad:?}");
+    }
+    let mut child = Child::start(util::program("examples/copy"), ["/nonexistent", "1"]);
+    child.expect_exit(1);
+    assert!(child.err().starts_with("copy: /nonexistent: "), "{}", child.err());
 }
 
 // ------------------------------------------------------------------------------------------------ timers

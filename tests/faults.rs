@@ -9,6 +9,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -135,6 +136,17 @@ struct Report {
     sums: [u64; 3],
 }
 
+/// A process and its children. Dropping it kills those that still run.
+struct Group(i32);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // SAFETY: kill(2) touches no memory. The group was made for this process; no other can have its number as long as one of
+        // its processes is there, and if none is there is nobody to be killed.
+        unsafe { libc::kill(-self.0, libc::SIGKILL) };
+    }
+}
+
 /// Says which case it was when a check fails anywhere in it.
 struct Named<'a>(&'a str);
 
@@ -162,8 +174,15 @@ fn run(program: &Program, backend: Option<&str>, fault: Fault) -> Report {
     let what = format!("{} {backend:?} {fault:?}", program.name);
     let _named = Named(&what);
     let start = Instant::now();
-    let mut child = Child::spawn(&mut command);
+    let mut child = Child::spawn(command.process_group(0));
+    let group = Group(child.id());
     (program.session)(&mut child);
+    while !child.ended() {
+        assert!(start.elapsed() < util::GUARD, "it does not end; {}", child.out());
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    // A program that gives up leaves its own children behind, who hold its output.
+    drop(group);
     let status = child.wait();
     let wall = u64::try_from(start.elapsed().as_millis()).unwrap();
     let said = || format!("it printed\n{}\nand as errors\n{}", child.out(), child.err());

@@ -35,12 +35,14 @@ const _: () = assert!(sys::epoll::PEER_CLOSED >> 8 == Ready::PEER_CLOSED.bits() 
 
 /// A rebuilt set costs O(n): it is worth one in every n/16 turns.
 const REBUILD_SHARE: u32 = 16;
+/// As if the set had been built anew long ago.
+const NEVER: u64 = 1 << 32;
 
 pub(crate) struct Epoll {
     fd: i32,
     changes: Changes,
     /// Turns since the set was built anew.
-    turns: u32,
+    turns: u64,
     /// The last wait brought an event of an earlier owner of a slot.
     stale: bool,
     /// It had no memory for a change.
@@ -60,7 +62,9 @@ pub(super) struct Area {
     nap: bool,
     /// These events are not the first of this collection.
     more: bool,
-    /// Calls after which the kernel has told of all that there was.
+    /// Places in the table, for each of which there may be an event.
+    places: u32,
+    /// Calls after which the kernel has told of all that there was; from the second one on.
     left: u32,
     next: u32,
     count: u32,
@@ -72,9 +76,9 @@ impl Epoll {
     pub(super) fn new() -> Result<(Epoll, Area)> {
         let fd = sys::epoll::create()?;
         let changes = Changes::new();
-        let epoll = Epoll { fd, changes, turns: u32::MAX, stale: false, short: false, removed: false, collection: 0 };
+        let epoll = Epoll { fd, changes, turns: NEVER, stale: false, short: false, removed: false, collection: 0 };
         let events = [Event::NONE; EVENTS];
-        Ok((epoll, Area { fd, coarse: false, nap: false, more: false, left: 0, next: 0, count: 0, events }))
+        Ok((epoll, Area { fd, coarse: false, nap: false, more: false, places: 0, left: 0, next: 0, count: 0, events }))
     }
 
     /// Makes the set have what the registration wants. False: the kernel has refused, for the reason that is reported.
@@ -119,13 +123,14 @@ impl Epoll {
     /// there may be some. O(1): one system call.
     #[cold]
     fn refill(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> bool {
+        if !area.more {
+            area.left = area.places.div_ceil(EVENTS as u32);
+            self.collection = self.collection.wrapping_add(REPORTED_ONE) & REPORTED;
+        }
         if area.left == 0 {
             return false;
         }
         area.left -= 1;
-        if !area.more {
-            self.collection = self.collection.wrapping_add(REPORTED_ONE) & REPORTED;
-        }
         for source in area.events.iter().map(|event| Handle::from_raw(event.data())) {
             let place = Names::place_of(source);
             if !names.is_of(place, source) {
@@ -151,7 +156,7 @@ impl Epoll {
     ) {
         if self.stale {
             self.stale = false;
-            let rebuilt = self.turns >= count / REBUILD_SHARE && self.rebuild(registrations, names, count);
+            let rebuilt = self.turns >= u64::from(count / REBUILD_SHARE) && self.rebuild(registrations, names, count);
             // There was nothing else, and nothing has come of it.
             let live = |event: &Event| names.resolve(Handle::from_raw(event.data())).is_some();
             let events = &area.events[..area.count as usize];
@@ -219,16 +224,12 @@ fn event(registration: Registration, handle: Handle) -> Event {
     Event::new(flags, handle.raw())
 }
 
-/// What is left of an event when the interest has changed.
-#[cold]
-fn still_asked(ready: Ready, registration: Registration) -> Ready {
-    ready & asked_by(registration.interest())
-}
-
-/// What these flags tell beside the interest: an end, or an error.
-#[cold]
-fn ended(flags: u32, interest: Ready) -> Ready {
-    complete(Ready::from_bits_retain((flags & 0x1f | flags >> 8 & 0x20) as u16), interest)
+/// What these flags tell of ends, errors and whatever else is asked for now.
+#[cfg_attr(not(becket_small), cold, inline(never))]
+fn asked_of(flags: u32, registration: Registration) -> Ready {
+    let interest = registration.interest();
+    let ready = Ready::from_bits_retain((flags & 0x1f | flags >> 8 & 0x20) as u16);
+    complete(ready, interest) & asked_by(interest)
 }
 
 /// Enters an fd. EEXIST: the file's entry from before a close, under this number, lives on: it becomes ours.
@@ -250,15 +251,11 @@ impl Area {
         self.count as usize == EVENTS
     }
 
-    pub(super) fn wait(&mut self, mut timeout: Duration) -> Result<usize> {
-        if core::mem::take(&mut self.nap) && timeout > Duration::ZERO {
-            sys::pause();
-            if timeout != Duration::FOREVER {
-                timeout = Duration::from_nanos(timeout.as_nanos().saturating_sub(1_000_000));
-            }
+    #[cfg_attr(not(becket_small), inline(always))]
+    pub(super) fn wait(&mut self, mut timeout: Duration) -> Result<u32> {
+        if self.nap {
+            timeout = self.take_nap(timeout);
         }
-        self.next = 0;
-        self.count = 0;
         self.more = false;
         if !self.coarse {
             match sys::epoll::wait(self.fd, &mut self.events, timeout) {
@@ -270,8 +267,23 @@ impl Area {
         self.found(answer)
     }
 
-    fn found(&mut self, answer: Result<usize>) -> Result<usize> {
-        self.count = answer.unwrap_or(0) as u32;
+    /// Sleeps for a millisecond of this time: what is left of it.
+    #[cfg_attr(not(becket_small), cold, inline(never))]
+    fn take_nap(&mut self, timeout: Duration) -> Duration {
+        self.nap = false;
+        if timeout > Duration::ZERO {
+            sys::pause();
+        }
+        match timeout {
+            Duration::FOREVER => timeout,
+            _ => Duration::from_nanos(timeout.as_nanos().saturating_sub(1_000_000)),
+        }
+    }
+
+    #[inline]
+    fn found(&mut self, answer: Result<u32>) -> Result<u32> {
+        self.next = 0;
+        self.count = answer.unwrap_or(0);
         answer
     }
 }
@@ -333,7 +345,7 @@ impl Backend<Area> for Epoll {
         area: &mut Area,
         report: &mut impl FnMut(u32, Ready),
     ) -> bool {
-        self.turns = self.turns.saturating_add(1);
+        self.turns += 1;
         self.short = false;
         if self.stale || !self.changes.is_empty() {
             self.tell(registrations, names, count, area, report);
@@ -341,7 +353,7 @@ impl Backend<Area> for Epoll {
         self.removed = false;
         area.count = 0;
         area.next = 0;
-        area.left = count.div_ceil(EVENTS as u32);
+        area.places = count;
         !self.short
     }
 
@@ -358,21 +370,22 @@ impl Backend<Area> for Epoll {
                 continue;
             }
             let registration = registrations[place];
+            if registration.state & LISTED == 0 {
+                // Closed before it was paused: the entry could not be removed, and would tell for ever.
+                self.stale = true;
+                continue;
+            }
             if area.more {
                 let again = registration.state & REPORTED == self.collection;
                 if again && !registration.mode().contains(Mode::EDGE) {
                     continue; // once round
                 }
             }
+            // Plain readiness is what the kernel was told to tell, if that has not changed since.
             let flags = event.flags();
-            let ready = if flags & !u32::from(Ready::INTEREST.bits()) == 0 {
-                Ready::from_bits_retain(flags as u16)
-            } else {
-                ended(flags, registration.interest())
-            };
-            // The kernel tells what it was told to: that may have changed since.
-            let ready = if registration.state & CHANGED == 0 { ready } else { still_asked(ready, registration) };
-            if ready.is_empty() {
+            let plain = flags & !u32::from(Ready::INTEREST.bits()) == 0 && registration.state & CHANGED == 0;
+            let ready = if plain { Ready::from_bits_retain(flags as u16) } else { asked_of(flags, registration) };
+            if !plain && ready.is_empty() {
                 continue;
             }
             return Some(Report {

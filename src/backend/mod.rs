@@ -56,7 +56,7 @@ pub(crate) struct Plan {
     /// How long to sleep at most.
     pub(crate) timeout: Duration,
     /// What the wait found.
-    pub(crate) outcome: Result<usize>,
+    pub(crate) outcome: Result<u32>,
     area: Area,
 }
 
@@ -444,6 +444,24 @@ macro_rules! of_any {
     };
 }
 
+/// Returns the same for epoll, which brings the most events: two comparisons are less than a table of jumps.
+#[cfg(epoll)]
+macro_rules! epoll_first {
+    ($self:expr, $area:expr, ($backend:ident, $part:ident) => $call:expr) => {
+        if !cfg!(becket_small)
+            && let Area::Epoll($part) = $area
+        {
+            let AnyBackend::Epoll($backend) = $self else { another_plan() };
+            return $call;
+        }
+    };
+}
+
+#[cfg(not(epoll))]
+macro_rules! epoll_first {
+    ($($nothing:tt)*) => {};
+}
+
 #[cold]
 #[inline(never)]
 fn another_plan() -> ! {
@@ -492,7 +510,7 @@ impl Backend<Plan> for AnyBackend {
     fn remove(&mut self, registrations: &mut Registrations, names: &Names, place: u32, closing: bool) {
         of_any!(self, backend => backend.remove(registrations, names, place, closing));
     }
-    #[inline]
+    #[cfg_attr(not(becket_small), inline(always))]
     fn prepare(
         &mut self,
         registrations: &mut Registrations,
@@ -501,18 +519,12 @@ impl Backend<Plan> for AnyBackend {
         plan: &mut Plan,
         report: &mut impl FnMut(u32, Ready),
     ) -> bool {
+        epoll_first!(self, &mut plan.area, (backend, area) => backend.prepare(registrations, names, count, area, report));
         of_any_with_area!(self, &mut plan.area, (backend, area) => backend.prepare(registrations, names, count, area, report))
     }
     #[inline(always)]
     fn next(&mut self, registrations: &mut Registrations, names: &Names, plan: &mut Plan) -> Option<Report> {
-        // The one that brings the most events first: two comparisons are less than a table of jumps.
-        #[cfg(epoll)]
-        if !cfg!(becket_small)
-            && let Area::Epoll(area) = &mut plan.area
-        {
-            let AnyBackend::Epoll(backend) = self else { another_plan() };
-            return backend.next(registrations, names, area);
-        }
+        epoll_first!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area));
         // (Field by field, so that the compiler keeps the other's in registers.)
         let report =
             of_any_with_area!(self, &mut plan.area, (backend, area) => backend.next(registrations, names, area));
@@ -549,6 +561,7 @@ impl Backend<Plan> for AnyBackend {
     }
     #[inline]
     fn is_steady(&self, plan: &Plan) -> bool {
+        epoll_first!(self, &plan.area, (backend, area) => backend.is_steady(area));
         of_any_with_area!(self, &plan.area, (backend, area) => backend.is_steady(area))
     }
     fn is_raced(&self) -> bool {
@@ -580,22 +593,23 @@ impl Backend<Plan> for AnyBackend {
 }
 
 impl Plan {
+    /// The same where the code need not be the fastest.
+    #[cfg_attr(not(becket_small), cold, inline(never))]
+    pub(crate) fn wait_again(&mut self) -> Result<u32> {
+        self.wait()
+    }
+
     /// Sleeps until something is ready, the timeout is over, or a signal interrupts (EINTR): how much is ready at most.
     #[cfg_attr(not(becket_small), inline(always))]
-    pub(crate) fn wait(&mut self) -> Result<usize> {
+    pub(crate) fn wait(&mut self) -> Result<u32> {
         let Plan { timeout, area, .. } = self;
-        match area {
-            #[cfg(feature = "select")]
-            Area::Select(area) => area.wait(*timeout),
-            #[cfg(feature = "poll")]
-            Area::Poll(area) => area.wait(*timeout),
-            #[cfg(epoll)]
-            Area::Epoll(area) => area.wait(*timeout),
-            #[cfg(io_uring)]
-            Area::IoUring(area) => area.wait(*timeout),
-            #[cfg(feature = "simulator")]
-            Area::Simulator(area) => area.wait(*timeout),
+        #[cfg(epoll)]
+        if !cfg!(becket_small)
+            && let Area::Epoll(area) = area
+        {
+            return area.wait(*timeout);
         }
+        area.wait_in_others(*timeout)
     }
 
     /// The time, where it is the backend that makes it pass.
@@ -611,15 +625,33 @@ impl Plan {
     /// Whether it is one of the simulator, and nobody sleeps. That does not look at the loop's own descriptor: `woken`
     /// says whether it was written to.
     #[inline]
-    pub(crate) fn is_simulated(&mut self, woken: bool) -> bool {
-        let _ = woken;
+    pub(crate) fn is_simulated(&mut self, woken: impl FnOnce() -> bool) -> bool {
+        let _ = &woken;
         match &mut self.area {
             #[cfg(feature = "simulator")]
             Area::Simulator(area) => {
-                area.woken = woken;
+                area.woken = woken();
                 true
             }
             _ => false,
+        }
+    }
+}
+
+impl Area {
+    #[cfg_attr(not(becket_small), inline(never))]
+    fn wait_in_others(&mut self, timeout: Duration) -> Result<u32> {
+        match self {
+            #[cfg(feature = "select")]
+            Area::Select(area) => area.wait(timeout),
+            #[cfg(feature = "poll")]
+            Area::Poll(area) => area.wait(timeout),
+            #[cfg(epoll)]
+            Area::Epoll(area) => area.wait(timeout),
+            #[cfg(io_uring)]
+            Area::IoUring(area) => area.wait(timeout),
+            #[cfg(feature = "simulator")]
+            Area::Simulator(area) => area.wait(timeout),
         }
     }
 }

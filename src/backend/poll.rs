@@ -19,7 +19,7 @@ pub(super) struct Area {
     registrations: *mut Registration,
     count: u32,
     /// Entries that are ready and were not reported.
-    left: usize,
+    left: u32,
     cursor: u32,
 }
 
@@ -35,7 +35,7 @@ impl Area {
     }
 
     #[cfg_attr(not(becket_small), inline(never))]
-    pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<u32> {
         // SAFETY: the registrations are the loop's memory and stay. A change by another thread is one store of eight
         // aligned bytes, and the engine drops the outcome of a wait that was raced by one.
         let ready = unsafe { sys::poll::poll(self.registrations, self.count as usize, timeout) };

@@ -35,7 +35,7 @@ impl Area {
     }
 
     #[cfg_attr(not(becket_small), inline(never))]
-    pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<u32> {
         self.sets = self.asked;
         let ready = sys::select::select(&mut self.sets, self.limit, timeout);
         // One bad fd among many: that one's source will be told.
@@ -124,6 +124,9 @@ impl Backend<Area> for Select {
             }
             if area.bad && !sys::fd::is_open(registration.fd) {
                 ready |= complete(Ready::ERROR, registration.interest());
+            }
+            if ready.is_empty() {
+                continue;
             }
             let report = Report::of_place(names, place, registration, ready);
             if report.is_some() {

@@ -160,7 +160,7 @@ fn mask(interest: u16) -> u32 {
 
 impl Area {
     #[cfg_attr(not(becket_small), inline(never))]
-    pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<u32> {
         self.0.wait(timeout)
     }
 }

@@ -6,7 +6,7 @@
 //!   never overlap in one thread; in several the program keeps them apart.
 #![allow(unsafe_code)]
 
-use super::{Config, Engine, Phase, Statistics, Taken, VIRTUAL_START};
+use super::{BUDGET, Config, Engine, Phase, Statistics, Taken, VIRTUAL_START};
 use crate::backend::{AnyBackend, Backend, Chosen, Given, Plan, Registration, Registrations};
 use crate::error::{Error, Result};
 use crate::handle::Kinds;
@@ -40,6 +40,8 @@ pub(crate) struct Waiting {
     pub(crate) plan: Plan,
     /// The end of the wait.
     pub(crate) until: Instant,
+    /// Time is real, and nobody wants to spin.
+    plain: bool,
     pub(crate) virtual_clock: bool,
     pub(crate) return_interrupted: bool,
     busy_poll: Duration,
@@ -167,9 +169,11 @@ impl Core {
             (&raw mut (*at).shared).write(Shared::new(names, notifier));
             (&raw mut (*at).owner).write(AtomicUsize::new(0));
             (&raw mut (*at).next_generation).write(AtomicU64::new(generation));
+            let plain = !config.virtual_clock && config.busy_poll == Duration::ZERO && plan.now().is_none();
             (&raw mut (*at).waiting).write(UnsafeCell::new(Waiting {
                 plan,
                 until: made_at,
+                plain,
                 virtual_clock: config.virtual_clock,
                 return_interrupted: config.return_interrupted,
                 #[cfg(feature = "operations")]
@@ -186,13 +190,14 @@ impl Core {
                 registrations,
                 backend,
                 backend_note: note,
-                config: *config,
+                config: Config { budget: if config.budget == 0 { BUDGET } else { config.budget }, ..*config },
                 now: made_at,
                 asleep_since: made_at,
                 made_at,
                 free_low: NIL,
                 free_high: NIL,
                 watched: 0,
+                trim: false,
                 free_post: NIL,
                 posts_mark: 0,
                 // Handles of an earlier loop in the same memory are stale: generations go on where that ended, or,
@@ -289,6 +294,7 @@ impl Core {
     }
 
     /// The same in the owner. `hooks`: with before-wait events.
+    #[cfg_attr(not(becket_small), inline(always))]
     fn lay_out(&self, timeout: Duration, hooks: bool) -> u32 {
         // SAFETY: as in `with`; no wait is under way while the thread that waits calls this.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
@@ -317,18 +323,32 @@ impl Core {
         if unsafe { (*self.waiting.get()).stage } == Stage::Prepared { self.sleep() } else { Ok(()) }
     }
 
+    /// Queues what the backend still has to report of the last wait.
+    fn flush(&self) {
+        // SAFETY: only the thread that waits touches this, and it is here.
+        let waiting = unsafe { &mut *self.waiting.get() };
+        if waiting.unread {
+            // SAFETY: no other thread changes the loop while this one calls handlers.
+            unsafe { &mut *self.engine.get() }.flush_direct(waiting);
+        }
+    }
+
+    #[cfg_attr(not(becket_small), inline(always))]
     fn sleep(&self) -> Result<()> {
         // SAFETY: only the thread that waits touches this, and it is here.
-        unsafe { &mut *self.waiting.get() }.wait(&self.shared)
+        let waiting = unsafe { &mut *self.waiting.get() };
+        waiting.wait(&self.shared)
     }
 
     /// Phase 3: how many events are queued.
     pub(crate) fn collect(&self) -> Result<u32> {
         self.check_owner()?;
+        self.flush();
         Ok(self.collect_all(false))
     }
 
     /// The same; `direct`: readiness may stay with the backend, and is not counted then.
+    #[cfg_attr(not(becket_small), inline(always))]
     fn collect_all(&self, direct: bool) -> u32 {
         // SAFETY: as in `prepare`.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
@@ -343,14 +363,17 @@ impl Core {
     /// Phases 1 to 3. Before-wait events end it early: they are in the queue.
     pub(crate) fn poll(&self, timeout: Duration) -> Result<u32> {
         self.check_owner()?;
-        match self.lay_out(timeout, true) {
-            0 => self.wait_and_collect(false),
-            before => Ok(before),
-        }
+        self.three_phases(timeout, true, false)
     }
 
-    /// Phases 2 and 3. What went wrong with the wait is told only when there is nothing else to tell.
-    fn wait_and_collect(&self, direct: bool) -> Result<u32> {
+    /// The same in the owner. What went wrong with the wait is told only when there is nothing else to tell. (One function
+    /// for all three: each would save and restore the same registers.)
+    #[cfg_attr(not(becket_small), inline(never))]
+    fn three_phases(&self, timeout: Duration, hooks: bool, direct: bool) -> Result<u32> {
+        let before = self.lay_out(timeout, hooks);
+        if before > 0 {
+            return Ok(before);
+        }
         let waited = self.sleep();
         let queued = self.collect_all(direct);
         if queued == 0 { waited.map(|()| 0) } else { Ok(queued) }
@@ -382,15 +405,16 @@ impl Core {
 
     fn turn_of_owner(&self, timeout: Duration, call: &mut impl FnMut(&Taken)) -> Result<u32> {
         let mut count = 0;
-        if self.lay_out(timeout, true) > 0 {
+        self.three_phases(timeout, true, true)?;
+        // SAFETY: as in `with`; this borrow ends before a handler is called.
+        if unsafe { &*self.engine.get() }.is_before_wait() {
             count += self.drain(Kinds::BEFORE, call)?;
             // They may have been the last that `run` went on for.
             // SAFETY: as in `with`.
             let engine = unsafe { &*self.engine.get() };
             let go_on = !engine.running || engine.depth > 0 || engine.is_alive();
-            self.lay_out(if go_on { timeout } else { Duration::ZERO }, false);
+            self.three_phases(if go_on { timeout } else { Duration::ZERO }, false, true)?;
         }
-        self.wait_and_collect(true)?;
         count += self.drain(Kinds::all(), call)?;
         Ok(count)
     }
@@ -418,32 +442,55 @@ impl Core {
         }
     }
 
-    /// Calls the handlers of what is queued. A stop inside `run` leaves the rest for the next one.
+    /// Calls the handlers of what is ready and of what is queued. A stop inside `run` leaves the rest for the next one.
     fn drain(&self, kinds: Kinds, call: &mut impl FnMut(&Taken)) -> Result<u32> {
         let engine = self.engine.get();
         // SAFETY: as in `with`; each of these borrows ends before a handler is called.
         unsafe { (*engine).depth += 1 };
         let _handling = Scope(self, |engine| engine.depth -= 1);
         let mut count = 0;
-        let (mut readiness, mut other) = (Taken::READINESS, Taken::NONE);
+        let mut taken = Taken::READINESS;
         loop {
             // SAFETY: likewise; no wait is under way.
             let (engine, waiting) = unsafe { (&mut *engine, &mut *self.waiting.get()) };
             let stopped = self.shared.is_stopping() && engine.running;
             // (Before a wait nothing is reported, so this takes no other kinds then.)
-            let taken = if !stopped && engine.next_direct(waiting, &mut readiness) {
-                &readiness
-            } else if !stopped && engine.next(kinds, &mut other) {
-                &other
-            } else {
+            if !stopped && engine.next_direct(waiting, &mut taken) {
+                call(&taken);
+                count += 1;
+                // The handler may have forked, and this may be the child.
+                if !self.shared.seems_ours() {
+                    return Err(Error::NOT_OURS);
+                }
+                continue;
+            }
+            let nothing = !cfg!(becket_small) && (stopped || !waiting.unread && !engine.has_queued());
+            if nothing || !self.drain_queue(kinds, call, &mut count)? {
                 engine.flush_direct(waiting);
                 return Ok(count);
-            };
-            call(taken);
-            count += 1;
-            // The handler may have forked, and this may be the child.
+            }
+        }
+    }
+
+    /// Calls the handlers of what is queued, until it is the turn of what the backend reports: whether it is.
+    #[cfg_attr(becket_small, inline(always))]
+    #[cfg_attr(not(becket_small), inline(never))]
+    fn drain_queue(&self, kinds: Kinds, call: &mut impl FnMut(&Taken), count: &mut u32) -> Result<bool> {
+        let mut taken = Taken::NONE;
+        loop {
+            // SAFETY: as in `drain`.
+            let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
+            if self.shared.is_stopping() && engine.running || !engine.next(kinds, &mut taken) {
+                return Ok(false);
+            }
+            let unread = !cfg!(becket_small) && waiting.unread;
+            call(&taken);
+            *count += 1;
             if !self.shared.seems_ours() {
                 return Err(Error::NOT_OURS);
+            }
+            if unread {
+                return Ok(true);
             }
         }
     }
@@ -612,10 +659,24 @@ impl Drop for Scope<'_> {
 }
 
 impl Waiting {
+    #[cfg_attr(not(becket_small), inline(always))]
     fn wait(&mut self, shared: &Shared) -> Result<()> {
         self.stage = Stage::Waited;
+        if !cfg!(becket_small) && self.plain {
+            let outcome = self.plan.wait();
+            if matches!(outcome, Ok(1..)) {
+                self.plan.outcome = outcome;
+                return Ok(());
+            }
+            return self.wait_on(shared, Some(outcome));
+        }
+        self.wait_on(shared, None)
+    }
+
+    /// The same, when the first wait of all has had this outcome.
+    fn wait_on(&mut self, shared: &Shared, mut first: Option<Result<u32>>) -> Result<()> {
         // Virtual time passes without sleeping; only a sleep without an end is a real one. (A simulated one never is.)
-        if self.virtual_clock && !self.plan.is_simulated(shared.is_notified()) && self.until != Instant::NEVER {
+        if self.virtual_clock && !self.plan.is_simulated(|| shared.is_notified()) && self.until != Instant::NEVER {
             self.plan.timeout = Duration::ZERO;
         }
         let mut spinning = self.busy_poll.min(self.plan.timeout) > Duration::ZERO;
@@ -624,7 +685,7 @@ impl Waiting {
             if spinning {
                 self.plan.timeout = Duration::ZERO;
             }
-            match self.plan.wait() {
+            match first.take().unwrap_or_else(|| self.plan.wait_again()) {
                 // A wake, or a signal handler that was one of ours: then there is something to collect. After another
                 // one what is left of the time is waited for.
                 Ok(0) | Err(Error::INTERRUPTED | Error::AGAIN | Error::BUSY) if shared.pending() => break Ok(0),

@@ -199,6 +199,7 @@ impl Engine {
         let wanted = Registration::new(fd, interest, mode, self.registrations[index + 1].state);
         self.note_race();
         self.watched = self.watched.max(index + 1);
+        self.may_trim(); // should it be refused
         self.backend.add(&mut self.registrations, index + 1, handle, wanted)
     }
 
@@ -207,8 +208,19 @@ impl Engine {
         self.phase.raced |= self.shared.is_asleep() && self.backend.is_raced();
     }
 
+    /// The last registration may have no fd. (The small build looks in every turn, which is less code.)
+    fn may_trim(&mut self) {
+        if !cfg!(becket_small) {
+            self.trim = true;
+        }
+    }
+
     /// Leaves the last registrations out of the wait that have no fd. O(registrations).
+    #[cfg_attr(not(becket_small), cold)]
     pub(super) fn trim_watched(&mut self) {
+        if !cfg!(becket_small) {
+            self.trim = false;
+        }
         while self.watched > 0 && self.registrations[self.watched].is_none() {
             self.watched -= 1;
         }
@@ -217,6 +229,7 @@ impl Engine {
     /// Watches nothing for this source any more.
     pub(super) fn deregister(&mut self, index: u32, closing: bool) {
         self.note_race();
+        self.may_trim();
         self.backend.remove(&mut self.registrations, &self.shared.names, index + 1, closing);
     }
 

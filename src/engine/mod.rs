@@ -128,6 +128,8 @@ pub(crate) struct Engine {
     /// Counts armed deadlines, so that equal ones expire in that order.
     arming: u32,
     phase: Phase,
+    /// Some of these may have no fd any more.
+    trim: bool,
     /// Inside `run`.
     running: bool,
     /// The lower level that was served last.
@@ -214,6 +216,12 @@ impl Engine {
     /// The time of this turn.
     pub(crate) fn now(&self) -> Instant {
         self.now
+    }
+
+    /// Whether before-wait events are due, and the wait is after them.
+    #[inline]
+    fn is_before_wait(&self) -> bool {
+        self.phase.before_done
     }
 
     /// Why this backend.

@@ -99,6 +99,7 @@ impl Engine {
 
     /// Everything that is due at `now`, in order. O(due · log n): each source has one deadline, and its next one lies
     /// ahead.
+    #[cfg_attr(not(becket_small), inline(never))]
     pub(super) fn expire(&mut self) {
         while let Some((due, index)) = self.deadlines.first() {
             if due > self.now {
@@ -113,7 +114,7 @@ impl Engine {
                 self.expire_operation(index);
                 continue;
             }
-            self.expire_io(index);
+            self.expire_io(index, due);
         }
     }
 }
@@ -190,8 +191,14 @@ impl Engine {
         }
     }
 
-    fn expire_io(&mut self, index: u32) {
-        let idle_over = self.idle_deadline(index) <= self.now;
+    fn expire_io(&mut self, index: u32, due: Instant) {
+        let idle_deadline = self.idle_deadline(index);
+        let at = self.lists.slots[index].fixed_deadline().min(idle_deadline);
+        if at > due {
+            // Something was delivered meanwhile. If it is over all the same, its turn comes in order.
+            return self.set_deadline(index, at);
+        }
+        let idle_over = idle_deadline <= self.now;
         let slot = &mut self.lists.slots[index];
         let mut ready = Ready::from_bits_truncate(u16::from(slot.ready()));
         if slot.fixed_deadline() <= self.now {

@@ -1,12 +1,13 @@
 //! The four phases of a turn. `wait` is in `core`: it does not touch the engine.
 
 use super::core::{Stage, Waiting};
-use super::{BUDGET, Engine, LOWER_LEVELS_EVERY, Taken};
+use super::{Engine, LOWER_LEVELS_EVERY, Taken};
 use crate::backend::{Backend, Ready, Report, asked_by};
 use crate::error::Error;
 use crate::handle::{Handle, Kind, Kinds};
 use crate::process::signals;
 use crate::storage::lists::{LEVELS, List, Lists};
+use crate::storage::names::Names;
 use crate::storage::slot::{Link, bits};
 use crate::sys;
 use crate::time::{Duration, Instant};
@@ -17,8 +18,9 @@ const RETRY: Duration = Duration::from_millis(10);
 /// Phase 1: prepare. Hooks become events, and the timeout is computed.
 impl Engine {
     /// How many before-wait events were queued; 0: the wait is prepared. O(registrations) on select and poll.
+    #[cfg_attr(not(becket_small), inline(always))]
     pub(super) fn prepare(&mut self, timeout: Duration, hooks: bool, waiting: &mut Waiting) -> u32 {
-        if hooks && !self.phase.before_done && self.lists.any(List::BEFORE.set() | List::TRIGGERED.set()) {
+        if self.lists.any(List::BEFORE.set() | List::TRIGGERED.set()) && hooks && !self.phase.before_done {
             self.phase.before_done = true;
             self.queue_triggered_before();
             let queued = self.lists.queue_all(List::BEFORE, List::LATE);
@@ -30,7 +32,9 @@ impl Engine {
         }
         #[cfg(feature = "operations")]
         let patience = self.prepare_operations();
-        self.trim_watched();
+        if cfg!(becket_small) || self.trim {
+            self.trim_watched();
+        }
         let mut busy = self.has_work();
         let told = self.prepare_backend(waiting);
         if told {
@@ -92,7 +96,7 @@ impl Engine {
     /// Whether a wait must not sleep.
     pub(super) fn has_work(&self) -> bool {
         const WORK: u16 = List::TRIGGERED.set() | List::DEFERRED.set() | List::IDLE.set() | List::ALWAYS.set();
-        self.lists.queued() > 0 || self.lists.any(WORK)
+        self.lists.any(WORK | List::QUEUES)
     }
 }
 
@@ -106,21 +110,26 @@ pub(super) fn merge(lists: &mut Lists, place: u32, ready: Ready) {
     lists.queue(index);
 }
 
+#[cfg_attr(not(becket_small), cold, inline(never))]
+fn merge_one(lists: &mut Lists, place: u32, ready: Ready) {
+    merge(lists, place, ready);
+    lists.note_queued();
+}
+
 /// Phase 3: collect. What happened becomes events.
 impl Engine {
     /// How many events are queued. O(what happened), and O(registrations) on select and poll.
     ///
     /// With `direct`, readiness stays with the backend where it may: [`Engine::next_direct`] takes it from there.
+    #[cfg_attr(not(becket_small), inline(always))]
     pub(super) fn collect(&mut self, waiting: &mut Waiting, direct: bool) -> u32 {
-        self.flush_direct(waiting);
         waiting.stage = Stage::Collected;
         self.shared.wake_up();
-        let found = waiting.plan.outcome.is_ok_and(|count| count > 0);
         if !self.config.virtual_clock {
             self.now = sys::clock::now();
         } else if self.backend.now().is_some() {
             self.now = self.fresh_now();
-        } else if !found && waiting.plan.outcome.is_ok() && waiting.until != Instant::NEVER && !self.shared.pending() {
+        } else if waiting.plan.outcome == Ok(0) && waiting.until != Instant::NEVER && !self.shared.pending() {
             self.now = self.now.max(waiting.until);
         }
         self.statistics.turns += 1;
@@ -132,30 +141,36 @@ impl Engine {
         self.collect_readiness(waiting, direct);
         #[cfg(feature = "operations")]
         self.collect_operations();
-        self.expire();
-        self.collect_signals();
-        self.collect_wakes();
+        if self.deadlines.first().is_some_and(|(due, _)| due <= self.now) {
+            self.expire();
+        }
+        // (Looking first saves locked instructions in every turn that has none.)
+        if self.shared.seem_signals() {
+            self.collect_signals();
+        }
+        if self.shared.names.seem_woken() {
+            self.collect_wakes();
+        }
         if self.lists.any(List::TRIGGERED.set() | List::AFTER.set()) {
             self.lists.queue_all(List::TRIGGERED, List::QUEUE);
             self.lists.queue_all(List::AFTER, List::QUEUE);
         }
-        self.lists.note_queued();
+        if self.lists.queued() > 0 {
+            self.lists.note_queued();
+        }
 
-        let budget = if self.config.budget == 0 { BUDGET } else { self.config.budget };
         if !cfg!(becket_small) {
             self.readiness_before = self.statistics.events_of(Kind::Io);
         }
-        self.turn_end = self.dispatches.wrapping_add(budget);
+        self.turn_end = self.dispatches.wrapping_add(self.config.budget);
         self.phase = super::Phase::default();
         self.lists.queued()
     }
 
+    #[cfg_attr(not(becket_small), inline(always))]
     pub(super) fn collect_readiness(&mut self, waiting: &mut Waiting, direct: bool) {
         if self.phase.raced {
-            // Another thread changed a registration while the wait was under way: ask again, without sleeping.
-            self.prepare_backend(waiting);
-            waiting.plan.timeout = Duration::ZERO;
-            waiting.plan.outcome = waiting.plan.wait();
+            self.wait_again(waiting);
         }
         #[cfg(feature = "operations")]
         // What an operation waits for has happened before its deadline passes.
@@ -174,6 +189,14 @@ impl Engine {
                 merge(&mut self.lists, index + 1, ready);
             }
         }
+    }
+
+    /// Another thread changed a registration while the wait was under way: asks again, without sleeping.
+    #[cfg_attr(not(becket_small), cold, inline(never))]
+    fn wait_again(&mut self, waiting: &mut Waiting) {
+        self.prepare_backend(waiting);
+        waiting.plan.timeout = Duration::ZERO;
+        waiting.plan.outcome = waiting.plan.wait_again();
     }
 
     /// Queues what the backend still has to report: before anybody looks at the queue, and before the next wait.
@@ -211,6 +234,7 @@ impl Engine {
         merge(&mut self.lists, report.place, report.ready);
     }
 
+    #[cfg_attr(not(becket_small), inline(never))]
     fn collect_signals(&mut self) {
         let mut came = self.shared.take_signals();
         while came != 0 {
@@ -226,6 +250,7 @@ impl Engine {
         }
     }
 
+    #[cfg_attr(not(becket_small), inline(never))]
     fn collect_wakes(&mut self) {
         let Engine { shared, lists, .. } = self;
         shared.names.take_woken(|index| {
@@ -249,6 +274,8 @@ impl Engine {
     pub(super) fn next_direct(&mut self, waiting: &mut Waiting, taken: &mut Taken) -> bool {
         while !cfg!(becket_small) && waiting.unread && self.dispatches != self.turn_end {
             if self.lists.levels(List::QUEUE) > 1 && self.is_lower_ones_turn_now() {
+                // The queue knows whose turn it is, and what to do when that one is gone.
+                self.flush_direct(waiting);
                 return false;
             }
             #[cfg(feature = "operations")]
@@ -274,8 +301,7 @@ impl Engine {
             let lists = &mut self.lists;
             let link = &lists.links[index];
             if !link.is_plain_io() {
-                merge(lists, report.place, report.ready);
-                lists.note_queued();
+                merge_one(lists, report.place, report.ready);
                 continue;
             }
             let idle = link.has(bits::IDLE);
@@ -301,8 +327,14 @@ impl Engine {
     /// for is left in this turn; idle ones when this turn had nothing else.
     #[inline]
     pub(crate) fn next(&mut self, kinds: Kinds, taken: &mut Taken) -> bool {
+        self.has_queued() && self.next_queued(kinds, taken)
+    }
+
+    /// Whether there may be a next event.
+    #[inline]
+    pub(super) fn has_queued(&self) -> bool {
         const ANYTHING: u16 = List::LATE_COMERS | List::QUEUE_LEVELS;
-        self.lists.any(ANYTHING) && self.next_queued(kinds, taken)
+        self.lists.any(ANYTHING)
     }
 
     fn next_queued(&mut self, kinds: Kinds, taken: &mut Taken) -> bool {
@@ -318,7 +350,12 @@ impl Engine {
                 },
             };
             let kind = self.lists.links[node].kind_number();
-            let due = if kind == Kind::Io as u8 { self.take_io(node, taken) } else { self.take_other(node, taken) };
+            let due = match Kind::from_number(kind) {
+                Some(Kind::Io) => self.take_io(node, taken),
+                Some(Kind::Post) => self.take_post(node, taken),
+                Some(kind) => self.take_other(node, kind, taken),
+                None => false,
+            };
             if due {
                 self.dispatches = self.dispatches.wrapping_add(counts);
                 self.statistics.events[usize::from(kind) - 1] += 1;
@@ -454,13 +491,9 @@ impl Engine {
         true
     }
 
-    /// An event of a source that is no I/O, or a post.
+    /// An event of a source that is no I/O.
     #[inline(never)]
-    fn take_other(&mut self, index: u32, taken: &mut Taken) -> bool {
-        let Some(kind) = self.lists.links[index].kind() else { return false };
-        if kind == Kind::Post {
-            return self.take_post(index, taken);
-        }
+    fn take_other(&mut self, index: u32, kind: Kind, taken: &mut Taken) -> bool {
         #[cfg(feature = "operations")]
         if kind == Kind::Operation {
             return self.take_operation(index, taken);
@@ -515,7 +548,12 @@ impl Engine {
     fn take_post(&mut self, node: u32, taken: &mut Taken) -> bool {
         let (handle, value) = self.free_post(self.lists.post_of(node));
         let source = Handle::from_raw(handle);
-        let Ok(index) = self.resolve(source) else { return false };
+        // There was such a source when it was posted.
+        let place = Names::place_of(source);
+        if !self.shared.names.is_of(place, source) {
+            return false;
+        }
+        let index = place - 1;
         taken.value = value;
         taken.flags = 0;
         self.describe(index, source, Kind::Post, -1, taken);

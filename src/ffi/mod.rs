@@ -18,6 +18,8 @@ pub mod signal;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod source;
+#[cfg(feature = "operations")]
+pub mod task;
 pub mod timer;
 pub mod turn;
 pub mod types;

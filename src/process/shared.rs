@@ -149,8 +149,13 @@ impl Shared {
 
     /// The signals that came since the last call.
     pub(crate) fn take_signals(&self) -> u64 {
-        // Looking first saves a locked instruction in every turn that has none.
-        if self.signals.load(Ordering::Relaxed) == 0 { 0 } else { self.signals.swap(0, Ordering::AcqRel) }
+        self.signals.swap(0, Ordering::AcqRel)
+    }
+
+    /// Whether there are any, at a glance: what comes in this very moment is seen before the next sleep.
+    #[inline]
+    pub(crate) fn seem_signals(&self) -> bool {
+        self.signals.load(Ordering::Relaxed) != 0
     }
 
     #[inline]

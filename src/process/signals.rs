@@ -102,7 +102,6 @@ pub(crate) fn acquire(signal: i32, shared: &Shared, source: u32) -> Result<()> {
         entry.process.store(shared.process(), Ordering::Release);
         let mut old = Disposition::new();
         if let Err(error) = sys::signal::install(signal, on_signal, &mut old) {
-            entry.source.store(0, Ordering::Relaxed);
             entry.owner.store(ptr::null_mut(), Ordering::Relaxed);
             entry.process.store(FREE, Ordering::Release);
             return Err(error);
@@ -147,7 +146,6 @@ fn give_up(signal: i32, entry: &Entry, shared: &Shared) {
     }
     // SAFETY: the entry is this thread's until it is free.
     sys::signal::restore(signal, unsafe { &*entry.old.get() });
-    entry.source.store(0, Ordering::Relaxed);
     entry.owner.store(ptr::null_mut(), Ordering::Relaxed);
     // A handler of this thread has ended before this code went on; those of other threads end by themselves. In a
     // forked child there are none, and the counter may be what it was in the parent's other threads.

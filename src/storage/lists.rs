@@ -41,7 +41,7 @@ impl List {
     const COUNT: usize = if cfg!(feature = "operations") { 16 } else { 15 };
 
     /// The lists of events, as a set.
-    const QUEUES: u16 = 0b1_1111_1110;
+    pub(crate) const QUEUES: u16 = 0b1_1111_1110;
 
     /// The queue of all levels, as a set.
     pub(crate) const QUEUE_LEVELS: u16 = 0b1_1110;

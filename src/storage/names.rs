@@ -167,15 +167,14 @@ impl Names {
     }
 
     /// Whether a handle that this loop once gave is of the source that is at its place now.
-    #[cfg(epoll)]
     #[inline]
     pub(crate) fn is_of(&self, place: u32, handle: Handle) -> bool {
         let word = self.words.get(place.wrapping_sub(1) as usize);
-        word.is_some_and(|it| it.load(Ordering::Relaxed) >> GENERATION_SHIFT == handle.raw() >> INDEX_BITS)
+        // The generation stands above the index as it does above the link.
+        word.is_some_and(|it| (it.load(Ordering::Relaxed) >> LINK_SHIFT ^ handle.raw()) >> INDEX_BITS == 0)
     }
 
     /// The place of a handle: its slot plus one; 0: of no source.
-    #[cfg(epoll)]
     #[inline]
     pub(crate) fn place_of(handle: Handle) -> u32 {
         (handle.raw() & INDEX_MASK) as u32
@@ -202,12 +201,14 @@ impl Names {
         self.woken.load(Ordering::SeqCst) != 0
     }
 
+    /// The same at a glance: what comes in this very moment is seen before the next sleep.
+    #[inline]
+    pub(crate) fn seem_woken(&self) -> bool {
+        self.woken.load(Ordering::Relaxed) != 0
+    }
+
     /// Calls `each` with every slot that was woken and still is what it was then. O(woken).
     pub(crate) fn take_woken(&self, mut each: impl FnMut(u32)) {
-        // Looking first saves a locked instruction in every turn that has none.
-        if self.woken.load(Ordering::Relaxed) == 0 {
-            return;
-        }
         let mut at = u64::from(self.woken.swap(0, Ordering::AcqRel));
         while at != 0 && at != END {
             let index = at as u32 - 1;

@@ -76,26 +76,28 @@ struct Time {
 }
 
 /// Waits with nanoseconds, epoll_pwait2(2); how many events came. ENOSYS: before Linux 5.11.
-pub(crate) fn wait(set: i32, events: &mut [Event], timeout: Duration) -> Result<usize> {
+pub(crate) fn wait(set: i32, events: &mut [Event], timeout: Duration) -> Result<u32> {
+    let mut time = Time { seconds: 0, nanos: 0 };
     let nanos = timeout.as_nanos();
-    let (seconds, rest) = if nanos == 0 { (0, 0) } else { (nanos / 1_000_000_000, nanos % 1_000_000_000) };
-    let time = Time { seconds: seconds as i64, nanos: rest as i64 };
+    if nanos != 0 && timeout != Duration::FOREVER {
+        time = Time { seconds: (nanos / 1_000_000_000) as i64, nanos: (nanos % 1_000_000_000) as i64 };
+    }
     let time = if timeout == Duration::FOREVER { core::ptr::null() } else { &raw const time };
     let (at, room) = (events.as_mut_ptr(), events.len());
     let no_mask = core::ptr::null::<libc::sigset_t>();
     // SAFETY: `events` is writable for `room` events; the time outlives the call; there is no mask.
     let count = unsafe { libc::syscall(libc::SYS_epoll_pwait2, set, at, room as libc::c_int, time, no_mask, 0_usize) };
-    check(count as libc::c_int).map(|count| count as usize)
+    check(count as libc::c_int).map(|count| count.cast_unsigned())
 }
 
 /// The same with milliseconds, rounded up: never early.
 #[cold]
-pub(crate) fn wait_coarse(set: i32, events: &mut [Event], timeout: Duration) -> Result<usize> {
+pub(crate) fn wait_coarse(set: i32, events: &mut [Event], timeout: Duration) -> Result<u32> {
     let millis = match timeout {
         Duration::FOREVER => -1,
         span => i32::try_from(span.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX),
     };
     // SAFETY: `events` is writable for as many events as are said.
     let count = unsafe { libc::epoll_wait(set, events.as_mut_ptr().cast(), events.len() as libc::c_int, millis) };
-    check(count).map(|count| count as usize)
+    check(count).map(|count| count.cast_unsigned())
 }

@@ -6,6 +6,10 @@ pub(crate) use libc::{
 };
 
 #[cfg(feature = "operations")]
-pub(crate) use libc::{ECANCELED, ETIMEDOUT};
+pub(crate) use libc::{ECANCELED, ENOTRECOVERABLE, ESRCH, ETIMEDOUT};
+
+#[cfg(any(feature = "simulator", feature = "operations"))]
+pub(crate) use libc::EDEADLK;
+
 #[cfg(feature = "simulator")]
-pub(crate) use libc::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EDEADLK, EINPROGRESS, ENOTCONN, EPIPE};
+pub(crate) use libc::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EINPROGRESS, ENOTCONN, EPIPE};

@@ -33,7 +33,7 @@ pub(crate) const PEER_CLOSED: i16 = 0;
 ///
 /// # Safety
 /// The registrations stay valid. Another thread may change one meanwhile, as one aligned store of eight bytes.
-pub(crate) unsafe fn poll(fds: *mut Registration, count: usize, timeout: Duration) -> Result<usize> {
+pub(crate) unsafe fn poll(fds: *mut Registration, count: usize, timeout: Duration) -> Result<u32> {
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "openbsd"))]
     {
         let nanos = timeout.as_nanos();
@@ -44,7 +44,7 @@ pub(crate) unsafe fn poll(fds: *mut Registration, count: usize, timeout: Duratio
         let time = if timeout == Duration::FOREVER { core::ptr::null() } else { &raw const time };
         // SAFETY: by this function's contract; the layouts were compared above; the time outlives the call.
         let ready = unsafe { libc::ppoll(fds.cast(), count as libc::nfds_t, time, core::ptr::null()) };
-        check(ready).map(|count| count as usize)
+        check(ready).map(|count| count.cast_unsigned())
     }
     #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "openbsd")))]
     {
@@ -54,6 +54,6 @@ pub(crate) unsafe fn poll(fds: *mut Registration, count: usize, timeout: Duratio
             span => i32::try_from(span.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX),
         };
         // SAFETY: by this function's contract; the layouts were compared above.
-        check(unsafe { libc::poll(fds.cast(), count as libc::nfds_t, millis) }).map(|count| count as usize)
+        check(unsafe { libc::poll(fds.cast(), count as libc::nfds_t, millis) }).map(|count| count.cast_unsigned())
     }
 }

@@ -40,7 +40,7 @@ impl FdSet {
 
 /// Waits for the fds in the sets, all below `limit`; leaves in them what is ready, and says how many.
 /// After an error the sets are as they were.
-pub(crate) fn select(sets: &mut [FdSet; 3], limit: i32, timeout: Duration) -> Result<usize> {
+pub(crate) fn select(sets: &mut [FdSet; 3], limit: i32, timeout: Duration) -> Result<u32> {
     // Microseconds, rounded up: never early.
     let micros = timeout.min(LONGEST).as_nanos().div_ceil(1_000);
     let mut time = libc::timeval { tv_sec: (micros / 1_000_000) as _, tv_usec: (micros % 1_000_000) as _ };
@@ -48,5 +48,5 @@ pub(crate) fn select(sets: &mut [FdSet; 3], limit: i32, timeout: Duration) -> Re
     let [read, write, except] = sets;
     // SAFETY: three valid sets, and a time that outlives the call, which may change it.
     let ready = unsafe { libc::select(limit, &raw mut read.0, &raw mut write.0, &raw mut except.0, time) };
-    check(ready).map(|count| count as usize)
+    check(ready).map(|count| count.cast_unsigned())
 }

@@ -10,6 +10,7 @@ use crate::ready::Ready;
 use crate::request::{Call, Request};
 use crate::ring::{self, RingMemory};
 use crate::time::Duration;
+use core::mem::MaybeUninit;
 use core::ptr::{NonNull, null, null_mut};
 use core::sync::atomic::{AtomicU32, Ordering};
 use linux_raw_sys::general::__kernel_timespec;
@@ -408,7 +409,7 @@ impl Completions {
     /// EINTR: a signal came first. EAGAIN: a signal came or the time is over, and as something was submitted the kernel
     /// does not tell which. EBUSY: it was woken by what was cancelled, or the kernel had no memory for what is submitted,
     /// and it has to wait again.
-    pub(crate) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+    pub(crate) fn wait(&mut self, timeout: Duration) -> Result<u32> {
         let nanos = timeout.as_nanos();
         let time = __kernel_timespec {
             tv_sec: (nanos / 1_000_000_000).cast_signed(),
@@ -452,7 +453,7 @@ impl Completions {
 
     /// Leaves out the completions of cancelled polls that are first; how many there are behind them. (All that were taken
     /// are settled or given back.)
-    fn skip_cancelled(&mut self) -> usize {
+    fn skip_cancelled(&mut self) -> u32 {
         self.end = word(&self.tail).load(Ordering::Acquire);
         while self.next != self.end {
             let entry = self.entry(self.next);
@@ -463,7 +464,7 @@ impl Completions {
             self.next = self.next.wrapping_add(1);
         }
         word(&self.head).store(self.next, Ordering::Release);
-        self.end.wrapping_sub(self.next) as usize
+        self.end.wrapping_sub(self.next)
     }
 
     /// Gives what was taken back to the kernel, settled or not.
@@ -503,28 +504,33 @@ impl Completions {
     #[cold]
     pub(crate) fn ask_again(&mut self, mut asked: impl FnMut(u64) -> Option<(i32, u32)>) {
         const AT_ONCE: usize = 64;
+        // (Nothing is laid out that is not needed: most often these are few.)
+        let mut fds = [const { MaybeUninit::<libc::pollfd>::uninit() }; AT_ONCE];
+        let mut places = [const { MaybeUninit::<u32>::uninit() }; AT_ONCE];
         let mut at = self.next;
         while at != self.end {
-            let mut fds = [libc::pollfd { fd: -1, events: 0, revents: 0 }; AT_ONCE];
-            let mut places = [0; AT_ONCE];
             let mut count = 0;
             while at != self.end && count < AT_ONCE {
                 let entry = self.entry(at);
                 if entry.res > 0
                     && let Some((fd, mask)) = asked(entry.user_data)
                 {
-                    fds[count] = libc::pollfd { fd, events: mask as i16, revents: 0 };
-                    places[count] = at;
+                    fds[count].write(libc::pollfd { fd, events: mask as i16, revents: 0 });
+                    places[count].write(at);
                     count += 1;
                 }
                 at = at.wrapping_add(1);
             }
-            // SAFETY: so many entries are there to be written.
-            if count == 0 || unsafe { libc::poll(fds.as_mut_ptr(), count as libc::nfds_t, 0) } < 0 {
+            // SAFETY: so many entries were written.
+            if count == 0 || unsafe { libc::poll(fds.as_mut_ptr().cast(), count as libc::nfds_t, 0) } < 0 {
                 continue;
             }
-            for (asked, place) in fds.iter().zip(places).take(count).filter(|(it, _)| it.revents & libc::POLLNVAL == 0)
-            {
+            for (asked, place) in fds.iter().zip(&places).take(count) {
+                // SAFETY: likewise.
+                let (asked, place) = unsafe { (asked.assume_init_ref(), place.assume_init_read()) };
+                if asked.revents & libc::POLLNVAL != 0 {
+                    continue;
+                }
                 let mut entry = self.entry(place);
                 entry.res = i32::from(asked.revents as u16);
                 // SAFETY: the mask keeps it inside; until it is taken the kernel does not look at it.

@@ -369,12 +369,13 @@ static void close_loop(int count) {
 static void left_out_of_the_ring(void) {
   becket_config config = {.size = sizeof config, .backend = BECKET_BACKEND_IO_URING, .ring = &ring};
   reason = reason_of("io_uring_enter", "EAGAIN");
-  for (unsigned long times = 1; times <= 6; times++) {
+  for (int last = 0; last < 2 * PAIRS; last++) {
+    struct pair *pair = &pairs[last % PAIRS];
+    unsigned long times = 1 + 2 * ((unsigned long)last / PAIRS);
     open_loop(&config, PAIRS);
     fault_set(reason, 1, times);
-    for (int i = 0; i < PAIRS; i++) put(pairs[i].theirs);
-    for (int i = 0; i < PAIRS; i++)
-      while (pairs[i].bytes == 0) CHECK(becket_turn(loop, BECKET_FOREVER) >= 0);
+    put(pair->theirs); /* this one alone */
+    while (pair->bytes == 0) CHECK(becket_turn(loop, BECKET_FOREVER) >= 0);
     EQUAL(fault_clear(), times);
     close_loop(PAIRS);
   }
@@ -444,7 +445,8 @@ static void rebuilt_in_a_change(const char *call, const char *name, unsigned lon
   EQUAL(becket_io_modify(loop, pairs[2].source, 0), 0);
   fault_set(reason = reason_of(call, name), 1, times);
   while (ticks < 3) CHECK(becket_turn(loop, BECKET_FOREVER) >= 0);
-  EQUAL(fault_clear(), times);
+  unsigned long struck = fault_clear();
+  CHECK(struck == times || (struck > 0 && times == FAULT_ALWAYS));
   EQUAL(becket_io_modify(loop, pairs[1].source, BECKET_READABLE), 0);
   close_own(other); /* and with it that file, and its event */
   close_own(pairs[2].theirs);
@@ -487,7 +489,7 @@ int main(void) {
   CHECK(signal(SIGUSR1, SIG_IGN) != SIG_ERR);
   unsigned long lives = 0, struck = 0, calls = fault_calls(NULL);
   for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
-    if (under_valgrind && (configs[i].backend == BECKET_BACKEND_IO_URING || configs[i].ring != NULL)) continue;
+    if (!have_io_uring() && (configs[i].backend == BECKET_BACKEND_IO_URING || configs[i].ring != NULL)) continue;
     int occurs[FAULT_REASONS];
     try_without(&configs[i], occurs);
     for (unsigned at = 0; (reason = fault_reason(at)) != NULL; at++) {
@@ -514,6 +516,7 @@ int main(void) {
   never_rebuilt("dup3", "EBUSY");
   rebuilt_in_a_change("dup3", "EBUSY", 0);
   rebuilt_in_a_change("dup3", "EBUSY", 1);
+  rebuilt_in_a_change("dup3", "EBUSY", FAULT_ALWAYS);
   rebuilt_in_a_change("epoll_create1", "ENFILE", 1);
   rebuilt_in_a_change("epoll_ctl.add", "ENOMEM", 1);
   if (!under_valgrind) {

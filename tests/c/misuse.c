@@ -255,7 +255,7 @@ static void bad_memory(void) {
   REFUSED(bad.posts += 1, -ENOBUFS);
   REFUSED(bad.sources = UINT32_MAX, -EINVAL);
   REFUSED(bad.posts = UINT32_MAX, -EINVAL);
-  REFUSED(bad.operations = 1, -ENOTSUP);
+  REFUSED(bad.operations = 1, -ENOBUFS);
 #undef REFUSED
   for (size_t i = 0; i < COUNT(block); i++) EQUAL(block[i], 0); /* nothing was written */
 

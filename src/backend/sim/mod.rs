@@ -71,7 +71,7 @@ impl Sim {
 
 impl Area {
     /// EDEADLK: nothing can end it; ESTALE: the simulator serves a later loop; EPERM: it is another thread's.
-    pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<u32> {
         let woken = core::mem::take(&mut self.woken);
         self.found = 0;
         self.own = woken;
@@ -88,7 +88,7 @@ impl Area {
                 self.at = state.random.next() as u32;
                 self.stride = state.random.next() as u32 | 1;
             }
-            Ok(found + usize::from(woken))
+            Ok(found + u32::from(woken))
         })
     }
 

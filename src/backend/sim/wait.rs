@@ -125,7 +125,8 @@ impl State {
             }
         }
         for stale in &mut self.stale {
-            if names.resolve(stale.watcher).is_none() {
+            let watcher = names.resolve(stale.watcher);
+            if watcher.is_none_or(|index| registrations[index + 1].interest().is_empty()) {
                 *stale = Stale::NONE; // told in vain, and left out when the set is built anew
             }
         }
@@ -153,7 +154,7 @@ impl State {
     ///
     /// EDEADLK: without an end, and nothing is to happen any more; or only what nobody asks for. EINTR and others: by the
     /// faults.
-    pub(super) fn wait(&mut self, timeout: Duration) -> Result<usize> {
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<u32> {
         let mut end = self.now + timeout;
         let mut happened = self.happen();
         self.add_extra();
@@ -197,7 +198,7 @@ impl State {
             found = self.look();
         }
         self.take_extra();
-        if found == 0 { interrupted.map(|()| 0) } else { Ok(found) }
+        if found == 0 { interrupted.map(|()| 0) } else { Ok(found as u32) }
     }
 
     /// What is told that is not there.

@@ -1,0 +1,54 @@
+//! Runs a program on a loop with a backend, in memory that each thread uses again and again.
+
+use super::machine::{Abilities, Machine, carry_out};
+use super::program::Program;
+use super::world::{NUMBERS, Real, Simulated};
+use becket::{BackendChoice, Config, Loop, Simulator, SimulatorMemory, Storage};
+
+/// The file numbers of the first world; each has its own.
+const FIRST_NUMBER: usize = 64;
+
+thread_local! {
+    static LARGE: &'static Memory<24, 6> = Memory::leak();
+    static SIMULATED: *mut SimulatorMemory<{ Simulated::FDS }, 64> = Box::leak(Box::new(SimulatorMemory::new()));
+    static SMALL: &'static Memory<7, 2> = Memory::leak();
+}
+
+/// Memory for one loop after the other, for ever: what wakers point to is never given back.
+struct Memory<const S: usize, const P: usize>(*mut Storage<S, P>);
+
+impl<const S: usize, const P: usize> Memory<S, P> {
+    fn leak() -> &'static Memory<S, P> {
+        Box::leak(Box::new(Memory(Box::leak(Box::new(Storage::new())))))
+    }
+
+    /// Carries out a program on a loop in it.
+    fn run(&self, program: &Program, backend: BackendChoice, slot: usize) -> u64 {
+        let config = Config { backend, virtual_clock: true, budget: program.setup.budget.into(), ..Config::default() };
+        // SAFETY: a thread's own, of which each loop is dropped before the next is made.
+        let storage: &'static mut Storage<S, P> = unsafe { &mut *self.0 };
+        let edge = !matches!(backend, BackendChoice::Select | BackendChoice::Poll);
+        let abilities = Abilities { edge, vague_waits: backend == BackendChoice::IoUring };
+        if backend == BackendChoice::Simulator {
+            // SAFETY: likewise.
+            let memory = SIMULATED.with(|memory| unsafe { &mut **memory });
+            let simulator = Simulator::new(memory, u64::from(program.setup.chance) << 8 | slot as u64);
+            let event_loop: Loop<'static, Machine<Simulated>> =
+                Loop::simulated(storage, simulator, &config).expect("a loop");
+            let world = Simulated::new(simulator, program.setup.chance);
+            return carry_out(program, &event_loop, world, abilities, (S, P));
+        }
+        let event_loop: Loop<'static, Machine<Real>> = Loop::new(storage, &config).expect("a loop");
+        let world = Real::new((FIRST_NUMBER + slot * NUMBERS) as i32);
+        carry_out(program, &event_loop, world, abilities, (S, P))
+    }
+}
+
+/// Carries out a program on a loop of a thread's own; `slot`: of its own in each thread. How many steps were done.
+pub fn run(program: &Program, backend: BackendChoice, slot: usize) -> u64 {
+    if program.setup.small {
+        SMALL.with(|memory| memory.run(program, backend, slot))
+    } else {
+        LARGE.with(|memory| memory.run(program, backend, slot))
+    }
+}

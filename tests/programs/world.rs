@@ -1,0 +1,408 @@
+//! The files that the I/O sources of a program are for, and what is ready of them.
+//!
+//! On the real backends they are sockets and pipes of the kernel, under numbers that are chosen here: a number that is
+//! closed and used again is one of ours and nobody else's. Nothing depends on how large the kernel's buffers are: a file is
+//! empty or has a byte, or is as full as it gets.
+
+use becket::{Call, Duration, Quirk, Ready, Simulator};
+use std::os::fd::RawFd;
+
+/// Files that a program has.
+pub const FILES: usize = 9;
+
+/// The numbers that a world uses, from its first on.
+pub const NUMBERS: usize = 3 * FILES;
+
+/// What a file can do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    /// One end of a pair of sockets: readable now and then, writable always.
+    Socket,
+    /// The end of a pipe from which is read.
+    Reader,
+    /// The end of a pipe to which is written.
+    Writer,
+}
+
+/// What an fd is ready for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct State {
+    /// A backend has to tell this to who asks for it.
+    pub must: Ready,
+    /// It may tell this.
+    pub may: Ready,
+}
+
+impl State {
+    pub const NOTHING: State = State { must: Ready::empty(), may: Ready::empty() };
+    /// Of a number that is not open, or is another file's.
+    pub const ANYTHING: State = State { must: Ready::empty(), may: Ready::all() };
+}
+
+/// What a system may do that none should.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Oddities {
+    /// It may tell of readiness that is not there.
+    pub lies: bool,
+    /// It may tell late.
+    pub late: bool,
+    /// A wait may be longer by so many nanoseconds.
+    pub oversleep: u64,
+    /// Calls may fail.
+    pub fails: bool,
+}
+
+pub trait World {
+    /// What is odd about the system.
+    fn oddities(&self) -> Oddities {
+        Oddities::default()
+    }
+    /// Calls that the system has made fail.
+    fn failures(&self) -> u64 {
+        0
+    }
+    /// The time, where the system has one of its own.
+    fn clock(&self) -> Option<u64> {
+        None
+    }
+    /// The number of a file.
+    fn fd(&self, file: usize) -> RawFd;
+    fn is_open(&self, file: usize) -> bool;
+    fn state(&self, file: usize) -> State;
+    /// Whether something that happened may be told though it is over: a wait may find it, and bring no event.
+    fn is_haunted(&self) -> bool;
+    /// It becomes ready, or is no longer.
+    fn toggle(&mut self, file: usize);
+    /// The peer goes; once more, and it is gone for good.
+    fn end(&mut self, file: usize);
+    /// A new file under the number.
+    fn renew(&mut self, file: usize);
+    /// The number is free. `kept`: not the file, of which there is a duplicate.
+    fn close(&mut self, file: usize, kept: bool);
+}
+
+struct File {
+    shape: Shape,
+    open: bool,
+    /// There is a byte to read; the pipe is full.
+    turned: bool,
+    /// How much of the peer is gone: 0 to 2.
+    ended: u8,
+}
+
+/// Files of the kernel.
+pub struct Real {
+    first: RawFd,
+    files: Vec<File>,
+    haunted: bool,
+}
+
+fn succeeded(result: libc::c_int) -> libc::c_int {
+    assert!(result >= 0, "{}", std::io::Error::last_os_error());
+    result
+}
+
+/// Closes a number that is one of a world's.
+fn close(fd: RawFd) {
+    // SAFETY: nobody else uses the numbers of a world.
+    unsafe { libc::close(fd) };
+}
+
+/// Moves a descriptor to a number of ours, from which it takes what was there.
+fn place(fd: RawFd, at: RawFd) {
+    // SAFETY: `fd` was opened a moment ago and is nobody's; `at` is one of the world's numbers.
+    unsafe { succeeded(libc::dup3(fd, at, libc::O_CLOEXEC)) };
+    close(fd);
+}
+
+impl Real {
+    /// Files under the numbers from `first` on, of which nobody else may use any.
+    pub fn new(first: RawFd) -> Real {
+        let shapes = [Shape::Socket, Shape::Reader, Shape::Writer];
+        let file = |at: usize| File { shape: shapes[at % 3], open: false, turned: false, ended: 0 };
+        let mut world = Real { first, files: (0..FILES).map(file).collect(), haunted: false };
+        (0..FILES).for_each(|file| world.renew(file));
+        world
+    }
+
+    fn peer(&self, file: usize) -> RawFd {
+        self.first + (FILES + file) as RawFd
+    }
+
+    fn kept(&self, file: usize) -> RawFd {
+        self.first + (2 * FILES + file) as RawFd
+    }
+
+    /// Reads all that there is.
+    fn drain(fd: RawFd) {
+        let mut bytes = [0u8; 4096];
+        // SAFETY: as long as it says, and written before it is looked at.
+        while unsafe { libc::read(fd, bytes.as_mut_ptr().cast(), bytes.len()) } > 0 {}
+    }
+
+    fn write(fd: RawFd, count: usize) -> bool {
+        let bytes = [0u8; 4096];
+        // SAFETY: as long as it says.
+        (unsafe { libc::write(fd, bytes.as_ptr().cast(), count) }) > 0
+    }
+}
+
+impl World for Real {
+    fn fd(&self, file: usize) -> RawFd {
+        self.first + file as RawFd
+    }
+
+    fn is_open(&self, file: usize) -> bool {
+        self.files[file].open
+    }
+
+    fn state(&self, file: usize) -> State {
+        let File { shape, open, turned, ended } = self.files[file];
+        if !open {
+            return State::ANYTHING;
+        }
+        let mut must = match shape {
+            Shape::Socket if turned || ended > 0 => Ready::READABLE | Ready::WRITABLE,
+            Shape::Socket => Ready::WRITABLE,
+            Shape::Reader if turned || ended > 0 => Ready::READABLE,
+            Shape::Reader => Ready::empty(),
+            Shape::Writer if !turned => Ready::WRITABLE,
+            Shape::Writer => Ready::empty(),
+        };
+        let mut may = must;
+        if ended > 0 {
+            // Of an end some systems tell more, and with a hang-up comes what was asked for.
+            may = Ready::all() - Ready::PRIORITY;
+            if shape == Shape::Writer {
+                must = Ready::WRITABLE;
+            }
+        }
+        State { must, may }
+    }
+
+    fn is_haunted(&self) -> bool {
+        self.haunted
+    }
+
+    fn toggle(&mut self, file: usize) {
+        let (fd, peer) = (self.fd(file), self.peer(file));
+        let File { shape, open, turned, ended } = self.files[file];
+        if !open || ended > 0 {
+            return;
+        }
+        match (shape, turned) {
+            (Shape::Socket | Shape::Reader, false) => assert!(Real::write(peer, 1), "room for a byte"),
+            (Shape::Socket | Shape::Reader, true) => Real::drain(fd),
+            (Shape::Writer, false) => while Real::write(fd, 4096) {},
+            (Shape::Writer, true) => Real::drain(peer),
+        }
+        self.files[file].turned = !turned;
+    }
+
+    fn end(&mut self, file: usize) {
+        let peer = self.peer(file);
+        let it = &mut self.files[file];
+        if !it.open || it.ended == 2 {
+            return;
+        }
+        if it.shape == Shape::Socket && it.ended == 0 {
+            // SAFETY: touches no memory; the number is ours.
+            unsafe { succeeded(libc::shutdown(peer, libc::SHUT_WR)) };
+            it.ended = 1;
+        } else {
+            close(peer);
+            it.ended = 2;
+        }
+    }
+
+    fn renew(&mut self, file: usize) {
+        let (fd, peer) = (self.fd(file), self.peer(file));
+        let shape = self.files[file].shape;
+        let mut ends = [0; 2];
+        // SAFETY: room for two descriptors.
+        unsafe {
+            if shape == Shape::Socket {
+                let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+                succeeded(libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()));
+            } else {
+                succeeded(libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC));
+                // Small, so that it is full soon; where the system will not, it takes longer.
+                libc::fcntl(ends[1], libc::F_SETPIPE_SZ, 4096);
+            }
+        }
+        if shape == Shape::Writer {
+            ends.swap(0, 1);
+        }
+        place(ends[0], fd);
+        place(ends[1], peer);
+        self.files[file] = File { shape, open: true, turned: false, ended: 0 };
+    }
+
+    fn close(&mut self, file: usize, kept: bool) {
+        if !self.files[file].open {
+            return;
+        }
+        if kept {
+            // SAFETY: both numbers are the world's.
+            unsafe { succeeded(libc::dup3(self.fd(file), self.kept(file), libc::O_CLOEXEC)) };
+            self.haunted = true;
+        }
+        close(self.fd(file));
+        self.files[file].open = false;
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        (0..NUMBERS as RawFd).for_each(|at| close(self.first + at));
+    }
+}
+
+/// Files of the simulator: any readiness, and a system that is as odd as the program wants it.
+pub struct Simulated {
+    simulator: Simulator<'static>,
+    fds: [RawFd; FILES],
+    open: [bool; FILES],
+    oddities: Oddities,
+    haunted: bool,
+}
+
+impl Simulated {
+    /// Descriptors that it uses at most, one for each duplicate among them.
+    pub const FDS: usize = 64;
+
+    /// `chance`: how odd.
+    pub fn new(simulator: Simulator<'static>, chance: u8) -> Simulated {
+        let oddities = Oddities {
+            lies: chance & 3 == 3,
+            late: chance & 12 == 12,
+            oversleep: if chance & 48 == 48 { 1 << (chance % 23) } else { 0 },
+            fails: chance >= 192,
+        };
+        let fds = std::array::from_fn(|_| simulator.scripted().expect("a descriptor"));
+        let world = Simulated { simulator, fds, open: [true; FILES], oddities, haunted: false };
+        world.make_odd();
+        world
+    }
+
+    fn make_odd(&self) {
+        let Oddities { lies, late, oversleep, fails } = self.oddities;
+        let set = |quirk, on, most| {
+            let rate = if on { 100_000 } else { 0 };
+            self.simulator.set_quirk(quirk, rate, Duration::from_nanos(most)).expect("a quirk");
+        };
+        set(Quirk::Spurious, lies, 0);
+        set(Quirk::Repeated, lies, 0);
+        set(Quirk::Delayed, late, 30);
+        set(Quirk::Oversleep, oversleep > 0, oversleep);
+        for call in [Call::Watch, Call::Wait, Call::Change] {
+            for error in call.errors() {
+                self.simulator.set_fault(call, *error, if fails { 20_000 } else { 0 }).expect("a fault");
+            }
+        }
+    }
+}
+
+impl Simulated {
+    /// Opens something under a number that is wanted. The lowest free one is given: others are passed over.
+    fn take_number(
+        &self,
+        open: impl Fn(Simulator<'static>) -> becket::Result<RawFd>,
+        is_wanted: impl Fn(RawFd) -> bool,
+    ) {
+        let mut others = Vec::new();
+        loop {
+            let fd = open(self.simulator).expect("a descriptor");
+            if is_wanted(fd) {
+                break;
+            }
+            others.push(fd);
+        }
+        others.iter().for_each(|fd| self.simulator.close(*fd).expect("it is open"));
+    }
+}
+
+impl World for Simulated {
+    fn oddities(&self) -> Oddities {
+        self.oddities
+    }
+
+    fn clock(&self) -> Option<u64> {
+        Some(self.simulator.now().as_nanos())
+    }
+
+    fn failures(&self) -> u64 {
+        [Call::Watch, Call::Wait, Call::Change].iter().map(|call| self.simulator.failed(*call).unwrap_or(0)).sum()
+    }
+
+    fn fd(&self, file: usize) -> RawFd {
+        self.fds[file]
+    }
+
+    fn is_open(&self, file: usize) -> bool {
+        self.open[file]
+    }
+
+    fn state(&self, file: usize) -> State {
+        if !self.open[file] {
+            return State::ANYTHING;
+        }
+        let ready = self.simulator.ready(self.fds[file]).expect("it is open");
+        let ended = ready.intersects(Ready::ERROR | Ready::HANGUP);
+        let complete = if ended { Ready::READABLE | Ready::WRITABLE } else { Ready::empty() };
+        let Oddities { lies, late, .. } = self.oddities;
+        State {
+            must: if late { Ready::empty() } else { ready | complete },
+            may: if lies || late { Ready::all() } else { ready | complete },
+        }
+    }
+
+    fn is_haunted(&self) -> bool {
+        self.haunted
+    }
+
+    fn toggle(&mut self, file: usize) {
+        const STATES: [Ready; 8] = [
+            Ready::empty(),
+            Ready::READABLE,
+            Ready::WRITABLE,
+            Ready::READABLE.union(Ready::WRITABLE),
+            Ready::READABLE,
+            Ready::PRIORITY,
+            Ready::READABLE.union(Ready::PEER_CLOSED),
+            Ready::empty(),
+        ];
+        if self.open[file] {
+            let state = self.simulator.below(STATES.len() as u64).expect("a number") as usize;
+            self.simulator.set_ready(self.fds[file], STATES[state]).expect("it is open");
+        }
+    }
+
+    fn end(&mut self, file: usize) {
+        if self.open[file] {
+            let error = self.simulator.below(2).expect("a number") == 0;
+            let state = if error { Ready::ERROR } else { Ready::HANGUP | Ready::READABLE };
+            self.simulator.set_ready(self.fds[file], state).expect("it is open");
+        }
+    }
+
+    fn renew(&mut self, file: usize) {
+        self.close(file, false);
+        let fd = self.fds[file];
+        self.take_number(|simulator| simulator.scripted(), |number| number == fd);
+        self.open[file] = true;
+    }
+
+    fn close(&mut self, file: usize, kept: bool) {
+        if !self.open[file] {
+            return;
+        }
+        if kept && self.simulator.open_fds().is_ok_and(|count| (count as usize) < Self::FDS - FILES) {
+            let (fd, fds) = (self.fds[file], self.fds);
+            self.take_number(|simulator| simulator.duplicate(fd), |number| !fds.contains(&number));
+            self.haunted = true;
+        }
+        self.simulator.close(self.fds[file]).expect("it is open");
+        self.open[file] = false;
+    }
+}
