@@ -82,7 +82,7 @@ mod header {
     ];
 
     /// Types of the system's that are structs in C.
-    const SYSTEM_STRUCTS: &[&str] = &["iovec", "msghdr", "sockaddr", "statx"];
+    const SYSTEM_STRUCTS: &[&str] = &["iovec", "msghdr", "open_how", "sockaddr", "statx"];
 
     struct Section {
         title: String,
@@ -111,8 +111,8 @@ mod header {
         for include in includes {
             writeln!(text, "#include <{include}>").unwrap();
         }
-        // A type of Linux alone, whose own header shows it to nobody who has not defined _GNU_SOURCE.
-        text.push_str("\nstruct statx;\n");
+        // Types of Linux alone: of <sys/stat.h> with _GNU_SOURCE, and of <linux/openat2.h>.
+        text.push_str("\nstruct statx;\nstruct open_how;\n");
         text.push_str("\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n");
         text.push_str(&version());
         for (number, section) in sections().into_iter().enumerate() {

@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 
 struct statx;
+struct open_how;
 
 #ifdef __cplusplus
 extern "C" {
@@ -207,7 +208,7 @@ typedef struct becket_event {
   uint32_t kind;
   /** Readiness of an I/O source; BECKET_TRIGGERED on any. */
   uint32_t flags;
-  /** I/O: the fd. Signal: its number. Child: the process. Operation: its fd, but for openat and statx. Else -1. */
+  /** I/O: the fd. Signal: its number. Child: the process. Operation: its fd, but for openat, openat2 and statx. Else -1. */
   int32_t fd;
   /** The level of the source. */
   uint32_t level;
@@ -548,8 +549,8 @@ int becket_collect(becket_loop *loop);
 int becket_fd(const becket_loop *loop);
 
 /**
- * What a foreign loop has to watch while it sleeps: how many fds that are (at most one more than there are I/O sources and
- * children; on epoll becket_fd() alone), the first count of them written. watches may be NULL when count is 0. To a foreign
+ * What a foreign loop has to watch while it sleeps: how many fds that are (at most two more than there are I/O sources,
+ * children and operations; on epoll becket_fd() alone), the first count of them written. watches may be NULL when count is 0. To a foreign
  * loop that is not edge-triggered an fd that is goes on being ready until it is drained. O(sources).
  */
 int becket_watches(const becket_loop *loop, becket_watch *watches, size_t count);
@@ -783,7 +784,7 @@ int becket_hook_enabled(const becket_loop *loop, becket_handle handle);
  *
  * A request that completes later, and never blocks the loop. Each one that was accepted has exactly one completion: an
  * event of BECKET_KIND_OPERATION for its handler (or for becket_next()), whose value is what the system call returns, or
- * a negative errno value, and whose fd is the operation's (-1: openat, statx). By then its handle is stale and its place
+ * a negative errno value, and whose fd is the operation's (-1: openat, openat2, statx). By then its handle is stale and its place
  * free, so the handler can submit the next one.
  *
  * What the pointers lead to (buffers, vectors, messages, paths, addresses, results) is the operation's from its submission
@@ -868,6 +869,20 @@ int becket_op_openat(becket_loop *loop,
                      becket_handler handler,
                      void *user,
                      becket_handle *handle);
+
+/**
+ * openat2(2), Linux: with limits on how the path leads there, such as RESOLVE_BENEATH. size is sizeof(struct open_how), of
+ * <linux/openat2.h>. Value: the fd; -ENOSYS: before Linux 5.6. O_CLOEXEC is not added. Without a ring of io_uring it is made
+ * at once, and may block.
+ */
+int becket_op_openat2(becket_loop *loop,
+                      int dirfd,
+                      const char *path,
+                      const struct open_how *how,
+                      size_t size,
+                      becket_handler handler,
+                      void *user,
+                      becket_handle *handle);
 
 /** statx(2), Linux. Value: 0, and *result. Without a ring of io_uring it is made at once, and may block. */
 int becket_op_statx(becket_loop *loop,

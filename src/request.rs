@@ -26,16 +26,30 @@ pub(crate) enum Call {
     WriteV,
     Fsync,
     OpenAt,
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))] // C alone; likewise below
+    OpenAt2,
     Statx,
     Close,
     Accept,
     Connect,
     Recv,
     Send,
-    #[cfg_attr(not(feature = "capi"), allow(dead_code))] // C alone
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     RecvMsg,
     #[cfg_attr(not(feature = "capi"), allow(dead_code))]
     SendMsg,
+}
+
+impl Call {
+    /// Whether its fd is a folder to begin at, or AT_FDCWD.
+    pub(crate) fn is_at_folder(self) -> bool {
+        matches!(self, Call::OpenAt | Call::OpenAt2 | Call::Statx)
+    }
+
+    /// Whether what it makes is an fd.
+    pub(crate) fn makes_fd(self) -> bool {
+        matches!(self, Call::OpenAt | Call::OpenAt2 | Call::Accept)
+    }
 }
 
 /// ```text
@@ -44,6 +58,7 @@ pub(crate) enum Call {
 /// readv, writev     vectors         how many                              offset
 /// fsync                                                 1: data only
 /// openat            path            mode                flags
+/// openat2           path            bytes of how                          how
 /// statx             path            mask                flags             where the result goes
 /// close
 /// accept            address                             flags             where its length goes
@@ -74,7 +89,7 @@ const _: () = assert!(size_of::<Request>() <= 32 && align_of::<Request>() <= 8);
 impl Request {
     /// EBADF: the fd can be none.
     pub(crate) fn new(call: Call, fd: i32) -> Result<Request> {
-        let at_folder = matches!(call, Call::OpenAt | Call::Statx);
+        let at_folder = call.is_at_folder();
         if fd < 0 && !at_folder {
             return Err(Error::BAD_FD);
         }

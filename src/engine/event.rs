@@ -16,7 +16,7 @@ pub struct Event {
     /// it, or minus ECHILD when somebody else has reaped it, or minus EAGAIN when it still runs and the source was
     /// triggered. Post: the value. Operation: what the system call returns, or a negative errno value. Else 0.
     pub value: i64,
-    /// I/O: the fd. Signal: its number. Child: the process. Operation: its fd, but for openat and statx. Else -1.
+    /// I/O: the fd. Signal: its number. Child: the process. Operation: its fd, but for openat, openat2 and statx. Else -1.
     pub fd: i32,
     /// The level of the source.
     pub level: u8,

@@ -6,7 +6,7 @@ use crate::engine::Taken;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::request::{Call, Request};
-use crate::sys::operation::{iovec, msghdr, sockaddr, socklen_t, statx};
+use crate::sys::operation::{iovec, msghdr, open_how, sockaddr, socklen_t, statx};
 use crate::time::Duration;
 use core::ffi::{c_char, c_int, c_void};
 
@@ -14,7 +14,7 @@ use core::ffi::{c_char, c_int, c_void};
 //
 // A request that completes later, and never blocks the loop. Each one that was accepted has exactly one completion: an
 // event of BECKET_KIND_OPERATION for its handler (or for becket_next()), whose value is what the system call returns, or
-// a negative errno value, and whose fd is the operation's (-1: openat, statx). By then its handle is stale and its place
+// a negative errno value, and whose fd is the operation's (-1: openat, openat2, statx). By then its handle is stale and its place
 // free, so the handler can submit the next one.
 //
 // What the pointers lead to (buffers, vectors, messages, paths, addresses, results) is the operation's from its submission
@@ -164,6 +164,29 @@ pub unsafe extern "C" fn becket_op_openat(
     let request =
         Request::new(Call::OpenAt, dirfd).and_then(|it| Request { flags, length: mode, ..it }.object(path.cast()));
     // SAFETY: the caller gives a loop and a place, or NULL, which is checked, and lends the path.
+    unsafe { submit(event_loop, handler, user, handle, request) }
+}
+
+/// openat2(2), Linux: with limits on how the path leads there, such as RESOLVE_BENEATH. size is sizeof(struct open_how), of
+/// <linux/openat2.h>. Value: the fd; -ENOSYS: before Linux 5.6. O_CLOEXEC is not added. Without a ring of io_uring it is made
+/// at once, and may block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_op_openat2(
+    event_loop: *mut becket_loop,
+    dirfd: c_int,
+    path: *const c_char,
+    how: *const open_how,
+    size: usize,
+    handler: becket_handler,
+    user: *mut c_void,
+    handle: *mut becket_handle,
+) -> c_int {
+    let request = Request::new(Call::OpenAt2, dirfd).and_then(|it| {
+        let size = u32::try_from(size).map_err(|_| Error::INVALID)?;
+        it.object(how.cast())?;
+        Ok(Request { length: size, ..it }.object(path.cast())?.second(how.cast_mut().cast()))
+    });
+    // SAFETY: the caller gives a loop and a place, or NULL, which is checked, and lends the path and what says how.
     unsafe { submit(event_loop, handler, user, handle, request) }
 }
 

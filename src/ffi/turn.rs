@@ -152,8 +152,8 @@ pub unsafe extern "C" fn becket_fd(event_loop: *const becket_loop) -> c_int {
     answer(unsafe { look(event_loop, crate::engine::Engine::backend_fd) })
 }
 
-/// What a foreign loop has to watch while it sleeps: how many fds that are (at most one more than there are I/O sources and
-/// children; on epoll becket_fd() alone), the first count of them written. watches may be NULL when count is 0. To a foreign
+/// What a foreign loop has to watch while it sleeps: how many fds that are (at most two more than there are I/O sources,
+/// children and operations; on epoll becket_fd() alone), the first count of them written. watches may be NULL when count is 0. To a foreign
 /// loop that is not edge-triggered an fd that is goes on being ready until it is drained. O(sources).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_watches(

@@ -36,7 +36,7 @@ pub struct becket_event {
     pub kind: u32,
     /// Readiness of an I/O source; BECKET_TRIGGERED on any.
     pub flags: u32,
-    /// I/O: the fd. Signal: its number. Child: the process. Operation: its fd, but for openat and statx. Else -1.
+    /// I/O: the fd. Signal: its number. Child: the process. Operation: its fd, but for openat, openat2 and statx. Else -1.
     pub fd: i32,
     /// The level of the source.
     pub level: u32,

@@ -10,6 +10,11 @@ use crate::request::{Call, Request};
 pub(crate) use libc::sockaddr;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use libc::statx;
+
+/// What openat2(2) is told, of the size that is said with it: Linux's own header has the fields.
+#[cfg(feature = "capi")]
+#[allow(non_camel_case_types)]
+pub struct open_how(#[allow(dead_code)] u64);
 pub(crate) use libc::{iovec, msghdr, socklen_t};
 
 /// Other systems have none: a type of that name, for the signature alone.
@@ -360,6 +365,12 @@ pub(crate) fn at_once(request: &Request) -> i32 {
     let answer = match request.call {
         // SAFETY: the request's path is valid.
         Call::OpenAt => check(unsafe { libc::openat(fd, at.cast(), flags | libc::O_CLOEXEC, length) }),
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        Call::OpenAt2 => {
+            let how = request.second_at();
+            // SAFETY: the request's path is valid, and so is what says how, for as many bytes as are said.
+            check(unsafe { libc::syscall(libc::SYS_openat2, fd, at, how, length as usize) } as i32)
+        }
         #[cfg(any(target_os = "linux", target_os = "android"))]
         Call::Statx => {
             let result = request.second_at();

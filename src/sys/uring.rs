@@ -595,6 +595,7 @@ impl Submissions {
                     flags.open_flags = (request.flags | libc::O_CLOEXEC).cast_unsigned();
                     IORING_OP_OPENAT
                 }
+                Call::OpenAt2 => IORING_OP_OPENAT2,
                 Call::Statx => {
                     flags.statx_flags = request.flags.cast_unsigned();
                     IORING_OP_STATX
@@ -622,7 +623,7 @@ impl Submissions {
             entry.opcode = code as u8;
             match request.call {
                 Call::Read | Call::Write | Call::ReadV | Call::WriteV => second.off = request.extra.cast_unsigned(),
-                Call::Statx | Call::Accept => second.addr2 = request.extra.cast_unsigned(),
+                Call::Statx | Call::Accept | Call::OpenAt2 => second.addr2 = request.extra.cast_unsigned(),
                 Call::Connect => second.off = request.length.into(),
                 Call::RecvMsg | Call::SendMsg => entry.len = 1,
                 _ => {}

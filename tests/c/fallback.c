@@ -10,11 +10,13 @@
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 static BECKET_MEMORY(memory, 8, 0, 0);
+static BECKET_MEMORY(memory_with_operations, 8, 0, 4);
 static BECKET_RING(ring, 64);
 static becket_loop *loop;
 static int ready, ticks, woken;
@@ -114,6 +116,36 @@ static void is_refused(uint32_t backend, const becket_ring *given, int error) {
   EQUAL(open_fds(), before);
 }
 
+static void on_operation(becket_loop *same, const becket_event *event, void *user) {
+  (void)same;
+  *(int64_t *)user = event->value;
+}
+
+/* Nobody is left for files, for the reason that the note has; who asked for io_uring gets the error. Sockets go on, and what can
+ * be made at once is. */
+static void nobody_for_files(const char *word, int error) {
+  becket_config config = {.size = sizeof config, .files = BECKET_FILES_AUTO};
+  int before = open_fds();
+  char byte = 0;
+  int64_t opened = -1, received = -1;
+  int fds[2];
+  EQUAL(becket_loop_init(&loop, &memory_with_operations, &config), 0);
+  CHECK(strcmp(becket_files_name(loop), "none") == 0 && strstr(becket_files_note(loop), word) != NULL);
+  EQUAL(becket_op_openat(loop, AT_FDCWD, "/proc/self/exe", O_RDONLY, 0, on_operation, &opened, NULL), 0);
+  while (opened < 0) CHECK(becket_turn(loop, GUARD) >= 0);
+  EQUAL(becket_op_read(loop, (int)opened, &byte, 1, 0, on_operation, NULL, NULL), -ENOSYS);
+  EQUAL(close((int)opened), 0);
+  EQUAL(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+  EQUAL(becket_op_recv(loop, fds[0], &byte, 1, 0, on_operation, &received, NULL), 0);
+  EQUAL(write(fds[1], "x", 1), 1);
+  while (received < 0) CHECK(becket_turn(loop, GUARD) >= 0);
+  EQUAL(close(fds[0]) + close(fds[1]), 0);
+  EQUAL(becket_loop_close(loop), 0);
+  config.files = BECKET_FILES_IO_URING;
+  EQUAL(becket_loop_init(&loop, &memory_with_operations, &config), error);
+  EQUAL(open_fds(), before);
+}
+
 static void limit_fds(rlim_t to) {
   struct rlimit limit = {to, to};
   EQUAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
@@ -138,12 +170,14 @@ static void no_ring_eperm(void) {
   becomes(&ring, "epoll", "io_uring", "not permitted");
   is_refused(BECKET_BACKEND_IO_URING, &ring, -EPERM);
   is_refused(BECKET_BACKEND_IO_URING, NULL, -EPERM);
+  nobody_for_files("not permitted", -EPERM);
 }
 
 static void no_ring_enosys(void) {
   forbid(SYS_io_uring_setup, ENOSYS);
   becomes(&ring, "epoll", "io_uring", "no such system call");
   is_refused(BECKET_BACKEND_IO_URING, NULL, -ENOSYS);
+  nobody_for_files("no such system call", -ENOSYS);
 }
 
 static void no_ring_enomem(void) {

@@ -23,6 +23,8 @@
 #define SHORT (INT64_C(100000)) /* of a wait */
 
 static BECKET_MEMORY(memory, SOURCES, 4, 0);
+enum { OPERATIONS = 40 };
+static BECKET_MEMORY(memory_of_files, 4, 0, OPERATIONS);
 static BECKET_RING(ring, 8); /* so small that it is full before all is told */
 static becket_loop *loop;
 
@@ -400,6 +402,46 @@ static void woken_without_memory(void) {
   }
 }
 
+static int completed;
+
+static void on_complete(becket_loop *same, const becket_event *event, void *user) {
+  (void)same, (void)user;
+  EQUAL(event->kind, BECKET_KIND_OPERATION);
+  CHECK(event->value == 1 || event->value == -ECANCELED);
+  completed += 1;
+}
+
+/* The kernel takes no requests of files, for a while, and the ring is full: they are handed over again without anybody's doing,
+ * and each has its one completion; a drain comes to its end too. */
+static void files_are_taken_later(uint32_t backend, const char *name) {
+  static char bytes[OPERATIONS];
+  becket_config config = {.size = sizeof config, .backend = backend, .ring = &ring, .files = BECKET_FILES_IO_URING};
+  int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  CHECK(file >= 0);
+  reason = reason_of("io_uring_enter", name);
+  for (unsigned long times = 1; times <= 9; times += 4) {
+    for (int drained = 0; drained < 2; drained++) {
+      check_context = backend_name(backend);
+      EQUAL(becket_loop_init(&loop, &memory_of_files, &config), 0);
+      completed = 0;
+      for (int i = 0; i < OPERATIONS; i++)
+        EQUAL(becket_op_read(loop, file, &bytes[i], 1, i, on_complete, NULL, NULL), 0);
+      fault_set(reason, 1, times);
+      if (drained) {
+        CHECK(becket_turn(loop, 0) >= 0); /* some are handed over, and some are not */
+        EQUAL(becket_loop_drain(loop, BECKET_FOREVER), 0);
+      }
+      while (completed < OPERATIONS) CHECK(becket_turn(loop, BECKET_FOREVER) >= 0);
+      CHECK(fault_clear() > 0);
+      EQUAL(becket_turn(loop, 0), 0);
+      EQUAL(completed, OPERATIONS);
+      CHECK(drained || memcmp(bytes, "\177ELF", 4) == 0);
+      EQUAL(becket_loop_close(loop), 0);
+    }
+  }
+  close(file);
+}
+
 /* Event of a file that lives on under another number: epoll's set is to be built anew. */
 static int make_stale(struct pair *pair) {
   int other = dup(pair->ours);
@@ -522,6 +564,10 @@ int main(void) {
   if (have_io_uring()) {
     left_out_of_the_ring();
     woken_without_memory();
+    for (uint32_t backend = BECKET_BACKEND_SELECT; backend <= BECKET_BACKEND_IO_URING; backend++) {
+      files_are_taken_later(backend, "EAGAIN");
+      files_are_taken_later(backend, "EBUSY");
+    }
   }
   printf("%lu lives, %lu with faults, %lu calls\n", lives, struck, fault_calls(NULL) - calls);
   return 0;
