@@ -21,7 +21,7 @@ use util::{Child, GUARD, wait_until};
 
 /// How files are read and opened; with each backend that is a way to serve them.
 const FILES: [&str; 4] = ["read", "uring", "aio", "aio-signal"];
-const OPENS: [&str; 2] = ["auto", "walk"];
+const OPENS: [&str; 3] = ["auto", "operation", "walk"];
 
 const BLOCK: usize = 65536;
 
@@ -62,7 +62,9 @@ fn ways() -> &'static [Way] {
             }
             child.signal(libc::SIGTERM);
             child.expect_exit(0);
-            ways.extend(BACKENDS.iter().flat_map(|backend| OPENS.map(|open| way(backend, open))));
+            // POSIX AIO learns of completions in one way, whatever waits; the conformance suite has it on every backend.
+            let backends = if files.starts_with("aio") { &BACKENDS[1..3] } else { &BACKENDS };
+            ways.extend(backends.iter().flat_map(|backend| OPENS.map(|open| way(backend, open))));
         }
         ways
     })
@@ -726,7 +728,7 @@ fn a_thousand_slow_readers_at_once() {
         return util::skip("1,000 slow readers at once", "a limit of 2,100 open files: ulimit -n");
     }
     let root = fresh("slow");
-    let size = 400_000;
+    let size = 150_000;
     let file = bytes(3, size);
     std::fs::write(root.join("file.bin"), &file).unwrap();
     for way in reading_ways() {
@@ -1100,7 +1102,7 @@ fn curl_agrees() {
     let big = bytes(16, 3 << 20);
     std::fs::write(root.join("big.bin"), &big).unwrap();
     let folder = fresh("curl_out");
-    for way in ways() {
+    for way in reading_ways() {
         let server = way.start(&root, &[]);
         let address = format!("http://127.0.0.1:{}", server.port);
         let curl = |arguments: &[&str], path: &str| {

@@ -4,7 +4,8 @@
 //! A run is a function of its seed: time is virtual, the files are this test's own under numbers of its own, and nothing
 //! depends on what the kernel does by itself.
 //!
-//! `BECKET_SEED` runs one seed alone, `BECKET_SEEDS` so many. `make soak SECONDS=…` goes on for so long, on all cores.
+//! `BECKET_SEED` runs one seed alone, `BECKET_SEEDS` so many from there on, `BECKET_PROGRAM` the program in a file;
+//! `BECKET_TRACE` tells what it does. `make soak SECONDS=…` goes on for so long, on all cores.
 
 #[path = "programs/mod.rs"]
 mod programs;
@@ -17,8 +18,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Steps of a program.
 const STEPS: usize = 2_000;
@@ -26,7 +28,23 @@ const STEPS: usize = 2_000;
 const SEEDS: u64 = 60;
 
 /// Programs that failed once.
-const KEPT: &[&str] = &[];
+const KEPT: &[&str] = &[
+    // A turn was over when a lower level's turn found nobody, with readiness still to be reported.
+    "loop 8 1 0 113; toggle 4; toggle 4; toggle 4; toggle 2; toggle 4; toggle 2; io; io 1; toggle 2; toggle \
+     4; toggle 4; phases; phases; toggle 2; toggle 2; arm; remove; toggle; toggle 2; post; ret; run 0 1; \
+     toggle; remove; defer; timer; toggle; remove_own; level; toggle 4; remove; io; toggle 4; ret; run 1 1; \
+     post; remove_own; misuse; run; toggle 4; level; wake_source 0 0 1; defer; post; post; trigger; toggle; \
+     toggle; remove_own; wake; io; run 1 3; ret; remove_own; turn; turn",
+    // An idle timeout that was extended expired before timers that were due before it.
+    "loop 0 0 0 216; timer; timer; timer 1; arm 0 1; timer; trigger 1; turn; turn; timer 1 7 3; timer 16; \
+     turn 1; timer 7; advance; toggle 7; io 1; timer 1; wake_source; idle_timeout 0 1; toggle; ret; ret; \
+     turn; io; ret; turn; turn; trigger 7; ret; ret; turn; advance 6; next; advance 1",
+    // epoll: the entry of an fd that was closed before its source was paused kept run from sleeping.
+    "loop 0 0 0 0; io 0 1; wake_source; poll; close_first 0 1; modify 0 3; run 5",
+    // epoll: a set that was built anew had a paused source in it, and told of its hang-up for ever.
+    "loop 0 0 0 5; io 152; hook; modify 0 1; turn; remove_own; ret; close_first 89 1; remove_own; end 7; io 7 \
+     221",
+];
 
 thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
@@ -142,6 +160,59 @@ fn on_io_uring() {
 #[test]
 fn on_the_simulator() {
     random_programs(BackendChoice::Simulator, 0);
+}
+
+/// Random programs on all cores, for `SECONDS`, or until `SOAK_STEPS` steps were done: most on the simulator, every sixteenth
+/// on a backend of the system. From a random seed, or `BECKET_SEED`.
+#[test]
+#[ignore = "runs for as long as one likes: make soak"]
+fn soak() {
+    let random = || SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_nanos() as u64 >> 8;
+    let base = number("BECKET_SEED").unwrap_or_else(random);
+    let time = Duration::from_secs(number("SECONDS").unwrap_or(60));
+    let most = number("SOAK_STEPS").unwrap_or(u64::MAX);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    eprintln!("soak: from seed {base}, {STEPS} steps a program, {threads} threads");
+    let (start, total) = (Instant::now(), AtomicU64::new(0));
+    let rate = |steps: u64| {
+        let seconds = start.elapsed().as_secs_f64();
+        eprintln!("soak: {steps} steps in {seconds:.0} s, {:.0} a second", steps as f64 / seconds.max(0.001));
+    };
+    let failed = AtomicBool::new(false);
+    let goes_on = || start.elapsed() < time && total.load(Ordering::Relaxed) < most && !failed.load(Ordering::Relaxed);
+    let soak_one = |thread: u64| {
+        let mut shown = Instant::now();
+        for at in (0..).take_while(|_| goes_on()) {
+            let seed = base.wrapping_add(at * threads + thread);
+            const REAL: [BackendChoice; 4] =
+                [BackendChoice::Select, BackendChoice::Poll, BackendChoice::Epoll, BackendChoice::IoUring];
+            // (The numbers below a thread's files are for what the loops open.)
+            let real = thread < 8 && at % 16 == 15;
+            let backend = if real { REAL[(at / 16) as usize % 4] } else { BackendChoice::Simulator };
+            let program = Program::from_seed(seed, STEPS);
+            let name = format!("the program of seed {seed}");
+            let pass = || must_pass(&program, backend, thread as usize, &name);
+            let steps = catch_unwind(AssertUnwindSafe(pass)).unwrap_or_else(|panic| {
+                failed.store(true, Ordering::Relaxed);
+                std::panic::resume_unwind(panic)
+            });
+            let done = total.fetch_add(steps, Ordering::Relaxed) + steps;
+            if thread == 0 && shown.elapsed() > Duration::from_secs(20) {
+                shown = Instant::now();
+                rate(done);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let soak_one = &soak_one;
+        let all: Vec<_> = (0..threads).map(|thread| scope.spawn(move || soak_one(thread))).collect();
+        for thread in all {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
+    rate(total.load(Ordering::Relaxed));
 }
 
 /// A program is the same as text, and from the same bytes.

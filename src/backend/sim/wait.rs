@@ -18,6 +18,7 @@ const INTERRUPTED_AFTER: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_micros(1);
 
 /// One descriptor, and what the loop asks of it.
+#[repr(align(8))] // its size is a multiple of that, also where u64 has an alignment of four
 pub(super) struct Fd {
     /// The loop's source, where it watches this.
     pub(super) watcher: Handle,
@@ -126,7 +127,7 @@ impl State {
         }
         for stale in &mut self.stale {
             let watcher = names.resolve(stale.watcher);
-            if watcher.is_none_or(|index| registrations[index + 1].interest().is_empty()) {
+            if watcher.is_none_or(|index| registrations[index + 1].interest() != stale.interest) {
                 *stale = Stale::NONE; // told in vain, and left out when the set is built anew
             }
         }
