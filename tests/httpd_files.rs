@@ -41,8 +41,14 @@ impl Way {
     }
 
     fn start(&self, root: &Path, options: &[&str]) -> Server {
-        Server::spawn(Command::new(httpd()).args(self.options(root, options)))
+        Server::spawn(Command::new(program(self.files)).args(self.options(root, options)))
     }
+}
+
+/// The program: POSIX AIO is in a build of its own.
+fn program(files: &str) -> PathBuf {
+    const WITH_AIO: &str = "aio/examples/httpd";
+    if files.starts_with("aio") && util::is_made(WITH_AIO) { util::program(WITH_AIO) } else { httpd() }
 }
 
 /// Every way that this system has; one that it has not is said, once.
@@ -53,7 +59,7 @@ fn ways() -> &'static [Way] {
         let mut ways = Vec::new();
         for files in FILES {
             let way = |backend, open| Way { backend, files, open };
-            let mut child = Child::start(httpd(), way("poll", "auto").options(&root, &[]));
+            let mut child = Child::start(program(files), way("poll", "auto").options(&root, &[]));
             wait_until("it has started, or has not", || child.out().contains("httpd: open ") || child.ended());
             if child.ended() {
                 assert_ne!(files, "read", "{}", child.err());
