@@ -43,7 +43,7 @@ RUSTC_ARCHIVE = --cfg becket_staticlib $(if $(SMALL),--cfg becket_small)
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find -H src -name '*.rs')
 
 .DELETE_ON_ERROR:
-.PHONY: all archive programs run test soak fuzz loom cross faults storm tsan header size install uninstall clean help FORCE
+.PHONY: all archive programs run test soak fuzz loom cross coverage faults storm tsan header size install uninstall clean help FORCE
 
 all: $(ARCHIVE) $(EXAMPLES)
 
@@ -135,6 +135,10 @@ fuzz:
 loom:
 	$(CARGO) test --locked --quiet --manifest-path tests/loom/Cargo.toml --target-dir build/loom
 
+# Which lines of src the Rust tests run.
+coverage:
+	@tests/coverage.sh
+
 # Other targets: compiled, and where there is an emulator, tested.
 cross:
 	@tests/cross.sh check
@@ -197,6 +201,7 @@ help:
 	@echo 'make faults     fail every call for every reason under every program: half an hour'
 	@echo 'make storm      wakes from threads and signals for a minute; ROUNDS=$(ROUNDS)'
 	@echo 'make tsan       the same under ThreadSanitizer, with nightly Rust'
+	@echo 'make coverage   how much of each file of src the Rust tests run'
 	@echo 'make programs   the examples and the C test programs, build/tests/*'
 	@echo 'make archive    build/libbecket.a alone'
 	@echo 'make size       what becket adds to a program, in bytes'

@@ -52,6 +52,7 @@
 #define SOURCES_MAX     (CONNECTIONS_MAX + 5) /* the listener, its timer, two signals, the timer of --lateness-ms */
 #define BLOCKS_MAX      64                    /* of files, in memory at once; as many operations at once */
 #define BLOCK_SIZE      65536
+#define BLOCKS_DEFAULT  16 /* more keep no disk busier, but the loop: what the kernel has read it copies in the loop's own time */
 #define OUTPUT_SIZE     8192 /* answers to pipelined requests gather here and leave in one system call */
 #define ANSWER_MAX      4096 /* the largest answer that is written into it: /_status.json with its map of the slots */
 #define LOCATION_MAX    2048 /* of a redirect: three bytes for each of a name, and the query */
@@ -133,7 +134,7 @@ static struct {
 } options = {.address = "127.0.0.1",
              .port = 8080,
              .connections = CONNECTIONS_MAX,
-             .blocks = BLOCKS_MAX,
+             .blocks = BLOCKS_DEFAULT,
              .request_timeout_ms = 10000,
              .idle_timeout_ms = 30000,
              .backend = BECKET_BACKEND_AUTO};
@@ -1003,7 +1004,7 @@ static const char usage[] =
     "  --open O                 how files are opened beneath DIR: by an operation; by a walk, where there is no openat2; or\n"
     "                           auto, which is at once for names that the kernel has in its cache (auto)\n"
     "  --connections N          clients served at the same time, 1 to 1000 (1000)\n"
-    "  --blocks N               blocks of 64 KiB that files go through, 1 to 64 (64)\n"
+    "  --blocks N               blocks of 64 KiB that files go through, 1 to 64 (16)\n"
     "  --send-buffer N          bytes that the kernel keeps for a client that is slow (0: what it likes)\n"
     "  --request-timeout-ms N   from a request's first byte to its last, and to send an answer (10000)\n"
     "  --idle-timeout-ms N      between requests (30000)\n"

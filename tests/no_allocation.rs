@@ -7,7 +7,7 @@ mod util;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -364,7 +364,8 @@ struct Session {
     exit_code: i32,
 }
 
-/// Every example has a session here (but `serial`, which needs a device, and `libev`, whose other half allocates).
+/// Every example has a session here (but `serial`, which needs a device, `copy`, which needs a server, and `libev`, whose
+/// other half allocates).
 fn sessions() -> BTreeMap<&'static str, Session> {
     let session = |arguments, work, exit_code| Session { arguments, work, exit_code };
     BTreeMap::from([
@@ -386,7 +387,8 @@ fn every_example_is_counted() {
         .unwrap()
         .filter_map(|entry| entry.unwrap().file_name().to_string_lossy().strip_suffix(".c").map(str::to_owned))
         .collect();
-    let counted: BTreeSet<String> = sessions().keys().copied().chain(["serial", "libev"]).map(str::to_owned).collect();
+    let counted: BTreeSet<String> =
+        sessions().keys().copied().chain(["serial", "copy", "libev"]).map(str::to_owned).collect();
     assert_eq!(examples, counted);
 }
 
@@ -415,6 +417,19 @@ fn examples_never_allocate() {
         counted.child.signal(libc::SIGTERM);
         assert_eq!(counted.calls(0), 0, "serial on {backend} called the allocator");
         drop(slave);
+
+        let program = util::program("examples/copy");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        for how in ["blocking", "handlers", "task"] {
+            let arguments = ["--backend", backend, "--how", how, "Cargo.toml", &port];
+            let mut counted = Counted::start(&format!("copy_{how}_{backend}"), &program, &arguments);
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut arrived = Vec::new();
+            stream.read_to_end(&mut arrived).unwrap();
+            assert_eq!(arrived, std::fs::read(util::root().join("Cargo.toml")).unwrap());
+            assert_eq!(counted.calls(0), 0, "copy by {how} on {backend} called the allocator");
+        }
     }
 }
 

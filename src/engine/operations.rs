@@ -434,15 +434,20 @@ impl Engine {
         operations.table.set(index - operations.first, operation);
         self.lists.occupy(index, Kind::Operation, target);
         self.lists.slots[index].time = generation;
-        self.lists.links[index].set(bits::ACTIVE, true);
+        // It keeps the loop alive, as any operation does at first.
+        self.lists.links[index].set(bits::ACTIVE | bits::COUNTED, true);
+        self.counted += 1;
         self.statistics.operations_now += 1;
-        self.recount(index);
         index
     }
 
     /// Gives a slot back. One whose event may be dispatched later is the last to be taken again.
     fn vacate_operation(&mut self, index: u32) {
-        self.forget_slot(index);
+        debug_assert!(self.lists.slots[index].heap_place() == NIL);
+        self.lists.unlink(index);
+        let link = &self.lists.links[index];
+        self.counted -= u32::from(link.has(bits::COUNTED));
+        self.leveled -= u32::from(link.level() != 0);
         let slot = &mut self.lists.slots[index];
         slot.time = self.shared.names.generation_after(slot.time);
         let operations = &mut self.operations;
@@ -462,7 +467,9 @@ impl Engine {
 
     /// Its result, and an event.
     fn complete(&mut self, index: u32, mut result: i32) {
-        self.set_deadline(index, Instant::NEVER);
+        if self.lists.slots[index].heap_place() != NIL {
+            self.set_deadline(index, Instant::NEVER);
+        }
         let request = &mut self.operations.at_mut(index).request;
         // A thread of the kernel's that was in the middle of it says that it was interrupted.
         let ended = result == CANCELED || result == -Error::INTERRUPTED.errno();

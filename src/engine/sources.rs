@@ -119,19 +119,14 @@ impl Engine {
 
     /// Gives a slot back; its handles are stale from here on.
     pub(super) fn vacate(&mut self, index: u32) {
-        self.forget_slot(index);
-        self.shared.names.retire(index);
-        let free = replace(self.free_beside(index), index);
-        self.lists.links[index].vacate(free);
-        self.statistics.sources -= 1;
-    }
-
-    /// Takes a slot out of everything that it is in.
-    pub(super) fn forget_slot(&mut self, index: u32) {
         self.lists.unlink(index);
         self.set_deadline(index, Instant::NEVER);
         self.uncount(index);
         self.leveled -= u32::from(self.lists.links[index].level() != 0);
+        self.shared.names.retire(index);
+        let free = replace(self.free_beside(index), index);
+        self.lists.links[index].vacate(free);
+        self.statistics.sources -= 1;
     }
 
     /// The handle of a source that was just set up.

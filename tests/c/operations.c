@@ -134,11 +134,14 @@ static void files_of_all_sorts(void) {
   int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   struct open_how how = {.flags = O_RDONLY | O_CLOEXEC, .resolve = RESOLVE_BENEATH};
   fd = DO(becket_op_openat2, dir, "file", &how, sizeof how);
-  CHECK(fd >= 0);
   EQUAL(done.fd, -1);
-  close((int)fd);
-  EQUAL(DO(becket_op_openat2, dir, "../../etc/passwd", &how, sizeof how), -EXDEV);
-  EQUAL(DO(becket_op_openat2, dir, "file", &how, 3), -EINVAL);
+  if (fd != -ENOSYS) { /* valgrind does not know it, nor does an old kernel */
+    CHECK(fd >= 0);
+    close((int)fd);
+    EQUAL(DO(becket_op_openat2, dir, "../../etc/passwd", &how, sizeof how), -EXDEV);
+  }
+  const int64_t error = DO(becket_op_openat2, dir, "file", &how, 3);
+  CHECK(error == -EINVAL || error == -ENOSYS);
   close(dir);
   EQUAL(DO(becket_op_close, file), 0);
   EQUAL(done.fd, file);
@@ -146,7 +149,8 @@ static void files_of_all_sorts(void) {
   EQUAL(DO(becket_op_close, file), -EBADF);
   becket_statistics statistics = statistics_of(loop);
   const int made_inline = now_files != BECKET_FILES_IO_URING;
-  EQUAL(statistics.operations_inline, made_inline ? 10 : 0);
+  const uint64_t least = made_inline ? 9 : 0; /* openat2 twice or three times */
+  CHECK(statistics.operations_inline == least || statistics.operations_inline == least + (uint64_t)made_inline);
   EQUAL(statistics.operations_max, OPERATIONS);
   close_loop(loop);
 }
