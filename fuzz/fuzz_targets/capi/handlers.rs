@@ -58,7 +58,8 @@ fn called(number: usize, at: *mut becket_loop, event: *const becket_event, user:
     let seen = *unsafe { event.as_ref() }.expect("a handler gets an event");
     let arena = world.arena_of(at);
     let source = if event == world.dispatched.get() {
-        arena.source(seen.handle).expect("the handler of a live source")
+        let ended = || arena.ended.borrow().get(&seen.handle).copied();
+        arena.source(seen.handle).or_else(ended).expect("the handler of a live source, or of what has just ended")
     } else {
         arena.event_came(world, &seen)
     };

@@ -62,6 +62,7 @@ pub const CALLS: &[Call] = &[
     write_parts,
     fsync,
     openat,
+    openat2,
     statx,
     close,
     accept,
@@ -177,7 +178,7 @@ fn submit(
         return assert_eq!(out, MARK);
     }
     let arena = on.arena.expect("a loop");
-    let named = if matches!(name, "openat" | "statx") { -1 } else { fd };
+    let named = if matches!(name, "openat" | "openat2" | "statx") { -1 } else { fd };
     let source = Source { kind: BECKET_KIND_OPERATION, fd: named, handler, user };
     assert!(out != 0 && arena.sources.borrow_mut().insert(out, source).is_none());
     world.operations.lent.borrow_mut().insert((key(arena), out), lent);
@@ -254,7 +255,7 @@ fn path(world: &World<'_>) -> *const std::ffi::c_char {
     if world.input.rarely(16) { null() } else { world.input.pick(&PATHS).as_ptr() }
 }
 
-fn openat(world: &World<'_>) {
+fn open_flags(world: &World<'_>) -> i32 {
     const FLAGS: [u32; 6] = [
         libc::O_WRONLY.cast_unsigned(),
         libc::O_RDWR.cast_unsigned(),
@@ -265,10 +266,27 @@ fn openat(world: &World<'_>) {
     ];
     // Nothing is made, nor made shorter.
     let makes = libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE & !libc::O_DIRECTORY;
-    let flags = world.input.flags(&FLAGS).cast_signed() & !makes;
-    let (path, mode) = (path(world), world.input.u32());
+    world.input.flags(&FLAGS).cast_signed() & !makes
+}
+
+fn openat(world: &World<'_>) {
+    let (path, flags, mode) = (path(world), open_flags(world), world.input.u32());
     submit(world, "openat", Brings::Fd, folder(world), 0, |at, lent, handler, user, out| {
         c!(becket_op_openat(at, lent.fd, path, flags, mode, handler, user, out))
+    });
+}
+
+fn openat2(world: &World<'_>) {
+    let (path, flags, resolve) = (path(world), open_flags(world), world.input.number());
+    let size = world.input.pick(&[24, 24, 24, 24, 0, 8, 40]);
+    submit(world, "openat2", Brings::Fd, folder(world), size, |at, lent, handler, user, out| {
+        // A struct open_how, perhaps of another kernel's.
+        let how = [u64::from(flags.cast_unsigned()), 0, resolve, 0, 0].map(u64::to_ne_bytes).concat();
+        let size = lent.bytes.len();
+        lent.bytes.copy_from_slice(&how[..size]);
+        let place = if world.input.rarely(16) { null() } else { lent.bytes.as_ptr() };
+        let size = if world.input.rarely(32) && place.is_null() { usize::MAX } else { size };
+        c!(becket_op_openat2(at, lent.fd, path, place.cast(), size, handler, user, out))
     });
 }
 

@@ -80,6 +80,8 @@ pub struct Arena {
     pub posts_max: Cell<u32>,
     pub operations_max: Cell<u32>,
     pub sources: RefCell<BTreeMap<becket_handle, Source>>,
+    /// Operations that have completed: their event can be dispatched as long as nobody else has the place.
+    pub ended: RefCell<BTreeMap<becket_handle, Source>>,
     /// Some handles that are stale.
     pub past: RefCell<Vec<becket_handle>>,
     /// Handlers of it that are being called.
@@ -106,6 +108,7 @@ impl Arena {
             posts_max: Cell::new(0),
             operations_max: Cell::new(0),
             sources: RefCell::default(),
+            ended: RefCell::default(),
             past: RefCell::default(),
             handling: Cell::new(0),
             guard: Cell::new(Guard::None),
@@ -127,6 +130,7 @@ impl Arena {
     }
 
     pub fn forget_all(&self) {
+        self.ended.borrow_mut().clear();
         let handles: Vec<_> = self.sources.borrow().keys().copied().collect();
         handles.into_iter().for_each(|handle| self.forget(handle));
     }
@@ -163,6 +167,7 @@ impl Arena {
         let source = self.source(event.handle).expect("a live source");
         if event.kind == BECKET_KIND_OPERATION {
             world.operations.complete(self, event);
+            self.ended.borrow_mut().insert(event.handle, source);
             self.forget(event.handle);
         }
         source
