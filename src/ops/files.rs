@@ -44,11 +44,13 @@ pub(crate) trait Files {
     }
 
     /// The signal that comes when there are completions, and that the loop takes for it.
+    #[cfg(posix_aio)]
     fn signal(&self) -> Option<i32> {
         None
     }
 
     /// Another signal than it was made with, before it is used.
+    #[cfg(posix_aio)]
     fn set_signal(&mut self, signal: i32) {
         let _ = signal;
     }
@@ -79,6 +81,7 @@ pub(crate) enum AnyFiles {
 
 /// What a caller gives for one engine or another.
 #[derive(Clone, Copy, Default)]
+#[allow(dead_code)] // in builds without the one or the other
 pub(crate) struct Given {
     pub(crate) ring: Option<RingMemory>,
     pub(crate) aio: Option<AioMemory>,
@@ -193,11 +196,12 @@ impl Files for AnyFiles {
     fn fd(&self) -> Option<i32> {
         of_any!(self, files => files.fd(), None)
     }
+    #[cfg(posix_aio)]
     fn signal(&self) -> Option<i32> {
         of_any!(self, files => files.signal(), None)
     }
+    #[cfg(posix_aio)]
     fn set_signal(&mut self, signal: i32) {
-        let _ = signal;
         of_any!(self, files => files.set_signal(signal), ());
     }
     fn patience(&mut self) -> Duration {
