@@ -339,11 +339,11 @@ fn what_may_not_be_read_is_403() {
     // SAFETY: geteuid(2) touches no memory.
     let is_root = unsafe { libc::geteuid() } == 0;
     for way in ways() {
-        let mut command = Command::new(httpd());
+        let mut command = Command::new(program(way.files));
         command.args(way.options(&root, &[]));
         if is_root {
             command.uid(NOBODY).gid(NOBODY); // root may read everything
-            let mut probe = Command::new(httpd());
+            let mut probe = Command::new(program(way.files));
             probe.arg("--help").current_dir(&root).uid(NOBODY).gid(NOBODY);
             if !probe.output().is_ok_and(|output| output.status.success()) {
                 return util::skip("403 for a file without permission", "becket where everybody may read it");
