@@ -20,7 +20,7 @@ pub(crate) use libc::{iovec, msghdr, socklen_t};
 /// Other systems have none: a type of that name, for the signature alone.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 #[allow(non_camel_case_types)]
-pub(crate) struct statx(());
+pub struct statx(());
 
 /// What accept4(2) takes.
 #[cfg(all(feature = "capi", not(target_vendor = "apple")))]
