@@ -57,7 +57,7 @@ archive: $(ARCHIVE)
 programs: $(ARCHIVE) $(EXAMPLES) $(TESTS) aio
 
 # What the tests run with POSIX AIO, where the C library has it.
-WITH_AIO = libbecket.a tests/aio tests/operations examples/httpd
+WITH_AIO = libbecket.a tests/aio tests/fallback tests/operations examples/httpd
 aio:
 ifeq ($(AIO),)
 	@if echo 'int main(void) { return aio_error(&(struct aiocb){0}) * !__GLIBC__; }' | \

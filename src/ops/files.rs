@@ -120,7 +120,6 @@ impl AnyFiles {
             }
         }
         let note = match last {
-            Error::NO_BUFFERS => c"no io_uring, and no memory for POSIX AIO",
             Error::NOT_OURS => c"no io_uring, and no POSIX AIO in a forked child of a process that has used it",
             _ => refused.map_or(note, why_not),
         };
