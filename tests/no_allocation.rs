@@ -423,7 +423,7 @@ fn examples_never_allocate() {
         let port = listener.local_addr().unwrap().port().to_string();
         for how in ["blocking", "handlers", "task"] {
             let arguments = ["--backend", backend, "--how", how, "Cargo.toml", &port];
-            let mut counted = Counted::start(&format!("copy_{how}_{backend}"), &program, &arguments);
+            let counted = Counted::start(&format!("copy_{how}_{backend}"), &program, &arguments);
             let (mut stream, _) = listener.accept().unwrap();
             let mut arrived = Vec::new();
             stream.read_to_end(&mut arrived).unwrap();
