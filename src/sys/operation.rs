@@ -197,8 +197,14 @@ pub(crate) fn message_flags(request: &Request) -> i32 {
 /// What a request waits for where it would block.
 pub(crate) fn direction(request: &Request) -> Ready {
     match request.call {
+/// What does not wait for the data that makes a socket readable. (An error comes with any interest.)
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const OUT_OF_LINE: i32 = libc::MSG_OOB | libc::MSG_ERRQUEUE;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const OUT_OF_LINE: i32 = libc::MSG_OOB;
+
         Call::Write | Call::WriteV | Call::Send | Call::SendMsg | Call::Connect => Ready::WRITABLE,
-        Call::Recv | Call::RecvMsg if request.flags & libc::MSG_OOB != 0 => Ready::PRIORITY,
+        Call::Recv | Call::RecvMsg if request.flags & OUT_OF_LINE != 0 => Ready::PRIORITY,
         _ => Ready::READABLE,
     }
 }
