@@ -265,6 +265,8 @@ fn transfer(request: &Request) -> Result<i32> {
             Call::RecvMsg => libc::recvmsg(fd, at.cast(), flags),
             Call::SendMsg => libc::sendmsg(fd, at.cast(), flags),
             Call::ReadV if socket => libc::recvmsg(fd, &mut vectored(request), libc::MSG_DONTWAIT),
+            // read(2) does not wait where recv(2) would.
+            Call::Read | Call::ReadV if socket && has_no_room(request) => 0,
             Call::ReadV => libc::readv(fd, at.cast(), length as i32),
             Call::WriteV if socket => libc::sendmsg(fd, &vectored(request), libc::MSG_DONTWAIT),
             Call::WriteV if request.nature == nature::BLOCKING_STREAM => write_first(request),
@@ -294,6 +296,19 @@ unsafe fn write_first(request: &Request) -> isize {
     for index in 0..request.length as usize {
         // SAFETY: by this function's contract.
         let vector = unsafe { request.at.cast::<iovec>().add(index).read() };
+/// Whether a read asks for no byte.
+///
+/// # Safety
+/// The request's vectors are valid.
+unsafe fn has_no_room(request: &Request) -> bool {
+    let vectors = request.at.cast::<iovec>();
+    match request.call {
+        // SAFETY: by this function's contract.
+        Call::ReadV => (0..request.length as usize).all(|index| unsafe { vectors.add(index).read() }.iov_len == 0),
+        _ => request.length == 0,
+    }
+}
+
         if vector.iov_len > 0 {
             // SAFETY: likewise.
             return unsafe { libc::write(request.fd, vector.iov_base, vector.iov_len.min(libc::PIPE_BUF)) };
