@@ -234,16 +234,18 @@ impl Engine {
         };
         match request.call {
             Call::Read | Call::Write | Call::ReadV | Call::WriteV => {
-                if files.is_backend() {
-                    return Ok(Maker::Backend);
-                }
-                if request.extra != CURRENT {
+                let writes = matches!(request.call, Call::Write | Call::WriteV);
+                if request.extra != CURRENT || files.is_backend() && !writes {
                     return by_files;
                 }
                 match calls::nature_of(request.fd) {
                     Ok(nature::FILE) => return by_files,
                     Ok(nature) => request.nature = nature,
                     Err(error) => return Ok(Maker::Failed(error)),
+                }
+                if request.nature == nature::BLOCKING_DEVICE && in_backend && writes {
+                    // A terminal with a little room: the kernel would stand still in the submission.
+                    request.state |= state::ELSEWHERE;
                 }
             }
             Call::Fsync => return by_files,
