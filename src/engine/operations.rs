@@ -466,8 +466,9 @@ impl Engine {
     fn complete(&mut self, index: u32, mut result: i32) {
         self.set_deadline(index, Instant::NEVER);
         let request = &mut self.operations.at_mut(index).request;
-        // A thread of the kernel's that was in the middle of it says that it was interrupted.
-        let ended = result == CANCELED || result == -Error::INTERRUPTED.errno();
+        // A thread of the kernel's that was in the middle of it says that it was interrupted; and what would have had to wait
+        // is not asked again.
+        let ended = [Error::CANCELED, Error::INTERRUPTED, Error::AGAIN].iter().any(|it| result == -it.errno());
         if ended && request.state & (state::CANCELLED | state::TIMED_OUT) != 0 {
             let timed_out = request.state & state::TIMED_OUT != 0;
             result = if timed_out { -Error::TIMED_OUT.errno() } else { CANCELED };
