@@ -987,7 +987,10 @@ int becket_op_send(becket_loop *loop,
                    void *user,
                    becket_handle *handle);
 
-/** recvmsg(2). Value: bytes. The message, its vectors and what they lead to are the operation's. */
+/**
+ * recvmsg(2). Value: bytes. The message, its vectors and what they lead to are the operation's. MSG_ERRQUEUE is waited for as
+ * an error of the socket is; select(2) tells of one only where the socket has SO_SELECT_ERR_QUEUE.
+ */
 int becket_op_recvmsg(becket_loop *loop,
                       int fd,
                       struct msghdr *message,

@@ -239,16 +239,18 @@ impl Engine {
         };
         match request.call {
             Call::Read | Call::Write | Call::ReadV | Call::WriteV => {
-                if files.is_backend() {
-                    return Ok(Maker::Backend);
-                }
-                if request.extra != CURRENT {
+                let writes = matches!(request.call, Call::Write | Call::WriteV);
+                if request.extra != CURRENT || files.is_backend() && !writes {
                     return by_files;
                 }
                 match calls::nature_of(request.fd) {
                     Ok(nature::FILE) => return by_files,
                     Ok(nature) => request.nature = nature,
                     Err(error) => return Ok(Maker::Failed(error)),
+                }
+                if request.nature == nature::BLOCKING_DEVICE && in_backend && writes {
+                    // A terminal with a little room: the kernel would stand still in the submission.
+                    request.state |= state::ELSEWHERE;
                 }
             }
             Call::Fsync => return by_files,
@@ -514,8 +516,9 @@ impl Engine {
             self.set_deadline(index, Instant::NEVER);
         }
         let request = &mut self.operations.at_mut(index).request;
-        // A thread of the kernel's that was in the middle of it says that it was interrupted.
-        let ended = result == CANCELED || result == -Error::INTERRUPTED.errno();
+        // A thread of the kernel's that was in the middle of it says that it was interrupted; and what would have had to wait
+        // is not asked again.
+        let ended = [Error::CANCELED, Error::INTERRUPTED, Error::AGAIN].iter().any(|it| result == -it.errno());
         if ended && request.state & (state::CANCELLED | state::TIMED_OUT) != 0 {
             let timed_out = request.state & state::TIMED_OUT != 0;
             result = if timed_out { -Error::TIMED_OUT.errno() } else { CANCELED };

@@ -301,7 +301,8 @@ pub unsafe extern "C" fn becket_op_send(
     unsafe { submit(event_loop, handler, user, handle, request) }
 }
 
-/// recvmsg(2). Value: bytes. The message, its vectors and what they lead to are the operation's.
+/// recvmsg(2). Value: bytes. The message, its vectors and what they lead to are the operation's. MSG_ERRQUEUE is waited for as
+/// an error of the socket is; select(2) tells of one only where the socket has SO_SELECT_ERR_QUEUE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_op_recvmsg(
     event_loop: *mut becket_loop,

@@ -166,6 +166,8 @@ pub(crate) mod nature {
     pub(crate) const STREAM: u8 = 3;
     /// The same, which does: it is asked first, and written to in pieces that fit.
     pub(crate) const BLOCKING_STREAM: u8 = 4;
+    /// A character device that does, such as a terminal: nobody says how much of a write fits.
+    pub(crate) const BLOCKING_DEVICE: u8 = 5;
 }
 
 /// What kind of file it is. EBADF.
@@ -178,6 +180,7 @@ pub(crate) fn nature_of(fd: i32) -> Result<u8> {
         libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK => Ok(nature::FILE),
         libc::S_IFSOCK => Ok(nature::SOCKET),
         _ if flags_of(fd)? & libc::O_NONBLOCK != 0 => Ok(nature::STREAM),
+        libc::S_IFCHR => Ok(nature::BLOCKING_DEVICE),
         _ => Ok(nature::BLOCKING_STREAM),
     }
 }
@@ -194,11 +197,17 @@ pub(crate) fn message_flags(request: &Request) -> i32 {
     request.flags & !libc::MSG_DONTWAIT | if sends { libc::MSG_NOSIGNAL } else { 0 }
 }
 
+/// What does not wait for the data that makes a socket readable. (An error comes with any interest.)
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const OUT_OF_LINE: i32 = libc::MSG_OOB | libc::MSG_ERRQUEUE;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const OUT_OF_LINE: i32 = libc::MSG_OOB;
+
 /// What a request waits for where it would block.
 pub(crate) fn direction(request: &Request) -> Ready {
     match request.call {
         Call::Write | Call::WriteV | Call::Send | Call::SendMsg | Call::Connect => Ready::WRITABLE,
-        Call::Recv | Call::RecvMsg if request.flags & libc::MSG_OOB != 0 => Ready::PRIORITY,
+        Call::Recv | Call::RecvMsg if request.flags & OUT_OF_LINE != 0 => Ready::PRIORITY,
         _ => Ready::READABLE,
     }
 }
@@ -241,8 +250,13 @@ fn transfer(request: &Request) -> Result<i32> {
     let Request { fd, at, length, .. } = *request;
     let flags = message_flags(request) | libc::MSG_DONTWAIT;
     let bytes = length as usize;
-    if request.nature == nature::BLOCKING_STREAM && !is_ready(fd, direction(request)) {
+    let blocks = matches!(request.nature, nature::BLOCKING_STREAM | nature::BLOCKING_DEVICE);
+    if blocks && !is_ready(fd, direction(request)) {
         return Err(Error::AGAIN);
+    }
+    if request.nature == nature::BLOCKING_DEVICE && direction(request) == Ready::WRITABLE {
+        // A terminal that is writable may have room for less than any piece.
+        return unblocked(fd, || transfer(&Request { nature: nature::STREAM, ..*request }));
     }
     // A pipe that is writable has room for so much, and blocks for more.
     let piece = if request.nature == nature::BLOCKING_STREAM { bytes.min(libc::PIPE_BUF) } else { bytes };
@@ -251,6 +265,8 @@ fn transfer(request: &Request) -> Result<i32> {
     counted(unsafe {
         match request.call {
             Call::Recv => libc::recv(fd, at.cast(), bytes, flags),
+            // read(2) does not wait where recv(2) would.
+            Call::Read | Call::ReadV if socket && has_no_room(request) => 0,
             Call::Read if socket => libc::recv(fd, at.cast(), bytes, libc::MSG_DONTWAIT),
             Call::Read => libc::read(fd, at.cast(), bytes),
             Call::Send => libc::send(fd, at.cast(), bytes, flags),
@@ -286,6 +302,19 @@ pub(crate) fn vector_at(request: &Request, index: u32) -> (*mut (), usize) {
     // SAFETY: the request's vectors are valid for its call, and so many.
     let vector = unsafe { request.at.cast::<iovec>().add(index as usize).read() };
     (vector.iov_base.cast(), vector.iov_len)
+}
+
+/// Whether a read asks for no byte.
+///
+/// # Safety
+/// The request's vectors are valid.
+unsafe fn has_no_room(request: &Request) -> bool {
+    let vectors = request.at.cast::<iovec>();
+    match request.call {
+        // SAFETY: by this function's contract.
+        Call::ReadV => (0..request.length as usize).all(|index| unsafe { vectors.add(index).read() }.iov_len == 0),
+        _ => request.length == 0,
+    }
 }
 
 /// Writes what fits of the first vector that has something.
@@ -327,25 +356,30 @@ fn accept(request: &Request) -> Result<i32> {
 
 /// Begins a connect. A socket that blocks does not for as long as this takes: nobody else uses it before it is connected.
 fn connect(request: &Request, connecting: &mut bool) -> Result<i32> {
-    let flags = flags_of(request.fd)?;
-    let blocks = flags & libc::O_NONBLOCK == 0;
-    if blocks {
-        // SAFETY: no pointer is passed.
-        check(unsafe { libc::fcntl(request.fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
-    }
     // SAFETY: the request's address is valid for its length.
-    let answer = check(unsafe { libc::connect(request.fd, request.at.cast(), request.length) });
-    if blocks {
-        // SAFETY: no pointer is passed.
-        unsafe { libc::fcntl(request.fd, libc::F_SETFL, flags) };
-    }
-    match answer {
+    match unblocked(request.fd, || check(unsafe { libc::connect(request.fd, request.at.cast(), request.length) })) {
         Err(IN_PROGRESS | Error::INTERRUPTED) => {
             *connecting = true;
             Err(Error::AGAIN)
         }
         answer => answer,
     }
+}
+
+/// Makes a call while the file does not block.
+fn unblocked(fd: i32, call: impl FnOnce() -> Result<i32>) -> Result<i32> {
+    let flags = flags_of(fd)?;
+    let blocks = flags & libc::O_NONBLOCK == 0;
+    if blocks {
+        // SAFETY: no pointer is passed.
+        check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    }
+    let answer = call();
+    if blocks {
+        // SAFETY: no pointer is passed.
+        unsafe { libc::fcntl(fd, libc::F_SETFL, flags) };
+    }
+    answer
 }
 
 const IN_PROGRESS: Error = Error::from_errno(libc::EINPROGRESS);

@@ -84,6 +84,9 @@ impl Engine {
             request.state |= state::ELSEWHERE;
         } else if waited && result >= 0 {
             return self.complete(index, CANCELED);
+        } else if waited && result == CANCELED && !cancelled {
+            // All polls were ended, to be made anew.
+            request.beside = POLLING;
         } else if result == -Error::AGAIN.errno() && !cancelled && !(by_files && request.state & state::ELSEWHERE != 0)
         {
             // A file that does not block: it is waited for, and asked again. (Of files nobody can wait for.)
