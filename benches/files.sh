@@ -13,6 +13,7 @@ seconds=${1:-10} port=${PORT:-18474} backend=${BACKEND:-epoll} engines=${ENGINES
 count=${FILES:-64} megabytes=${MEGABYTES:-16} rounds=${ROUNDS:-1}
 command -v curl >/dev/null || { echo "benches/files.sh: needs curl (apt-get install curl)" >&2; exit 1; }
 make -s build/examples/httpd
+make -s AIO=1 build/aio/examples/httpd || echo "without POSIX AIO" >&2
 ${CC:-cc} -std=c11 -O2 -Wall -Wextra benches/hello_client.c -o build/hello_client
 folder=build/files
 server_cpu='' client_cpu=''
@@ -52,7 +53,9 @@ field() { # field NAME: of what /_status.json said
 
 # measure LABEL ENGINE
 measure() {
-  $server_cpu build/examples/httpd --root $folder --port "$port" --backend "$backend" --files "$2" --lateness-ms 1 \
+  program=build/examples/httpd
+  case $2 in aio*) [ ! -x build/aio/examples/httpd ] || program=build/aio/examples/httpd ;; esac
+  $server_cpu $program --root $folder --port "$port" --backend "$backend" --files "$2" --lateness-ms 1 \
     >build/files.out 2>&1 &
   server=$!
   curl -s --retry 20 --retry-connrefused --retry-delay 1 "http://127.0.0.1:$port/hello" >build/files.hello || true
