@@ -108,6 +108,7 @@ union block {
 };
 
 static BECKET_MEMORY(memory, SOURCES_MAX, 0, BLOCKS_MAX); /* an operation is for a block, so there is room for it */
+static BECKET_AIO(aio, BLOCKS_MAX); /* for POSIX AIO, of a library that has it */
 static BECKET_RING(ring, 256); /* for io_uring, which else takes the kernel's memory */
 static struct connection pool[CONNECTIONS_MAX];
 static uint8_t states[CONNECTIONS_MAX];       /* beside the pool: entries that were never used stay untouched */
@@ -1113,7 +1114,7 @@ int main(int count, char **arguments) {
     free_entries[free_count++] = (uint16_t)(options.connections - 1 - i);
   for (uint32_t i = 0; i < options.blocks; i++) block_stack[blocks.free_count++] = &block_memory[options.blocks - 1 - i];
 
-  becket_config config = {.size = sizeof config, .backend = options.backend};
+  becket_config config = {.size = sizeof config, .backend = options.backend, .aio = &aio};
   config.files = options.root == NULL || options.files == FILES_IN_HANDLER ? BECKET_FILES_NONE : options.files;
   if (config.backend == BECKET_BACKEND_IO_URING) config.ring = &ring; /* with `auto` it would be the choice then */
   int code = becket_loop_init(&loop, &memory, &config);

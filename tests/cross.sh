@@ -76,7 +76,7 @@ prepare() {
 check() {
   if prepare "$1"; then
     echo "check $1"
-    "${cargo[@]}" check --quiet --locked --features capi --target "$1" --target-dir "$folder/check" || failed+=("check $1")
+    "${cargo[@]}" check --quiet --locked --features capi,aio --target "$1" --target-dir "$folder/check" || failed+=("check $1")
   else
     skip "a check for $1 (install rustup, which fetches its library, or use Debian, which has the sources)"
   fi

@@ -41,8 +41,14 @@ impl Way {
     }
 
     fn start(&self, root: &Path, options: &[&str]) -> Server {
-        Server::spawn(Command::new(httpd()).args(self.options(root, options)))
+        Server::spawn(Command::new(program(self.files)).args(self.options(root, options)))
     }
+}
+
+/// The program: POSIX AIO is in a build of its own.
+fn program(files: &str) -> PathBuf {
+    const WITH_AIO: &str = "aio/examples/httpd";
+    if files.starts_with("aio") && util::is_made(WITH_AIO) { util::program(WITH_AIO) } else { httpd() }
 }
 
 /// Every way that this system has; one that it has not is said, once.
@@ -53,7 +59,7 @@ fn ways() -> &'static [Way] {
         let mut ways = Vec::new();
         for files in FILES {
             let way = |backend, open| Way { backend, files, open };
-            let mut child = Child::start(httpd(), way("poll", "auto").options(&root, &[]));
+            let mut child = Child::start(program(files), way("poll", "auto").options(&root, &[]));
             wait_until("it has started, or has not", || child.out().contains("httpd: open ") || child.ended());
             if child.ended() {
                 assert_ne!(files, "read", "{}", child.err());
@@ -333,11 +339,11 @@ fn what_may_not_be_read_is_403() {
     // SAFETY: geteuid(2) touches no memory.
     let is_root = unsafe { libc::geteuid() } == 0;
     for way in ways() {
-        let mut command = Command::new(httpd());
+        let mut command = Command::new(program(way.files));
         command.args(way.options(&root, &[]));
         if is_root {
             command.uid(NOBODY).gid(NOBODY); // root may read everything
-            let mut probe = Command::new(httpd());
+            let mut probe = Command::new(program(way.files));
             probe.arg("--help").current_dir(&root).uid(NOBODY).gid(NOBODY);
             if !probe.output().is_ok_and(|output| output.status.success()) {
                 return util::skip("403 for a file without permission", "becket where everybody may read it");

@@ -141,6 +141,26 @@ fn archive_needs_only_what_is_listed() {
     assert!(allocators.is_empty(), "the archive reaches an allocator: {allocators:?}");
 }
 
+/// POSIX AIO is the C library's own code, and the whole difference: becket itself calls no allocator with it either.
+#[test]
+fn archive_with_aio_needs_that_beside() {
+    const AIO: &[&str] = &["aio_cancel", "aio_error", "aio_fsync", "aio_read", "aio_return", "aio_write"];
+    // What is made inline where AIO has no call for it, and real-time signals.
+    const BESIDE: &[&str] =
+        &["__libc_current_sigrtmax", "__libc_current_sigrtmin", "fdatasync", "fsync", "lseek", "lseek64"];
+    if !util::is_made("aio/libbecket.a") {
+        return util::skip("the archive with POSIX AIO", "glibc");
+    }
+    let folder = empty("archive_with_aio");
+    run(Command::new("ar").arg("x").arg(util::program("aio/libbecket.a")).current_dir(&folder));
+    let objects: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let is_own = |path: &&PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("becket-");
+    let (_, needed) = symbols(&objects.iter().filter(is_own).cloned().collect::<Vec<_>>());
+    let unexpected: Vec<&str> =
+        needed.iter().map(String::as_str).filter(|it| !ALLOWED.contains(it) && !BESIDE.contains(it)).collect();
+    assert_eq!(unexpected, AIO);
+}
+
 /// One run of a program under the counting interposer.
 struct Counted {
     child: Child,

@@ -19,12 +19,15 @@ mod waiting;
 mod watches;
 
 use super::{Config, Engine};
-use crate::backend::{AnyBackend, Backend};
+use crate::backend::{self, AnyBackend, Backend};
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
-use crate::ops::{AnyFiles, Chosen, Files};
+#[cfg(posix_aio)]
+use crate::ops::FilesChoice;
+use crate::ops::{AnyFiles, Chosen, Files, Given};
+#[cfg(posix_aio)]
+use crate::process::signals;
 use crate::request::{CURRENT, Call, Lease, Request};
-use crate::ring::RingMemory;
 use crate::storage::Block;
 use crate::storage::fd_index::FdIndex;
 use crate::storage::lists::List;
@@ -230,7 +233,9 @@ impl Engine {
             AnyFiles::Nobody => Err(Error::NO_CALL),
             AnyFiles::Backend => Ok(Maker::Backend),
             #[allow(unreachable_patterns)] // where none is built in
-            _ => Ok(Maker::Files),
+            _ if files.makes(request) => Ok(Maker::Files),
+            #[allow(unreachable_patterns)]
+            _ => Ok(Maker::Inline),
         };
         match request.call {
             Call::Read | Call::Write | Call::ReadV | Call::WriteV => {
@@ -250,7 +255,7 @@ impl Engine {
             }
             Call::Fsync => return by_files,
             Call::OpenAt | Call::OpenAt2 | Call::Statx | Call::Close => {
-                return if files.makes(request.call) { by_files } else { Ok(Maker::Inline) };
+                return if files.makes(request) { by_files } else { Ok(Maker::Inline) };
             }
             _ => request.nature = nature::SOCKET,
         }
@@ -262,7 +267,7 @@ impl Engine {
         block: &Block,
         config: &Config,
         backend: &AnyBackend,
-        ring: Option<RingMemory>,
+        given: backend::Given,
     ) -> Result<Chosen> {
         if block.operations == 0 {
             return Ok(Chosen { files: AnyFiles::Nobody, note: c"no operations" });
@@ -270,8 +275,46 @@ impl Engine {
         if backend.is_simulated() {
             return Ok(Chosen { files: AnyFiles::Nobody, note: c"simulated" });
         }
+        #[cfg(posix_aio)]
+        let signal = match config.files {
+            FilesChoice::AioSignal => Some(signals::choose(config.aio_signal)?),
+            _ => None,
+        };
+        #[cfg(not(posix_aio))]
+        let signal = None;
         // Memory for rings that the backend has no use for is theirs.
-        AnyFiles::choose(config.files, backend.submits(), ring.filter(|_| !backend.submits()))
+        let ring = given.ring.filter(|_| !backend.submits());
+        AnyFiles::choose(config.files, backend.submits(), Given { ring, aio: given.aio, signal })
+    }
+
+    /// Takes the signal of the engine of files. EBUSY: another loop has it; EINVAL: it cannot be caught.
+    #[cfg(posix_aio)]
+    pub(super) fn take_signal_of_files(&mut self) -> Result<()> {
+        let Some(mut signal) = self.operations.files.signal() else { return Ok(()) };
+        loop {
+            match signals::acquire(signal, &self.shared, 0) {
+                // Another loop was faster: there may be another one.
+                Err(Error::BUSY) if self.config.aio_signal == 0 => signal = signals::choose(0)?,
+                answer => {
+                    self.operations.files.set_signal(signal);
+                    return answer;
+                }
+            }
+        }
+    }
+
+    /// Gives it back.
+    #[cfg(posix_aio)]
+    pub(super) fn give_signal_of_files_back(&mut self) {
+        if let Some(signal) = self.operations.files.signal() {
+            signals::release_silenced(signal, &self.shared, self.operations.in_files > 0);
+        }
+    }
+
+    /// Whether the engine of files uses a signal.
+    #[cfg(posix_aio)]
+    pub(super) fn is_signal_of_files(&self, signal: i32) -> bool {
+        self.operations.files.signal() == Some(signal)
     }
 
     /// Names what the descriptor of the files is watched by.

@@ -326,6 +326,10 @@ impl Engine {
 impl Engine {
     /// A source for a signal. EINVAL, EBUSY, EEXIST, ENOSPC. One system call.
     pub(crate) fn add_signal(&mut self, signal: i32, target: Target) -> Result<Handle> {
+        #[cfg(posix_aio)]
+        if self.is_signal_of_files(signal) {
+            return Err(Error::BUSY);
+        }
         let index = self.free_slot(Kind::Signal)?;
         signals::acquire(signal, &self.shared, index + 1)?;
         self.occupy(index, Kind::Signal, target);

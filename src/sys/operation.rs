@@ -20,7 +20,7 @@ pub(crate) use libc::{iovec, msghdr, socklen_t};
 /// Other systems have none: a type of that name, for the signature alone.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 #[allow(non_camel_case_types)]
-pub(crate) struct statx(());
+pub struct statx(());
 
 /// What accept4(2) takes.
 #[cfg(all(feature = "capi", not(target_vendor = "apple")))]
@@ -309,6 +309,14 @@ unsafe fn has_no_room(request: &Request) -> bool {
     }
 }
 
+/// A vector of a request: where, and how many bytes.
+#[cfg(posix_aio)]
+pub(crate) fn vector_at(request: &Request, index: u32) -> (*mut (), usize) {
+    // SAFETY: the request's vectors are valid for its call, and so many.
+    let vector = unsafe { request.at.cast::<iovec>().add(index as usize).read() };
+    (vector.iov_base.cast(), vector.iov_len)
+}
+
 /// Writes what fits of the first vector that has something.
 ///
 /// # Safety
@@ -393,7 +401,31 @@ fn option(fd: i32, name: i32) -> Result<i32> {
     Ok(value)
 }
 
-/// Makes a call that has no form that does not block: openat, statx, close. It may block.
+/// Reads, writes or syncs a file, at its own position.
+#[cfg(posix_aio)]
+fn of_file(request: &Request) -> Result<i32> {
+    let Request { fd, at, length, flags, .. } = *request;
+    loop {
+        // SAFETY: the request's pointers are valid for its call.
+        let answer = counted(unsafe {
+            match request.call {
+                Call::Read => libc::read(fd, at.cast(), length as usize),
+                Call::Write => libc::write(fd, at.cast(), length as usize),
+                Call::ReadV => libc::readv(fd, at.cast(), length as i32),
+                Call::WriteV => libc::writev(fd, at.cast(), length as i32),
+                #[cfg(not(target_vendor = "apple"))]
+                _ if flags & 1 != 0 => libc::fdatasync(fd) as isize,
+                _ => libc::fsync(fd) as isize,
+            }
+        });
+        if answer != Err(Error::INTERRUPTED) {
+            let _ = flags;
+            return answer;
+        }
+    }
+}
+
+/// Makes a call that has no form that does not block, or none in the engine of files: openat, statx, close. It may block.
 pub(crate) fn at_once(request: &Request) -> i32 {
     let Request { fd, at, length, flags, .. } = *request;
     let answer = match request.call {
@@ -412,6 +444,8 @@ pub(crate) fn at_once(request: &Request) -> i32 {
             check(unsafe { libc::syscall(libc::SYS_statx, fd, at, flags, length, result) } as i32)
         }
         Call::Close => super::fd::close(fd).map(|()| 0),
+        #[cfg(posix_aio)]
+        Call::Read | Call::Write | Call::ReadV | Call::WriteV | Call::Fsync => of_file(request),
         _ => Err(Error::NO_CALL),
     };
     answer.unwrap_or_else(|error| -error.errno())

@@ -23,6 +23,8 @@ static BECKET_MEMORY(memory, 8, 4, OPERATIONS);
 static BECKET_MEMORY(no_operations, 8, 4, 0);
 static BECKET_MEMORY(one_operation, 2, 0, 1);
 
+static BECKET_AIO(aio, 5); /* fewer than there are operations */
+
 static uint32_t now_backend, now_files;
 
 static const char *files_name(uint32_t files) {
@@ -32,7 +34,7 @@ static const char *files_name(uint32_t files) {
 
 static becket_loop *open_loop(void) {
   becket_loop *loop = NULL;
-  becket_config config = {.size = sizeof config, .backend = now_backend, .files = now_files};
+  becket_config config = {.size = sizeof config, .backend = now_backend, .files = now_files, .aio = &aio};
   EQUAL(becket_loop_init(&loop, &memory, &config), 0);
   CHECK(strcmp(becket_files_name(loop), files_name(now_files)) == 0);
   CHECK(strcmp(becket_files_note(loop), "") == 0);
@@ -480,7 +482,7 @@ static void memory_and_configuration(void) {
   EQUAL(becket_memory_size(1, 0, UINT32_MAX), 0);
   EQUAL(becket_memory_size(BECKET_SOURCES_MAX, 0, 1), 0);
   becket_loop *loop = NULL;
-  becket_config config = {.size = sizeof config, .backend = now_backend, .files = 5};
+  becket_config config = {.size = sizeof config, .backend = now_backend, .files = 5, .aio = &aio};
   EQUAL(becket_loop_init(&loop, &memory, &config), -EINVAL);
   becket_memory small = memory;
   small.block_size -= 1;
@@ -533,7 +535,7 @@ static void memory_and_configuration(void) {
 
 static void pulled(void) {
   becket_loop *loop = NULL;
-  becket_config config = {.size = sizeof config, .backend = now_backend, .files = now_files};
+  becket_config config = {.size = sizeof config, .backend = now_backend, .files = now_files, .aio = &aio};
   EQUAL(becket_loop_init(&loop, &one_operation, &config), 0);
   int fds[2];
   CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
@@ -566,6 +568,8 @@ static void pulled(void) {
 
 /* ------------------------------------------------------------------------------------------------ other processes, threads */
 
+static int is_aio(void) { return now_files == BECKET_FILES_AIO || now_files == BECKET_FILES_AIO_SIGNAL; }
+
 static void forked(void) {
   becket_loop *loop = open_loop();
   int fds[2];
@@ -585,7 +589,12 @@ static void forked(void) {
     CHECK(becket_files_name(loop) == NULL);
     /* It gives up its copies, and has a loop of its own there. */
     EQUAL(becket_loop_close(loop), 0);
-    becket_loop *own = open_loop();
+    /* The C library's threads for AIO are the parent's. (It has had some by now.) */
+    becket_loop *own = NULL;
+    becket_config config = {.size = sizeof config, .backend = now_backend, .files = now_files, .aio = &aio};
+    if (is_aio()) EQUAL(becket_loop_init(&own, &memory, &config), -ECHILD);
+    if (is_aio()) now_files = BECKET_FILES_NONE;
+    own = open_loop();
     CHECK(own == loop);
     EQUAL(becket_op_cancel(own, result.handle), -ESTALE);
     struct result mine = {0};
@@ -718,15 +727,24 @@ static void polls_are_made_anew(void) {
   close_loop(loop);
 }
 
+/* Whether the library was built with POSIX AIO. */
+static int have_aio(void) {
+  becket_loop *loop = NULL;
+  becket_config config = {.size = sizeof config, .files = now_files, .aio = &aio};
+  int code = becket_loop_init(&loop, &one_operation, &config);
+  if (code == 0) EQUAL(becket_loop_close(loop), 0);
+  return code != -ENOTSUP;
+}
+
 int main(void) {
   CHECK(mkdtemp(folder) != NULL);
   snprintf(path, sizeof path, "%s/file", folder);
-  static const uint32_t files[] = {BECKET_FILES_IO_URING, BECKET_FILES_NONE};
+  static const uint32_t files[] = {BECKET_FILES_IO_URING, BECKET_FILES_AIO, BECKET_FILES_AIO_SIGNAL, BECKET_FILES_NONE};
   for (now_backend = BECKET_BACKEND_SELECT; now_backend != 0; now_backend = next_backend(now_backend)) {
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
       if (files[i] == BECKET_FILES_IO_URING && !have_io_uring()) continue;
       now_files = files[i];
-      if (now_files == BECKET_FILES_IO_URING && !have_io_uring()) continue;
+      if (is_aio() && !have_aio()) continue;
       files_of_all_sorts();
       sockets_of_all_sorts();
       a_connect_waits_for_its_turn();

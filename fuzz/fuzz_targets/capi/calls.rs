@@ -438,6 +438,7 @@ pub fn init_first(world: &World<'_>) {
         simulator: null_mut(),
         files: BECKET_FILES_AUTO,
         aio_signal: 0,
+        aio: null(),
     };
     if backend >= BECKET_BACKEND_SIMULATOR {
         simulation::first(world, &mut config);
@@ -562,6 +563,7 @@ fn init(world: &World<'_>) {
         simulator: if input.rarely(4) { simulation::for_loop(world) } else { null_mut() },
         files: if input.rarely(4) { small(world, 6) } else { BECKET_FILES_AUTO },
         aio_signal: if input.rarely(16) { input.u32().cast_signed() } else { 0 },
+        aio: null(),
     };
     let config = if input.rarely(16) { null() } else { &raw const config };
     let mut change = |memory: &mut becket_memory, place: &mut *mut *mut becket_loop| {
