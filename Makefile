@@ -43,7 +43,7 @@ RUSTC_ARCHIVE = --cfg becket_staticlib $(if $(SMALL),--cfg becket_small)
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find -H src -name '*.rs')
 
 .DELETE_ON_ERROR:
-.PHONY: all archive programs run test fuzz loom cross faults storm tsan header size install uninstall clean help FORCE
+.PHONY: all archive programs run test soak fuzz loom cross faults storm tsan header size install uninstall clean help FORCE
 
 all: $(ARCHIVE) $(EXAMPLES)
 
@@ -120,6 +120,11 @@ FOR_TESTS = MAKEFLAGS= CC='$(CC)' CFLAGS='$(CFLAGS)' WERROR='$(WERROR)' LDFLAGS=
 test: programs
 	$(FOR_TESTS) $(CARGO) test --locked --all-features --no-fail-fast
 
+# Random programs against the model (tests/model.rs), on all cores. BECKET_SEED: the first seed, else a random one;
+# SOAK_STEPS: no more steps than that.
+soak:
+	@SECONDS='$(SECONDS)' $(CARGO) test --locked --quiet --release --test model -- --ignored --exact soak --nocapture
+
 # All fuzz targets, SECONDS in all. SEED: where libFuzzer's random choices begin; 0: anywhere.
 SECONDS ?= 60
 SEED ?= 0
@@ -185,6 +190,7 @@ help:
 	@echo 'make            build/libbecket.a and the C examples, build/examples/*'
 	@echo 'make run        build, and serve c-examples/site on http://127.0.0.1:8080/'
 	@echo 'make test       every test, C and Rust; ends with an error when one fails'
+	@echo 'make soak       random programs against a model, on all cores, for SECONDS=60'
 	@echo 'make fuzz       the fuzz targets, for SECONDS=60 in all'
 	@echo 'make loom       wakes, stops, signals and sleep, in every interleaving of a few threads'
 	@echo 'make cross      compile for other systems and processors, and run the tests in emulators of these'

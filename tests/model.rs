@@ -17,8 +17,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Steps of a program.
 const STEPS: usize = 2_000;
@@ -142,6 +143,59 @@ fn on_io_uring() {
 #[test]
 fn on_the_simulator() {
     random_programs(BackendChoice::Simulator, 0);
+}
+
+/// Random programs on all cores, for `SECONDS`, or until `SOAK_STEPS` steps were done: most on the simulator, every sixteenth
+/// on a backend of the system. From a random seed, or `BECKET_SEED`.
+#[test]
+#[ignore = "runs for as long as one likes: make soak"]
+fn soak() {
+    let random = || SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_nanos() as u64 >> 8;
+    let base = number("BECKET_SEED").unwrap_or_else(random);
+    let time = Duration::from_secs(number("SECONDS").unwrap_or(60));
+    let most = number("SOAK_STEPS").unwrap_or(u64::MAX);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    eprintln!("soak: from seed {base}, {STEPS} steps a program, {threads} threads");
+    let (start, total) = (Instant::now(), AtomicU64::new(0));
+    let rate = |steps: u64| {
+        let seconds = start.elapsed().as_secs_f64();
+        eprintln!("soak: {steps} steps in {seconds:.0} s, {:.0} a second", steps as f64 / seconds.max(0.001));
+    };
+    let failed = AtomicBool::new(false);
+    let goes_on = || start.elapsed() < time && total.load(Ordering::Relaxed) < most && !failed.load(Ordering::Relaxed);
+    let soak_one = |thread: u64| {
+        let mut shown = Instant::now();
+        for at in (0..).take_while(|_| goes_on()) {
+            let seed = base.wrapping_add(at * threads + thread);
+            const REAL: [BackendChoice; 4] =
+                [BackendChoice::Select, BackendChoice::Poll, BackendChoice::Epoll, BackendChoice::IoUring];
+            // (The numbers below a thread's files are for what the loops open.)
+            let real = thread < 8 && at % 16 == 15;
+            let backend = if real { REAL[(at / 16) as usize % 4] } else { BackendChoice::Simulator };
+            let program = Program::from_seed(seed, STEPS);
+            let name = format!("the program of seed {seed}");
+            let pass = || must_pass(&program, backend, thread as usize, &name);
+            let steps = catch_unwind(AssertUnwindSafe(pass)).unwrap_or_else(|panic| {
+                failed.store(true, Ordering::Relaxed);
+                std::panic::resume_unwind(panic)
+            });
+            let done = total.fetch_add(steps, Ordering::Relaxed) + steps;
+            if thread == 0 && shown.elapsed() > Duration::from_secs(20) {
+                shown = Instant::now();
+                rate(done);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let soak_one = &soak_one;
+        let all: Vec<_> = (0..threads).map(|thread| scope.spawn(move || soak_one(thread))).collect();
+        for thread in all {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
+    rate(total.load(Ordering::Relaxed));
 }
 
 /// A program is the same as text, and from the same bytes.

@@ -73,6 +73,8 @@ pub struct Machine<W: World> {
     dead: Vec<Handle>,
     tokens: usize,
     done: u64,
+    /// Tell what is done, and what comes: `BECKET_TRACE`.
+    trace: bool,
 }
 
 type It<W> = Loop<'static, Machine<W>>;
@@ -124,6 +126,7 @@ pub fn carry_out<W: World>(
         dead: Vec::new(),
         tokens: 0,
         done: 0,
+        trace: std::env::var_os("BECKET_TRACE").is_some(),
     };
     let mut source = Source::new(guard, Kind::Timer, 0);
     source.keepalive = false;
@@ -132,17 +135,25 @@ pub fn carry_out<W: World>(
         machine.perform(it, step);
         machine.glance(it);
     }
-    machine.audit(it);
-    machine.end(it);
+    if !machine.model.lost {
+        machine.audit(it);
+        machine.end(it);
+    }
     machine.done
 }
 
 /// Reading the program.
 impl<W: World> Machine<W> {
     fn read(&mut self) -> Option<Step> {
+        if self.model.lost {
+            return None;
+        }
         let step = self.steps.get(self.next).copied();
         self.next += 1;
         self.done += u64::from(step.is_some());
+        if self.trace {
+            eprintln!("{:indent$}{step:?} at {}", "", self.model.now, indent = 2 * self.depth as usize);
+        }
         step
     }
 
@@ -407,25 +418,26 @@ impl<W: World> Machine<W> {
     }
 
     fn change_io(&mut self, it: &It<W>, handle: Handle, op: Op, b: u8, c: u8) {
+        let inside = !self.frames.is_empty();
         let now = self.model.clock;
         match op {
             Op::Modify => {
                 let interest = Self::interest(b);
                 assert_eq!(it.modify_io(handle, interest), Ok(()));
-                self.model.set_interest(handle, interest);
+                self.model.set_interest(handle, interest, inside);
             }
             Op::Change => {
                 let (set, clear) = (Self::interest(b), Self::interest(c));
                 assert_eq!(it.change_io(handle, set, clear), Ok(()));
                 let interest = (self.model.source(handle).interest | set) - clear;
-                self.model.set_interest(handle, interest);
+                self.model.set_interest(handle, interest, inside);
             }
             Op::Oneshot => {
                 let on = b % 2 == 1;
                 assert_eq!(it.set_oneshot(handle, on), Ok(()));
                 let interest = self.model.source(handle).interest;
                 self.model.source(handle).oneshot = on;
-                self.model.set_interest(handle, interest);
+                self.model.set_interest(handle, interest, inside);
             }
             Op::IdleTimeout => {
                 let span = self.span(b);
@@ -645,7 +657,13 @@ impl<W: World> Machine<W> {
 
     /// What is looked at after every step.
     fn glance(&mut self, it: &It<W>) {
+        if self.model.lost {
+            return;
+        }
         let statistics = it.statistics();
+        if self.trace {
+            eprintln!("{:indent$}{}, {}", "", statistics.queued, self.model.shows(), indent = 2 * self.depth as usize);
+        }
         assert_eq!(statistics.sources as usize, self.model.sources.len());
         assert_eq!(statistics.posts_refused, self.model.refused());
         assert_eq!(statistics.turns, self.model.turns, "collections");
@@ -672,9 +690,12 @@ impl<W: World> Machine<W> {
 
     /// An event has come, in whatever way: `run` ends in time.
     fn note(&mut self, it: &It<W>, event: &Event) {
+        if self.trace {
+            eprintln!("{:indent$}{event:?}", "", indent = 2 * self.depth as usize);
+        }
         self.own = event.source;
         self.run_left = self.run_left.saturating_sub(1);
-        if self.model.running && (event.source == self.guard || self.run_left == 0) {
+        if self.model.running && (event.source == self.guard || self.run_left == 0 || self.model.lost) {
             assert_eq!(it.stop(), Ok(()));
             self.model.stopping = true;
         }
@@ -728,7 +749,7 @@ impl<W: World> Machine<W> {
     /// Follows the `turn` or `run` that is under way to where it calls a handler (`event`) or has returned.
     fn follow(&mut self, it: &It<W>, event: Option<&Event>) {
         let collections = it.statistics().turns;
-        loop {
+        while !self.model.lost {
             let ahead = collections - self.model.turns;
             let stopped = self.model.running && self.model.stopping;
             let frame = self.frames.last_mut().expect("a turn");
@@ -806,6 +827,9 @@ impl<W: World> Machine<W> {
         self.frames.last_mut().expect("this turn").failed = failed;
         self.follow(it, None);
         let frame = self.frames.pop().expect("this turn");
+        if self.model.lost {
+            return;
+        }
         self.check_wait(answer.map(|_| ()));
         assert!(failed || answer == Ok(frame.calls), "events of a turn: {answer:?}, not {}", frame.calls);
     }
@@ -827,6 +851,9 @@ impl<W: World> Machine<W> {
         self.frames.last_mut().expect("this run").failed = answer.is_err();
         self.follow(it, None);
         self.frames.pop();
+        if self.model.lost {
+            return;
+        }
         match answer {
             Ok(Outcome::Stopped) => assert!(self.model.stopping, "nobody stopped it"),
             Ok(Outcome::NothingLeft) => {
@@ -920,7 +947,7 @@ impl<W: World> Machine<W> {
     }
 
     fn drain(&mut self, it: &It<W>, kinds: Kinds) {
-        while self.take(it, kinds).is_some() {
+        while !self.model.lost && self.take(it, kinds).is_some() {
             self.handle(it);
         }
     }

@@ -120,8 +120,8 @@ pub struct Model {
     before_done: bool,
     deferred_done: bool,
     idle_done: bool,
-    /// It may be that idle sources are among the events already.
-    idle_vague: bool,
+    /// Too little is known to go on.
+    pub lost: bool,
     /// `stop` was called.
     pub stopping: bool,
     /// Inside of `run`.
@@ -277,7 +277,7 @@ impl Model {
             before_done: false,
             deferred_done: true,
             idle_done: true,
-            idle_vague: false,
+            lost: false,
             stopping: false,
             running: false,
             woken: false,
@@ -331,11 +331,17 @@ impl Model {
         it.arming = if it.idle.is_some() { NEVER } else { number };
     }
 
-    pub fn set_interest(&mut self, handle: Handle, interest: Ready) {
+    /// `inside`: of a turn with handlers.
+    pub fn set_interest(&mut self, handle: Handle, interest: Ready, inside: bool) {
         let now = self.clock;
         let it = self.source(handle);
         let before = std::mem::replace(&mut it.interest, interest);
         it.news = Ready::all();
+        if inside && it.home == Home::Queue {
+            // Where readiness is taken from the backend event by event, it may come to nothing at any time.
+            it.must &= it.asked();
+            it.place.unsure |= !it.is_due();
+        }
         if before.is_empty() && !interest.is_empty() && it.idle.is_some() {
             (it.last, it.timeout_pending) = (now, false);
         }
@@ -367,12 +373,12 @@ impl Model {
     pub fn trigger(&mut self, handle: Handle, flags: Ready) {
         let number = self.number();
         let it = self.source(handle);
-        it.triggered = true;
+        let again = std::mem::replace(&mut it.triggered, true);
         it.must |= flags;
         it.may |= flags;
         let scheduled = it.home == Home::Hooks && it.kind == Kind::Deferred;
         if it.is_queued() && it.place.unsure {
-            it.listed = number;
+            it.listed = if again { it.listed } else { number };
         } else if !it.is_queued() && !scheduled && it.home != Home::Triggered {
             (it.home, it.listed) = (Home::Triggered, number);
         }
@@ -453,9 +459,16 @@ impl Model {
 
     /// What may be queued beyond that.
     pub fn unsure(&self) -> u32 {
-        let idle = |it: &Source| self.idle_vague && it.kind == Kind::Idle && it.home == Home::Hooks;
-        let sources = self.sources.iter().filter(|it| it.is_queued() && it.place.unsure || idle(it)).count();
+        let sources = self.sources.iter().filter(|it| it.is_queued() && it.place.unsure).count();
         (sources + self.posts.iter().filter(|it| it.place.unsure).count()) as u32
+    }
+
+    /// What is queued, for a trace.
+    pub fn shows(&self) -> String {
+        let waiting = self.sources.iter().filter(|it| it.home != Home::Nowhere);
+        let sources = waiting.map(|it| format!("{:x} {:?} {:?} {:?}", it.handle.raw(), it.kind, it.home, it.place));
+        let posts = self.posts.iter().map(|it| format!("post to {:x} {:?}", it.handle.raw(), it.place));
+        sources.chain(posts).collect::<Vec<_>>().join("; ")
     }
 
     /// Posts that have a place: at least, and at most.
@@ -671,6 +684,10 @@ fn queue(it: &mut Source, rank: Rank) {
         (it.place.unsure, it.place.rank) = (false, None);
         it.place.levels |= 1 << it.level;
     }
+    if it.closed {
+        // What the kernel refuses of it is an event before the wait.
+        (it.place.levels, it.place.rank) = (0b1111, None);
+    }
 }
 
 /// It may be that a source is put among the events here.
@@ -713,7 +730,7 @@ impl Model {
     /// There was no event of these kinds.
     pub fn nothing_came(&mut self, kinds: Kinds) {
         self.queue_passed(kinds);
-        self.late_begins(kinds, false);
+        self.late_begins(kinds, false, false);
         let owed = self.owed(kinds);
         check!(owed.is_none(), "no event, but this was owed: {owed:?}");
     }
@@ -741,8 +758,8 @@ impl Model {
         }
     }
 
-    /// Deferred sources and idle ones become events, in their time. `seen`: an idle one came.
-    fn late_begins(&mut self, kinds: Kinds, seen: bool) {
+    /// Deferred sources and idle ones become events, in their time. `seen`: an idle one came; `other`: something else.
+    fn late_begins(&mut self, kinds: Kinds, seen: bool, other: bool) {
         let waits = |it: &Source| it.home == Home::Hooks && matches!(it.kind, Kind::Deferred | Kind::Idle);
         if !self.sources.iter().any(|it| it.home == Home::Late || waits(it)) {
             return;
@@ -751,10 +768,6 @@ impl Model {
             self.deferred_done = true;
             self.idle_done |= self.all_late(Kind::Deferred) > 0;
         }
-        if seen && self.idle_vague {
-            self.all_late(Kind::Idle);
-            self.idle_vague = false;
-        }
         if !kinds.contains(Kinds::IDLE) || self.idle_done {
             return;
         }
@@ -762,22 +775,21 @@ impl Model {
         let sure = self.sources.iter().filter(queue).any(|it| !it.place.unsure)
             || self.posts.iter().any(|it| !it.place.unsure);
         let any = self.sources.iter().filter(queue).count() + self.posts.len() > 0;
+        let idle_waits = self.sources.iter().any(|it| it.kind == Kind::Idle && it.home == Home::Hooks);
         if seen && !sure || !any {
             self.idle_done = true;
             self.all_late(Kind::Idle);
-            self.idle_vague = false;
-        } else if !sure {
-            // Something may be in the queue that concerns nobody, and keep them from being told; or they come behind
-            // what else is late.
-            self.idle_vague = true;
+        } else if !sure && other && idle_waits {
+            // Something may be in the queue that concerns nobody, and have kept them from being told; or they come
+            // behind what else is late.
+            self.lost = true;
         }
     }
 
     fn all_late(&mut self, kind: Kind) -> u32 {
         let (number, mut count) = (self.number(), 0);
-        let since = (!self.idle_vague).then_some(number);
         for it in self.sources.iter_mut().filter(|it| it.kind == kind && it.home == Home::Hooks) {
-            let rank = since.map(|number| (number, 0, it.listed, 0));
+            let rank = Some((number, 0, it.listed, 0));
             it.place = Place::new(it.level, rank);
             it.home = Home::Late;
             count += 1;
@@ -796,7 +808,8 @@ impl Model {
         };
         if home != Home::Queue {
             self.queue_passed(kinds);
-            self.late_begins(kinds, event.kind == Kind::Idle);
+            let idle = home == Home::Hooks && event.kind == Kind::Idle;
+            self.late_begins(kinds, idle, !idle);
         }
         if event.kind == Kind::Post {
             self.post_came(event, kinds);
@@ -1000,9 +1013,6 @@ impl Model {
             } else if queued == least {
                 drop_event(it);
             }
-        }
-        if queued == least {
-            self.idle_vague = false;
         }
     }
 

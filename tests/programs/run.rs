@@ -32,7 +32,7 @@ impl<const S: usize, const P: usize> Memory<S, P> {
         if backend == BackendChoice::Simulator {
             // SAFETY: likewise.
             let memory = SIMULATED.with(|memory| unsafe { &mut **memory });
-            let simulator = Simulator::new(memory, u64::from(program.setup.chance) << 8 | slot as u64);
+            let simulator = Simulator::new(memory, program.setup.chance.into());
             let event_loop: Loop<'static, Machine<Simulated>> =
                 Loop::simulated(storage, simulator, &config).expect("a loop");
             let world = Simulated::new(simulator, program.setup.chance);

@@ -126,7 +126,7 @@ impl State {
         }
         for stale in &mut self.stale {
             let watcher = names.resolve(stale.watcher);
-            if watcher.is_none_or(|index| registrations[index + 1].interest().is_empty()) {
+            if watcher.is_none_or(|index| registrations[index + 1].interest() != stale.interest) {
                 *stale = Stale::NONE; // told in vain, and left out when the set is built anew
             }
         }
