@@ -171,7 +171,7 @@ enum Maker {
 
 /// Submitting, cancelling, naming.
 impl Engine {
-    /// Submits a request. ENOTSUP: to a simulated system; EAGAIN: all places are taken; EBUSY: a close of an fd that is watched; ENOSYS: a file, and nobody
+    /// Submits a request. EAGAIN: all places are taken; EBUSY: a close of an fd that is watched; ENOSYS: a file, and nobody
     /// for files; ECANCELED: a drain is under way. O(1), and O(operations that wait for the fd).
     #[cfg(feature = "capi")]
     pub(crate) fn submit(&mut self, request: Request, target: Target) -> Result<Handle> {
@@ -187,9 +187,6 @@ impl Engine {
     ) -> Result<Handle> {
         if self.operations.draining {
             return Err(Error::CANCELED);
-        }
-        if self.backend.is_simulated() {
-            return Err(Error::UNSUPPORTED);
         }
         if request.call == Call::Close {
             let source = self.fd_index.find(request.fd, &self.registrations).filter(|it| *it < self.operations.first);
@@ -266,7 +263,7 @@ impl Engine {
             return Ok(Chosen { files: AnyFiles::Nobody, note: c"no operations" });
         }
         if backend.is_simulated() {
-            return Ok(Chosen { files: AnyFiles::Nobody, note: c"simulated" });
+            return Ok(Chosen { files: AnyFiles::Backend, note: c"simulated" });
         }
         // Memory for rings that the backend has no use for is theirs.
         AnyFiles::choose(config.files, backend.submits(), ring.filter(|_| !backend.submits()))
@@ -395,7 +392,7 @@ impl Engine {
             let result = self.result_of(index);
             let Operation { request, lease } = *self.operations.at(index);
             if request.call.makes_fd() && result >= 0 {
-                let _ = crate::sys::fd::close(result as i32);
+                let _ = self.backend.close_fd(result as i32);
             }
             if let Some(lease) = lease {
                 lease.give_back();
@@ -406,7 +403,7 @@ impl Engine {
     }
 
     pub(crate) fn files_name(&self) -> &'static core::ffi::CStr {
-        self.operations.files.name()
+        if self.backend.is_simulated() { self.backend.name() } else { self.operations.files.name() }
     }
 
     /// Why it is these.

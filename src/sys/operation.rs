@@ -194,6 +194,12 @@ pub(crate) fn message_flags(request: &Request) -> i32 {
     request.flags & !libc::MSG_DONTWAIT | if sends { libc::MSG_NOSIGNAL } else { 0 }
 }
 
+/// Whether a message is asked for in no special way.
+#[cfg(feature = "simulator")]
+pub(crate) fn is_plain(request: &Request) -> bool {
+    request.flags & !(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_WAITALL) == 0
+}
+
 /// What a request waits for where it would block.
 pub(crate) fn direction(request: &Request) -> Ready {
     match request.call {
