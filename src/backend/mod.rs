@@ -146,7 +146,7 @@ pub(crate) trait Backend<P> {
     }
 
     /// Closes an fd of the program's.
-    #[cfg(feature = "capi")]
+    #[cfg(any(feature = "capi", feature = "operations"))]
     fn close_fd(&mut self, fd: i32) -> Result<()> {
         sys::fd::close(fd)
     }
@@ -549,7 +549,7 @@ impl Backend<Plan> for AnyBackend {
     fn check_pollable(&self, fd: i32) -> Result<()> {
         of_any!(self, backend => backend.check_pollable(fd))
     }
-    #[cfg(feature = "capi")]
+    #[cfg(any(feature = "capi", feature = "operations"))]
     fn close_fd(&mut self, fd: i32) -> Result<()> {
         of_any!(self, backend => backend.close_fd(fd))
     }
@@ -687,7 +687,7 @@ impl Report {
     }
 
     /// Of the operation at a place.
-    #[cfg(all(io_uring, feature = "operations"))]
+    #[cfg(all(any(io_uring, feature = "simulator"), feature = "operations"))]
     fn of_operation(place: u32, result: i32) -> Report {
         Report { place, source: Handle::NONE, registration: Registration::NONE, ready: Ready::empty(), result }
     }

@@ -197,6 +197,12 @@ pub(crate) fn message_flags(request: &Request) -> i32 {
     request.flags & !libc::MSG_DONTWAIT | if sends { libc::MSG_NOSIGNAL } else { 0 }
 }
 
+/// Whether a message is asked for in no special way.
+#[cfg(feature = "simulator")]
+pub(crate) fn is_plain(request: &Request) -> bool {
+    request.flags & !(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_WAITALL) == 0
+}
+
 /// What does not wait for the data that makes a socket readable. (An error comes with any interest.)
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const OUT_OF_LINE: i32 = libc::MSG_OOB | libc::MSG_ERRQUEUE;

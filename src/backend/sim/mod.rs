@@ -17,6 +17,8 @@ mod schedule;
 mod state;
 mod stream;
 mod wait;
+#[cfg_attr(not(feature = "operations"), path = "no_work.rs")]
+mod work;
 
 pub use faults::{Call, Quirk};
 pub(crate) use memory::SimulatorRef;
@@ -25,6 +27,8 @@ pub use memory::{Simulator, SimulatorMemory};
 use super::{Backend, Mode, Ready, Registration, Registrations, Report, complete, handle};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
+#[cfg(feature = "operations")]
+use crate::request::Request;
 use crate::storage::names::Names;
 use crate::time::{Duration, Instant};
 use wait::{ANEW, CHANGED};
@@ -45,6 +49,8 @@ pub(super) struct Area {
     own: bool,
     /// What was found and not told.
     found: u32,
+    /// The first places are for operations.
+    works: u32,
     /// The order of this collection: so many steps are left through all places of a table of `mask` plus one.
     left: u32,
     mask: u32,
@@ -58,14 +64,32 @@ impl Sim {
         let simulator = simulator.ok_or(Error::INVALID)?;
         let number = simulator.with(|state| {
             state.served = state.served.wrapping_add(1);
+            state.forget_work();
             Ok(state.served)
         })?;
-        let area = Area { simulator, number, woken: false, own: false, found: 0, left: 0, mask: 0, at: 0, stride: 0 };
+        let area = Area {
+            simulator,
+            number,
+            woken: false,
+            own: false,
+            found: 0,
+            works: 0,
+            left: 0,
+            mask: 0,
+            at: 0,
+            stride: 0,
+        };
         Ok((Sim { simulator, number }, area))
     }
 
     pub(super) fn simulator(&self) -> SimulatorRef {
         self.simulator
+    }
+
+    /// Whether a call does what is asked, which it does only for the loop that is served.
+    #[cfg(feature = "operations")]
+    fn of_served(&self, call: impl FnOnce(&mut state::State) -> bool) -> bool {
+        self.simulator.with(|state| Ok(state.served == self.number && call(state))).unwrap_or(false)
     }
 }
 
@@ -82,7 +106,8 @@ impl Area {
             let found = state.wait(if woken { Duration::ZERO } else { timeout })?;
             self.found = found as u32;
             if found > 0 {
-                let places = state.places().next_power_of_two();
+                self.works = state.works_used;
+                let places = (self.works + state.places()).next_power_of_two();
                 self.left = places;
                 self.mask = places - 1;
                 self.at = state.random.next() as u32;
@@ -150,7 +175,16 @@ impl Backend<Area> for Sim {
             while area.found > 0 && area.left > 0 {
                 area.left -= 1;
                 area.at = area.at.wrapping_add(area.stride);
-                let (source, ready) = state.take_found(area.at & area.mask);
+                let place = area.at & area.mask;
+                let Some(place) = place.checked_sub(area.works) else {
+                    #[cfg(feature = "operations")]
+                    if let Some((operation, result)) = state.take_completion(place) {
+                        area.found -= 1;
+                        return Ok(Names::parts_of(operation).map(|(index, _)| Report::of_operation(index + 1, result)));
+                    }
+                    continue;
+                };
+                let (source, ready) = state.take_found(place);
                 if ready.is_empty() {
                     continue;
                 }
@@ -176,12 +210,41 @@ impl Backend<Area> for Sim {
         self.simulator.with(|state| state.check_pollable(fd))
     }
 
-    #[cfg(feature = "capi")]
+    #[cfg(any(feature = "capi", feature = "operations"))]
     fn close_fd(&mut self, fd: i32) -> Result<()> {
         match self.simulator.with(|state| state.close(fd)) {
             Err(Error::INTERRUPTED) => Ok(()), // it is closed all the same
             result => result,
         }
+    }
+
+    #[cfg(feature = "operations")]
+    fn submits(&self) -> bool {
+        true
+    }
+
+    #[cfg(feature = "operations")]
+    fn submit(&mut self, request: &Request, elsewhere: bool, operation: Handle) -> bool {
+        self.of_served(|state| state.submit(request, elsewhere, operation))
+    }
+
+    #[cfg(feature = "operations")]
+    fn submit_poll(&mut self, fd: i32, interest: Ready, operation: Handle) -> bool {
+        self.of_served(|state| state.submit_poll(fd, interest, operation))
+    }
+
+    #[cfg(feature = "operations")]
+    fn cancel(&mut self, operation: Handle) -> bool {
+        self.of_served(|state| state.cancel(operation))
+    }
+
+    fn close(&mut self, _: bool) {
+        let _ = self.simulator.with(|state| {
+            if state.served == self.number {
+                state.forget_work();
+            }
+            Ok(())
+        });
     }
 
     fn now(&self) -> Option<Instant> {
