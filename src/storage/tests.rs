@@ -7,8 +7,10 @@ use super::deadlines::{self, Deadlines};
 use super::fd_index::{self, FdIndex};
 use super::lists::{List, Lists};
 use super::names::{Names, Woken};
+use super::pool::Places;
 use super::region::Region;
 use super::slot::{Link, NIL, Post, Slot, Target, bits};
+use crate::error::Error;
 use crate::handle::{Handle, Kind};
 use crate::ready::{Mode, Ready, Registration};
 use crate::time::{Duration, Instant, PackedDuration};
@@ -329,6 +331,50 @@ fn wakes_race_with_removal_and_are_not_lost() {
         assert_eq!(names.wake(names.handle(index)), Woken::First);
     }
     assert_eq!(woken(&names), (0..SOURCES).collect::<Vec<_>>());
+}
+
+#[test]
+fn places_are_taken_once_until_they_are_given_back() {
+    with_seeds(100, |random| {
+        let count = random.below(9) as usize;
+        // Links that nobody has zeroed, of which some look like those of places that are taken.
+        let mut links: Vec<u32> = (0..count).map(|_| [u32::MAX, 0, 1, 7][random.below(4) as usize]).collect();
+        let before = links.clone();
+        let mut places = Places::EMPTY;
+        let mut free: Vec<usize> = Vec::new();
+        let mut taken = vec![false; count];
+        let mut mark = 0;
+        for _ in 0..100 {
+            if random.below(2) == 0 {
+                // The last one that came back, else the next that never was taken.
+                let expected = free.pop().or_else(|| (mark < count).then_some(mark)).ok_or(Error::NO_BUFFERS);
+                assert_eq!(places.take(&mut links), expected);
+                if let Ok(place) = expected {
+                    mark = mark.max(place + 1);
+                    taken[place] = true;
+                }
+            } else {
+                let place = random.below(count as u64 + 2) as usize;
+                let expected = if taken.get(place) == Some(&true) { Ok(()) } else { Err(Error::STALE) };
+                assert_eq!(places.give(&mut links, place), expected);
+                if expected.is_ok() {
+                    free.push(place);
+                    taken[place] = false;
+                }
+            }
+            for place in 0..count + 2 {
+                assert_eq!(places.is_taken(&links, place), taken.get(place) == Some(&true), "place {place}");
+            }
+            assert_eq!(places.taken as usize, taken.iter().filter(|it| **it).count());
+            assert_eq!(links[mark..], before[mark..], "what was never taken costs nothing");
+            #[cfg(feature = "capi")]
+            assert!(places.is_valid(count as u32));
+        }
+    });
+    #[cfg(feature = "capi")]
+    for places in [(0, 5, 0), (4, 3, 0), (0, 3, 4)].map(|(free, mark, taken)| Places { free, mark, taken }) {
+        assert!(!places.is_valid(4));
+    }
 }
 
 #[test]
