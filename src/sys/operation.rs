@@ -164,9 +164,9 @@ pub(crate) mod nature {
     pub(crate) const SOCKET: u8 = 2;
     /// A pipe, terminal or other device, which does not block.
     pub(crate) const STREAM: u8 = 3;
-    /// The same, which does: it is asked first, and written to in pieces that fit.
+    /// A pipe that does: it is asked first, and written to in pieces that fit.
     pub(crate) const BLOCKING_STREAM: u8 = 4;
-    /// A character device that does, such as a terminal: nobody says how much of a write fits.
+    /// Anything else that does, such as a terminal or an eventfd: nobody says how much of a write fits.
     pub(crate) const BLOCKING_DEVICE: u8 = 5;
 }
 
@@ -180,8 +180,8 @@ pub(crate) fn nature_of(fd: i32) -> Result<u8> {
         libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK => Ok(nature::FILE),
         libc::S_IFSOCK => Ok(nature::SOCKET),
         _ if flags_of(fd)? & libc::O_NONBLOCK != 0 => Ok(nature::STREAM),
-        libc::S_IFCHR => Ok(nature::BLOCKING_DEVICE),
-        _ => Ok(nature::BLOCKING_STREAM),
+        libc::S_IFIFO => Ok(nature::BLOCKING_STREAM),
+        _ => Ok(nature::BLOCKING_DEVICE),
     }
 }
 
