@@ -231,13 +231,13 @@ impl Engine {
         };
         match request.call {
             Call::Read | Call::Write | Call::ReadV | Call::WriteV => {
-                if files.is_backend() {
+                if files.is_backend() && in_backend {
                     return Ok(Maker::Backend);
                 }
                 if request.extra != CURRENT {
                     return by_files;
                 }
-                match calls::nature_of(request.fd) {
+                match self.backend.nature_of(request.fd) {
                     Ok(nature::FILE) => return by_files,
                     Ok(nature) => request.nature = nature,
                     Err(error) => return Ok(Maker::Failed(error)),
