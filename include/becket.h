@@ -1399,6 +1399,13 @@ int becket_sim_quirk(becket_simulator *simulator, uint32_t which, uint32_t per_m
  */
 int becket_sim_all_faults(becket_simulator *simulator, uint32_t per_million, uint64_t most_ns);
 
+/**
+ * Whether the loop that is made next has a ring, as io_uring's, to which it submits all operations; it has (1), at first.
+ * Without one (0) it makes those on connections and devices itself, when they are ready, in order, as it does on the other
+ * backends of the system; those on files are submitted all the same. O(1).
+ */
+int becket_sim_set_ring(becket_simulator *simulator, int on);
+
 /** How long an operation takes at most until it is carried out, and then again until that is told: 100 us, at first. O(1). */
 int becket_sim_set_latency(becket_simulator *simulator, uint64_t most_ns);
 

@@ -41,6 +41,8 @@ use crate::ring::RingMemory;
 use crate::storage::names::Names;
 use crate::storage::region::Region;
 use crate::sys;
+#[cfg(feature = "operations")]
+use crate::sys::operation as calls;
 use crate::time::{Duration, Instant};
 use core::ffi::CStr;
 #[cfg(feature = "simulator")]
@@ -294,6 +296,28 @@ impl AnyBackend {
         return self.simulator().is_some();
         #[cfg(not(feature = "simulator"))]
         false
+    }
+
+    /// Makes the call of a request without blocking: what came of it, or `None`: it would. See [`calls::attempt`].
+    #[cfg(feature = "operations")]
+    pub(crate) fn attempt(&self, request: &Request, connecting: &mut bool) -> Option<i32> {
+        match self {
+            #[cfg(feature = "simulator")]
+            AnyBackend::Simulator(sim) => sim.attempt(request, connecting),
+            #[allow(unreachable_patterns)]
+            _ => calls::attempt(request, connecting),
+        }
+    }
+
+    /// What kind of file it is, as far as reading and writing it goes. EBADF.
+    #[cfg(feature = "operations")]
+    pub(crate) fn nature_of(&self, fd: i32) -> Result<u8> {
+        match self {
+            #[cfg(feature = "simulator")]
+            AnyBackend::Simulator(sim) => sim.nature_of(fd),
+            #[allow(unreachable_patterns)]
+            _ => calls::nature_of(fd),
+        }
     }
 
     /// The backend that was asked for, watching the loop's own descriptor: `table` has room for its registration. (The

@@ -237,10 +237,10 @@ impl Engine {
         match request.call {
             Call::Read | Call::Write | Call::ReadV | Call::WriteV => {
                 let writes = matches!(request.call, Call::Write | Call::WriteV);
-                if request.extra != CURRENT || files.is_backend() && !writes {
+                if request.extra != CURRENT || files.is_backend() && in_backend && !writes {
                     return by_files;
                 }
-                match calls::nature_of(request.fd) {
+                match self.backend.nature_of(request.fd) {
                     Ok(nature::FILE) => return by_files,
                     Ok(nature) => request.nature = nature,
                     Err(error) => return Ok(Maker::Failed(error)),
@@ -513,6 +513,9 @@ impl Engine {
             self.set_deadline(index, Instant::NEVER);
         }
         let request = &mut self.operations.at_mut(index).request;
+        if request.call == Call::Close && result == -Error::INTERRUPTED.errno() {
+            result = 0; // Linux has let go of the descriptor all the same, close(2)
+        }
         // A thread of the kernel's that was in the middle of it says that it was interrupted; and what would have had to wait
         // is not asked again.
         let ended = [Error::CANCELED, Error::INTERRUPTED, Error::AGAIN].iter().any(|it| result == -it.errno());

@@ -259,6 +259,16 @@ pub unsafe extern "C" fn becket_sim_all_faults(
     done(unsafe { at(simulator) }.and_then(|it| it.set_all_faults(per_million, Duration::from_nanos(most_ns))))
 }
 
+/// Whether the loop that is made next has a ring, as io_uring's, to which it submits all operations; it has (1), at first.
+/// Without one (0) it makes those on connections and devices itself, when they are ready, in order, as it does on the other
+/// backends of the system; those on files are submitted all the same. O(1).
+#[cfg(feature = "operations")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_sim_set_ring(simulator: *mut becket_simulator, on: c_int) -> c_int {
+    // SAFETY: as said above.
+    done(unsafe { at(simulator) }.and_then(|it| it.set_ring(on != 0)))
+}
+
 /// How long an operation takes at most until it is carried out, and then again until that is told: 100 us, at first. O(1).
 #[cfg(feature = "operations")]
 #[unsafe(no_mangle)]

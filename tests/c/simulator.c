@@ -145,6 +145,7 @@ static void completed(becket_loop *it, const becket_event *event, void *user) {
 static void operations(void) {
   for (uint64_t seed = 0; seed < 50; seed++) {
     EQUAL(becket_simulator_init(&sim, &world, seed), 0);
+    EQUAL(becket_sim_set_ring(sim, seed % 2 == 0), 0);
     becket_config config = {.size = sizeof config, .simulator = sim};
     EQUAL(becket_loop_init(&loop, &larger, &config), 0);
     CHECK(strcmp(becket_files_name(loop), "simulator") == 0);
@@ -206,6 +207,7 @@ static void misuse(void) {
     EQUAL(becket_sim_fail_nth(it, BECKET_SIM_READ, EINTR, 1), code);
     EQUAL(becket_sim_quirk(it, BECKET_SIM_PARTIAL, 1, 1), code);
     EQUAL(becket_sim_all_faults(it, 1, 1), code);
+    EQUAL(becket_sim_set_ring(it, 1), code);
     EQUAL(becket_sim_set_latency(it, 1), code);
     EQUAL(becket_sim_set_file_size(it, 1), code);
     EQUAL(becket_sim_failed(it, BECKET_SIM_READ, &number), code);

@@ -91,6 +91,16 @@ impl Simulator<'_> {
 /// an IPv4 or IPv6 address: the lowest 16 bits of the listener's descriptor; nobody else has an address.
 #[cfg(feature = "operations")]
 impl Simulator<'_> {
+    /// Whether the loop that is made next has a ring, as io_uring's, to which it submits all operations; it has, at first. Without
+    /// one it makes those on connections and devices itself, when they are ready, in order, as it does on the other backends of
+    /// the system; those on files are submitted all the same. O(1).
+    pub fn set_ring(self, on: bool) -> Result<()> {
+        self.state.with(|state| {
+            state.ring = on;
+            Ok(())
+        })
+    }
+
     /// How long an operation takes at most until it is carried out, and then again until that is told: 100 us, at first. O(1).
     pub fn set_latency(self, most: Duration) -> Result<()> {
         self.state.with(|state| {

@@ -37,6 +37,9 @@ pub(crate) struct Sim {
     simulator: SimulatorRef,
     /// Among the loops that the simulator has served.
     number: u32,
+    /// All operations are submitted to it, and not those on files alone.
+    #[cfg(feature = "operations")]
+    ring: bool,
 }
 
 /// One wait.
@@ -79,11 +82,30 @@ impl Sim {
             at: 0,
             stride: 0,
         };
-        Ok((Sim { simulator, number }, area))
+        let sim = Sim {
+            simulator,
+            number,
+            #[cfg(feature = "operations")]
+            ring: simulator.with(|state| Ok(state.ring))?,
+        };
+        Ok((sim, area))
     }
 
     pub(super) fn simulator(&self) -> SimulatorRef {
         self.simulator
+    }
+
+    /// Makes a request that may not block: what came of it, or `None`: it would.
+    #[cfg(feature = "operations")]
+    pub(super) fn attempt(&self, request: &Request, connecting: &mut bool) -> Option<i32> {
+        let answer = self.simulator.with(|state| Ok(state.make_now(request, connecting)));
+        answer.unwrap_or_else(|error| Some(-error.errno()))
+    }
+
+    /// What kind of file it is, as far as reading and writing it goes. EBADF.
+    #[cfg(feature = "operations")]
+    pub(super) fn nature_of(&self, fd: i32) -> Result<u8> {
+        self.simulator.with(|state| state.nature_of(fd))
     }
 
     /// Whether a call does what is asked, which it does only for the loop that is served.
@@ -189,10 +211,11 @@ impl Backend<Area> for Sim {
                     continue;
                 }
                 area.found -= 1;
-                let report = names.resolve(source).and_then(|index| {
-                    let place = index + 1;
-                    Report::of_place(names, place, registrations[place], ready)
-                });
+                let place = Names::place_of(source);
+                if !names.is_of(place, source) {
+                    continue;
+                }
+                let report = Report::of_place(names, place, registrations[place], ready);
                 if report.is_some() {
                     return Ok(report);
                 }
@@ -220,7 +243,7 @@ impl Backend<Area> for Sim {
 
     #[cfg(feature = "operations")]
     fn submits(&self) -> bool {
-        true
+        self.ring
     }
 
     #[cfg(feature = "operations")]

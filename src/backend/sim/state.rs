@@ -98,6 +98,9 @@ pub(crate) struct State {
     /// How long an operation takes at most.
     #[cfg(feature = "operations")]
     pub(super) latency: Duration,
+    /// It has a ring, to which all operations are submitted.
+    #[cfg(feature = "operations")]
+    pub(super) ring: bool,
     /// What a path leads to is so long.
     #[cfg(feature = "operations")]
     pub(super) file_bytes: u64,
@@ -126,6 +129,8 @@ impl State {
             works_used: 0,
             #[cfg(feature = "operations")]
             latency: LATENCY,
+            #[cfg(feature = "operations")]
+            ring: true,
             #[cfg(feature = "operations")]
             file_bytes: FILE_BYTES,
         }

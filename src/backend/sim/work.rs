@@ -1,4 +1,5 @@
-//! Operations: requests that the simulated system carries out by itself, as a ring of the kernel's does.
+//! Operations: requests that the simulated system carries out by itself, as a ring of the kernel's does. (Without one it does
+//! so for files alone.)
 //!
 //! ```text
 //!              submit           its time has come          soon after
@@ -145,6 +146,29 @@ impl State {
     }
 }
 
+/// Without a ring: the loop makes its requests itself, when their descriptors are ready.
+impl State {
+    /// What came of a request that may not block; `None`: it would.
+    pub(super) fn make_now(&mut self, request: &Request, connecting: &mut bool) -> Option<i32> {
+        let answer = self.file(request.fd).and_then(|file| self.make_request(request, file, connecting));
+        match answer {
+            // (What is tried again is ready, too.)
+            Err(Error::AGAIN | Error::INTERRUPTED) => None,
+            answer => Some(answer.unwrap_or_else(|error| -error.errno())),
+        }
+    }
+
+    /// What kind of file it is, as far as reading and writing it goes. EBADF.
+    pub(super) fn nature_of(&self, fd: i32) -> Result<u8> {
+        let sort = self.files[self.file(fd)?].sort;
+        Ok(match sort {
+            Sort::Regular(_) => calls::nature::FILE,
+            Sort::Stream | Sort::Listener(_) => calls::nature::SOCKET,
+            _ => calls::nature::STREAM,
+        })
+    }
+}
+
 /// Carrying it out.
 impl State {
     /// A random time that an operation takes.
@@ -217,9 +241,13 @@ impl State {
     }
 
     fn carry_out(&mut self, index: u32) {
-        let Work { cancelled, elsewhere, .. } = self.works[index];
-        let answer = self.make_request(index);
-        let connecting = self.works[index].connecting;
+        let Work { request, file, cancelled, elsewhere, mut connecting, .. } = self.works[index];
+        let answer = if request.call.is_at_folder() || self.has_file(index) {
+            self.make_request(&request, file, &mut connecting)
+        } else {
+            Err(Error::BAD_FD)
+        };
+        self.works[index].connecting = connecting;
         match answer {
             Err(Error::AGAIN) if cancelled => self.finish(index, Err(Error::CANCELED)),
             // A file that does not block is not waited for, unless the loop insists.
@@ -233,44 +261,41 @@ impl State {
         }
     }
 
-    /// EAGAIN: it would block; EINTR: it is to be tried again.
-    fn make_request(&mut self, index: u32) -> Result<i32> {
+    /// What becomes of a request now. EAGAIN: it would block; EINTR: it is to be tried again. `connecting`: a connection is under
+    /// way, and is asked for its end.
+    fn make_request(&mut self, request: &Request, file: u32, connecting: &mut bool) -> Result<i32> {
         use request::Call::*;
-        let Work { request, file, .. } = self.works[index];
-        if !request.call.is_at_folder() && !self.has_file(index) {
-            return Err(Error::BAD_FD);
-        }
         match request.call {
-            Read | ReadV | Recv | RecvMsg => self.read_for(&request, file),
-            Write | WriteV | Send | SendMsg => self.write_for(&request, file),
+            Read | ReadV | Recv | RecvMsg => self.read_for(request, file),
+            Write | WriteV | Send | SendMsg => self.write_for(request, file),
             Fsync => self.sync(file),
             OpenAt | OpenAt2 => {
                 self.attempt(Call::Open)?;
                 self.open(Sort::Regular(self.file_bytes))
             }
-            Statx => self.status_for(&request, file),
+            Statx => self.status_for(request, file),
             Close => match self.close(request.fd) {
                 Ok(()) | Err(Error::INTERRUPTED) => Ok(0), // it is closed all the same
                 Err(error) => Err(error),
             },
             Accept => {
                 let accepted = self.accept(request.fd)?;
-                memory::set_no_address(&request);
+                memory::set_no_address(request);
                 Ok(accepted)
             }
-            Connect => self.connect_for(index, &request, file),
+            Connect => self.connect_for(request, file, connecting),
         }
     }
 
-    fn connect_for(&mut self, index: u32, request: &Request, file: u32) -> Result<i32> {
-        if !self.works[index].connecting {
+    fn connect_for(&mut self, request: &Request, file: u32, connecting: &mut bool) -> Result<i32> {
+        if !*connecting {
             let port = memory::port_of(request).ok_or(Error::INVALID)?;
             let listener = FIRST_FD | i32::from(port);
             if self.file(listener).is_err() {
                 return Err(Error::CONNECTION_REFUSED);
             }
             match self.connect(request.fd, listener) {
-                Err(Error::IN_PROGRESS) => self.works[index].connecting = true,
+                Err(Error::IN_PROGRESS) => *connecting = true,
                 answer => return answer.map(|()| 0),
             }
         }

@@ -8,7 +8,7 @@ use crate::handle::{Handle, Kind};
 use crate::ops::Files;
 use crate::storage::lists::List;
 use crate::storage::slot::NIL;
-use crate::sys::operation as calls;
+use crate::sys::operation::{self as calls, nature};
 use crate::time::Duration;
 
 /// How long the loop sleeps at most while an engine has refused something for want of room.
@@ -30,7 +30,7 @@ impl Engine {
             }
             return told;
         }
-        if !by_files && !self.backend.submits() {
+        if !by_files && !self.backend.submits() && request.nature > nature::FILE {
             // A connect that has to be asked for again.
             return match self.attempt(index) {
                 Some(result) => {
