@@ -48,7 +48,7 @@ RUSTC_ARCHIVE = --cfg becket_staticlib $(if $(SMALL),--cfg becket_small)
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find -H src -name '*.rs')
 
 .DELETE_ON_ERROR:
-.PHONY: all archive programs aio run test soak fuzz loom cross coverage faults storm tsan header size install uninstall clean help FORCE
+.PHONY: all archive programs aio run test soak fuzz loom cross coverage faults storm tsan mutants header size install uninstall clean help FORCE
 
 all: $(ARCHIVE) $(EXAMPLES)
 
@@ -154,6 +154,14 @@ loom:
 coverage:
 	@tests/coverage.sh
 
+# The code is broken in every small way, one at a time: which ways no test notices. (.cargo/mutants.toml: what, and by which
+# tests.) Hours for everything; FILES: only in these. The answer is in build/mutants.out.
+FILES ?= src/storage/** src/engine/**
+mutants:
+	@if ! $(CARGO) mutants --version > /dev/null 2>&1; then \
+	  echo 'skipped: mutants (install cargo-mutants: cargo install cargo-mutants --locked)'; exit 0; fi; \
+	mkdir -p build; CARGO_PROFILE_DEV_DEBUG=0 BECKET_SHRINK=0 $(CARGO) mutants $(patsubst %,--file '%',$(FILES)) $(ARGS)
+
 # Other targets: compiled, and where there is an emulator, tested.
 cross:
 	@tests/cross.sh check
@@ -217,6 +225,7 @@ help:
 	@echo 'make storm      wakes from threads and signals for a minute; ROUNDS=$(ROUNDS)'
 	@echo 'make tsan       the same under ThreadSanitizer, with nightly Rust'
 	@echo 'make coverage   how much of each file of src the Rust tests run'
+	@echo 'make mutants    break engine and storage in every small way, and see that a test fails; FILES=src/...'
 	@echo 'make programs   the examples and the C test programs, build/tests/*'
 	@echo 'make archive    build/libbecket.a alone'
 	@echo 'make size       what becket adds to a program, in bytes'

@@ -842,7 +842,8 @@ int becket_hook_enabled(const becket_loop *loop, becket_handle handle);
  * The functions below return 0 and, where handle is not NULL, the operation's handle; or an error, and nothing was begun:
  * -EAGAIN: all places for operations are taken; -EBADF: fd is negative; -EINVAL: NULL, or an argument out of its range;
  * -ENOSYS: a file, and no engine for files; -ENOTSUP: operations are not built in; -ECANCELED: becket_loop_drain() is under
- * way. What the system says of the request comes in the completion, EBADF of a closed fd too. O(1) and at most a few system
+ * way. What the system says of the request comes in the completion, EBADF of a closed fd too; and -ENOSPC where it has to wait
+ * and poll(2) has no place for it, below RLIMIT_NOFILE: sources and operations together. O(1) and at most a few system
  * calls that do not block; O(operations on the fd) where others wait on it.
  */
 
@@ -1270,7 +1271,8 @@ int becket_pool_left(const becket_pool *pool);
  * only when that loop waits: at once, to the next thing that is to happen. What happens is asked for before, or left to
  * chance, which follows from a seed: so every run can be repeated to the bit.
  *
- *   static BECKET_SIMULATOR(world, 16, 64);   16 descriptors (and as many files), 64 events that are to come
+ *   static BECKET_SIMULATOR(world, 16, 64);   16 descriptors (and as many files), 64 events that are to come (and as many
+ *                                             operations in flight)
  *   becket_simulator *sim;
  *   becket_simulator_init(&sim, &world, seed);
  *   becket_config config = {.size = sizeof config, .simulator = sim};
@@ -1280,17 +1282,23 @@ int becket_pool_left(const becket_pool *pool);
  * Nothing ever blocks. Memory: BECKET_SIMULATOR_BYTES, and BECKET_SIMULATOR_FD_BYTES a descriptor, and
  * BECKET_SIMULATOR_EVENT_BYTES an event. Nothing has to be closed at the end.
  *
+ * Operations (becket_op_*) on its descriptors are carried out one by one at random times, and complete in any order, in part,
+ * by the faults of the calls here, or by those of files; a cancel comes in time or too late. Every path leads to a new regular
+ * file, whatever it says; an empty one, in becket_op_statx(), to the descriptor. becket_op_connect() goes to the listener
+ * whose descriptor's lowest 16 bits are the port of the IPv4 or IPv6 address; nobody else has an address. Of the flags of
+ * messages there are MSG_DONTWAIT, MSG_NOSIGNAL and MSG_WAITALL.
+ *
  * A simulator belongs to the thread that made it: -EPERM elsewhere. It serves one loop, the latest; waits of an earlier one
  * are -ESTALE. A wait that nothing can ever end is -EDEADLK. Signals and children are the real ones. -EBADF: there is no
  * such simulator, or the descriptor is not open.
  */
 
 /** A simulator without descriptors and events. */
-#define BECKET_SIMULATOR_BYTES 1024
+#define BECKET_SIMULATOR_BYTES 1280
 /** One descriptor, with its file. */
 #define BECKET_SIMULATOR_FD_BYTES 384
-/** One event that is to come. */
-#define BECKET_SIMULATOR_EVENT_BYTES 48
+/** One event that is to come, and one operation in flight. */
+#define BECKET_SIMULATOR_EVENT_BYTES 120
 /** What one end of a connection holds unread. */
 #define BECKET_SIM_STREAM_BYTES 256
 /** becket_sim_open(): EINTR, EMFILE, ENFILE, ENOMEM, ENOSPC. */
@@ -1313,6 +1321,16 @@ int becket_pool_left(const becket_pool *pool);
 #define BECKET_SIM_WAIT 8
 /** A wait is prepared, and an interest that has changed is not taken over: ENOMEM. The loop tries again. */
 #define BECKET_SIM_CHANGE 9
+/** Handing an operation over, or its cancellation: EAGAIN, EBUSY, ENOMEM. The loop tries again. */
+#define BECKET_SIM_SUBMIT 10
+/** Reading a regular file by an operation: EINTR, which is tried again, EIO, ENOMEM. */
+#define BECKET_SIM_READ_FILE 11
+/** Writing it: EINTR, which is tried again, EIO, ENOSPC. */
+#define BECKET_SIM_WRITE_FILE 12
+/** becket_op_fsync(): EIO, ENOSPC. */
+#define BECKET_SIM_SYNC 13
+/** becket_op_statx(): ENOENT, ENOMEM. */
+#define BECKET_SIM_STATUS 14
 /** A read or a write moves less than it could. */
 #define BECKET_SIM_PARTIAL 0
 /** A wait tells of readiness that is not there. */
@@ -1380,6 +1398,19 @@ int becket_sim_quirk(becket_simulator *simulator, uint32_t which, uint32_t per_m
  * more. -EINVAL: more than 142857, so that some call would always fail. O(1).
  */
 int becket_sim_all_faults(becket_simulator *simulator, uint32_t per_million, uint64_t most_ns);
+
+/**
+ * Whether the loop that is made next has a ring, as io_uring's, to which it submits all operations; it has (1), at first.
+ * Without one (0) it makes those on connections and devices itself, when they are ready, in order, as it does on the other
+ * backends of the system; those on files are submitted all the same. O(1).
+ */
+int becket_sim_set_ring(becket_simulator *simulator, int on);
+
+/** How long an operation takes at most until it is carried out, and then again until that is told: 100 us, at first. O(1). */
+int becket_sim_set_latency(becket_simulator *simulator, uint64_t most_ns);
+
+/** What a path leads to is so long from now on: 4096 bytes, at first. O(1). */
+int becket_sim_set_file_size(becket_simulator *simulator, uint64_t bytes);
 
 /** How many such calls were made to fail. O(1). */
 int becket_sim_failed(const becket_simulator *simulator, uint32_t which, uint64_t *calls);

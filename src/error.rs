@@ -108,6 +108,15 @@ errors! {
     /// Nobody reads what would be written.
     #[cfg(feature = "simulator")]
     BROKEN_PIPE = EPIPE, "nobody reads it";
+    /// A device has failed.
+    #[cfg(feature = "simulator")]
+    DEVICE = EIO, "the device has failed";
+    /// It is no socket.
+    #[cfg(feature = "simulator")]
+    NOT_SOCKET = ENOTSOCK, "not a socket";
+    /// It has no places that an offset could lead to.
+    #[cfg(feature = "simulator")]
+    NOT_SEEKABLE = ESPIPE, "it has no offsets";
 }
 
 impl Error {

@@ -5,7 +5,8 @@
 //! depends on what the kernel does by itself.
 //!
 //! `BECKET_SEED` runs one seed alone, `BECKET_SEEDS` so many from there on, `BECKET_PROGRAM` the program in a file;
-//! `BECKET_TRACE` tells what it does. `make soak SECONDS=…` goes on for so long, on all cores.
+//! `BECKET_TRACE` tells what it does, `BECKET_SHRINK=0` shows a failure as it is. `make soak SECONDS=…` goes on for so long,
+//! on all cores.
 
 #[path = "programs/mod.rs"]
 mod programs;
@@ -82,6 +83,7 @@ fn must_pass(program: &Program, backend: BackendChoice, slot: usize, name: &str)
     };
     match attempt(program) {
         Ok(steps) => steps,
+        Err(message) if number("BECKET_SHRINK") == Some(0) => panic!("{name} fails on {backend:?}:\n{message}"),
         Err(message) => {
             let short = shrink(program, |candidate| attempt(candidate).is_err());
             let last = attempt(&short).err().unwrap_or(message);

@@ -264,12 +264,16 @@ fn make(call: Call, event_loop: &Loop<App>, simulator: Simulator) -> Result<(), 
             assert!(event_loop.poll(Duration::from_millis(1))? == u32::from(simulator.failed(call)? == 0));
             Ok(())
         }
+        Call::Submit | Call::ReadFile | Call::WriteFile | Call::Sync | Call::Status => {
+            unreachable!("operations have tests of their own")
+        }
     }
 }
 
 #[test]
 fn each_call_fails_by_each_of_its_errors() {
-    for call in Call::ALL {
+    let of_operations = |call: Call| call as u8 >= Call::Submit as u8;
+    for call in Call::ALL.iter().filter(|call| !of_operations(**call)) {
         assert_eq!(simulate(1, |event_loop, simulator, _| make(*call, event_loop, simulator)), Ok(()), "{call:?}");
         for error in call.errors() {
             let config = Config { return_interrupted: true, ..Config::default() };

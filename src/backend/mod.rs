@@ -41,6 +41,8 @@ use crate::ring::RingMemory;
 use crate::storage::names::Names;
 use crate::storage::region::Region;
 use crate::sys;
+#[cfg(feature = "operations")]
+use crate::sys::operation as calls;
 use crate::time::{Duration, Instant};
 use core::ffi::CStr;
 #[cfg(feature = "simulator")]
@@ -146,7 +148,7 @@ pub(crate) trait Backend<P> {
     }
 
     /// Closes an fd of the program's.
-    #[cfg(feature = "capi")]
+    #[cfg(any(feature = "capi", feature = "operations"))]
     fn close_fd(&mut self, fd: i32) -> Result<()> {
         sys::fd::close(fd)
     }
@@ -294,6 +296,28 @@ impl AnyBackend {
         return self.simulator().is_some();
         #[cfg(not(feature = "simulator"))]
         false
+    }
+
+    /// Makes the call of a request without blocking: what came of it, or `None`: it would. See [`calls::attempt`].
+    #[cfg(feature = "operations")]
+    pub(crate) fn attempt(&self, request: &Request, connecting: &mut bool) -> Option<i32> {
+        match self {
+            #[cfg(feature = "simulator")]
+            AnyBackend::Simulator(sim) => sim.attempt(request, connecting),
+            #[allow(unreachable_patterns)]
+            _ => calls::attempt(request, connecting),
+        }
+    }
+
+    /// What kind of file it is, as far as reading and writing it goes. EBADF.
+    #[cfg(feature = "operations")]
+    pub(crate) fn nature_of(&self, fd: i32) -> Result<u8> {
+        match self {
+            #[cfg(feature = "simulator")]
+            AnyBackend::Simulator(sim) => sim.nature_of(fd),
+            #[allow(unreachable_patterns)]
+            _ => calls::nature_of(fd),
+        }
     }
 
     /// The backend that was asked for, watching the loop's own descriptor: `table` has room for its registration. (The
@@ -549,7 +573,7 @@ impl Backend<Plan> for AnyBackend {
     fn check_pollable(&self, fd: i32) -> Result<()> {
         of_any!(self, backend => backend.check_pollable(fd))
     }
-    #[cfg(feature = "capi")]
+    #[cfg(any(feature = "capi", feature = "operations"))]
     fn close_fd(&mut self, fd: i32) -> Result<()> {
         of_any!(self, backend => backend.close_fd(fd))
     }
@@ -687,7 +711,7 @@ impl Report {
     }
 
     /// Of the operation at a place.
-    #[cfg(all(io_uring, feature = "operations"))]
+    #[cfg(all(any(io_uring, feature = "simulator"), feature = "operations"))]
     fn of_operation(place: u32, result: i32) -> Report {
         Report { place, source: Handle::NONE, registration: Registration::NONE, ready: Ready::empty(), result }
     }

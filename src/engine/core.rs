@@ -516,10 +516,10 @@ impl Core {
             engine.cancel_all();
             Ok(())
         })?;
-        let mut end = End::new(timeout);
+        let mut end = End::new(self, timeout);
         let mut sleep = Duration::ZERO;
         loop {
-            self.reap(sleep);
+            self.reap(sleep)?;
             let count = self.deliver(call)?;
             if !self.look(|engine| Ok(engine.has_operations()))? {
                 return Ok(());
@@ -531,14 +531,19 @@ impl Core {
         }
     }
 
-    /// A turn without handlers, for the sake of operations: a stop stays what it is.
+    /// A turn without handlers, for the sake of operations: a stop stays what it is. ESTALE: the simulator serves another
+    /// loop, and nothing completes any more.
     #[cfg(feature = "operations")]
-    fn reap(&self, sleep: Duration) {
+    fn reap(&self, sleep: Duration) -> Result<()> {
         self.lay_out(sleep, false);
-        let _ = self.sleep();
+        let slept = self.sleep();
         // SAFETY: as in `prepare`.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
         engine.collect(waiting, false);
+        match slept {
+            Err(Error::STALE) => Err(Error::STALE),
+            _ => Ok(()),
+        }
     }
 
     /// Calls the handlers of operations that have completed, and of nothing else. How many.
@@ -568,10 +573,9 @@ impl Core {
         // SAFETY: as in `with`.
         let engine = || unsafe { &mut *self.engine.get() };
         engine().cancel_all();
-        let mut end = End::new(ABANDON_AFTER);
+        let mut end = End::new(self, ABANDON_AFTER);
         let mut sleep = Duration::ZERO;
-        while !engine().discard_done() && mine && !end.is_over() {
-            self.reap(sleep);
+        while !engine().discard_done() && mine && !end.is_over() && self.reap(sleep).is_ok() {
             sleep = end.pause(self);
         }
     }
@@ -628,7 +632,12 @@ impl Core {
 #[cfg(feature = "operations")]
 const ABANDON_AFTER: Duration = Duration::from_secs(5);
 
-/// The end of the time that something may take: of real time also where the loop's is virtual.
+/// Simulated time that passes at least between two looks for what comes.
+#[cfg(feature = "operations")]
+const A_LITTLE: Duration = Duration::from_micros(10);
+
+/// The end of the time that something may take: of real time also where the loop's is virtual; of simulated time in a
+/// simulator.
 #[cfg(feature = "operations")]
 struct End {
     left: Duration,
@@ -637,8 +646,10 @@ struct End {
 
 #[cfg(feature = "operations")]
 impl End {
-    fn new(span: Duration) -> End {
-        End { left: span, until: sys::clock::now() + span }
+    fn new(core: &Core, span: Duration) -> End {
+        // SAFETY: as in `Core::with`.
+        let now = unsafe { &*core.waiting.get() }.plan.now().unwrap_or_else(sys::clock::now);
+        End { left: span, until: now + span }
     }
 
     fn is_over(&self) -> bool {
@@ -647,11 +658,19 @@ impl End {
 
     /// Waits a little for what comes, here or in the loop's next wait: how long that may sleep.
     fn pause(&mut self, core: &Core) -> Duration {
-        let now = sys::clock::now();
+        // SAFETY: as in `Core::with`.
+        let simulated = unsafe { &*core.waiting.get() }.plan.now();
+        let now = simulated.unwrap_or_else(sys::clock::now);
         self.left = if self.until == Instant::NEVER { Duration::FOREVER } else { self.until.since(now) };
         // SAFETY: as in `Core::with`.
         let (engine, waiting) = unsafe { (&*core.engine.get(), &*core.waiting.get()) };
-        if self.is_over() || !(waiting.virtual_clock || engine.has_work() || core.shared.pending()) {
+        let sleeps = !(engine.has_work() || core.shared.pending());
+        if simulated.is_some() && !sleeps && !self.is_over() {
+            // Time passes all the same.
+            let _ = core.with(|engine| engine.backend.advance(A_LITTLE));
+            return Duration::ZERO;
+        }
+        if self.is_over() || sleeps && (simulated.is_some() || !waiting.virtual_clock) {
             return self.left;
         }
         // The wait would not sleep: other events wait for their handlers, or time is virtual.

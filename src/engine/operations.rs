@@ -174,7 +174,7 @@ enum Maker {
 
 /// Submitting, cancelling, naming.
 impl Engine {
-    /// Submits a request. ENOTSUP: to a simulated system; EAGAIN: all places are taken; EBUSY: a close of an fd that is watched; ENOSYS: a file, and nobody
+    /// Submits a request. EAGAIN: all places are taken; EBUSY: a close of an fd that is watched; ENOSYS: a file, and nobody
     /// for files; ECANCELED: a drain is under way. O(1), and O(operations that wait for the fd).
     #[cfg(feature = "capi")]
     pub(crate) fn submit(&mut self, request: Request, target: Target) -> Result<Handle> {
@@ -190,9 +190,6 @@ impl Engine {
     ) -> Result<Handle> {
         if self.operations.draining {
             return Err(Error::CANCELED);
-        }
-        if self.backend.is_simulated() {
-            return Err(Error::UNSUPPORTED);
         }
         if request.call == Call::Close {
             let source = self.fd_index.find(request.fd, &self.registrations).filter(|it| *it < self.operations.first);
@@ -240,10 +237,10 @@ impl Engine {
         match request.call {
             Call::Read | Call::Write | Call::ReadV | Call::WriteV => {
                 let writes = matches!(request.call, Call::Write | Call::WriteV);
-                if request.extra != CURRENT || files.is_backend() && !writes {
+                if request.extra != CURRENT || files.is_backend() && in_backend && !writes {
                     return by_files;
                 }
-                match calls::nature_of(request.fd) {
+                match self.backend.nature_of(request.fd) {
                     Ok(nature::FILE) => return by_files,
                     Ok(nature) => request.nature = nature,
                     Err(error) => return Ok(Maker::Failed(error)),
@@ -273,7 +270,7 @@ impl Engine {
             return Ok(Chosen { files: AnyFiles::Nobody, note: c"no operations" });
         }
         if backend.is_simulated() {
-            return Ok(Chosen { files: AnyFiles::Nobody, note: c"simulated" });
+            return Ok(Chosen { files: AnyFiles::Backend, note: c"simulated" });
         }
         #[cfg(posix_aio)]
         let signal = match config.files {
@@ -440,7 +437,7 @@ impl Engine {
             let result = self.result_of(index);
             let Operation { request, lease } = *self.operations.at(index);
             if request.call.makes_fd() && result >= 0 {
-                let _ = crate::sys::fd::close(result as i32);
+                let _ = self.backend.close_fd(result as i32);
             }
             if let Some(lease) = lease {
                 lease.give_back();
@@ -451,7 +448,7 @@ impl Engine {
     }
 
     pub(crate) fn files_name(&self) -> &'static core::ffi::CStr {
-        self.operations.files.name()
+        if self.backend.is_simulated() { self.backend.name() } else { self.operations.files.name() }
     }
 
     /// Why it is these.
@@ -516,6 +513,9 @@ impl Engine {
             self.set_deadline(index, Instant::NEVER);
         }
         let request = &mut self.operations.at_mut(index).request;
+        if request.call == Call::Close && result == -Error::INTERRUPTED.errno() {
+            result = 0; // Linux has let go of the descriptor all the same, close(2)
+        }
         // A thread of the kernel's that was in the middle of it says that it was interrupted; and what would have had to wait
         // is not asked again.
         let ended = [Error::CANCELED, Error::INTERRUPTED, Error::AGAIN].iter().any(|it| result == -it.errno());

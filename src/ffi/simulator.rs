@@ -15,7 +15,8 @@ use core::ptr::NonNull;
 // only when that loop waits: at once, to the next thing that is to happen. What happens is asked for before, or left to
 // chance, which follows from a seed: so every run can be repeated to the bit.
 //
-//   static BECKET_SIMULATOR(world, 16, 64);   16 descriptors (and as many files), 64 events that are to come
+//   static BECKET_SIMULATOR(world, 16, 64);   16 descriptors (and as many files), 64 events that are to come (and as many
+//                                             operations in flight)
 //   becket_simulator *sim;
 //   becket_simulator_init(&sim, &world, seed);
 //   becket_config config = {.size = sizeof config, .simulator = sim};
@@ -25,16 +26,22 @@ use core::ptr::NonNull;
 // Nothing ever blocks. Memory: BECKET_SIMULATOR_BYTES, and BECKET_SIMULATOR_FD_BYTES a descriptor, and
 // BECKET_SIMULATOR_EVENT_BYTES an event. Nothing has to be closed at the end.
 //
+// Operations (becket_op_*) on its descriptors are carried out one by one at random times, and complete in any order, in part,
+// by the faults of the calls here, or by those of files; a cancel comes in time or too late. Every path leads to a new regular
+// file, whatever it says; an empty one, in becket_op_statx(), to the descriptor. becket_op_connect() goes to the listener
+// whose descriptor's lowest 16 bits are the port of the IPv4 or IPv6 address; nobody else has an address. Of the flags of
+// messages there are MSG_DONTWAIT, MSG_NOSIGNAL and MSG_WAITALL.
+//
 // A simulator belongs to the thread that made it: -EPERM elsewhere. It serves one loop, the latest; waits of an earlier one
 // are -ESTALE. A wait that nothing can ever end is -EDEADLK. Signals and children are the real ones. -EBADF: there is no
 // such simulator, or the descriptor is not open.
 
 /// A simulator without descriptors and events.
-pub const BECKET_SIMULATOR_BYTES: u32 = 1024;
+pub const BECKET_SIMULATOR_BYTES: u32 = 1280;
 /// One descriptor, with its file.
 pub const BECKET_SIMULATOR_FD_BYTES: u32 = 384;
-/// One event that is to come.
-pub const BECKET_SIMULATOR_EVENT_BYTES: u32 = 48;
+/// One event that is to come, and one operation in flight.
+pub const BECKET_SIMULATOR_EVENT_BYTES: u32 = 120;
 /// What one end of a connection holds unread.
 pub const BECKET_SIM_STREAM_BYTES: u32 = 256;
 
@@ -58,6 +65,16 @@ pub const BECKET_SIM_WATCH: u32 = 7;
 pub const BECKET_SIM_WAIT: u32 = 8;
 /// A wait is prepared, and an interest that has changed is not taken over: ENOMEM. The loop tries again.
 pub const BECKET_SIM_CHANGE: u32 = 9;
+/// Handing an operation over, or its cancellation: EAGAIN, EBUSY, ENOMEM. The loop tries again.
+pub const BECKET_SIM_SUBMIT: u32 = 10;
+/// Reading a regular file by an operation: EINTR, which is tried again, EIO, ENOMEM.
+pub const BECKET_SIM_READ_FILE: u32 = 11;
+/// Writing it: EINTR, which is tried again, EIO, ENOSPC.
+pub const BECKET_SIM_WRITE_FILE: u32 = 12;
+/// becket_op_fsync(): EIO, ENOSPC.
+pub const BECKET_SIM_SYNC: u32 = 13;
+/// becket_op_statx(): ENOENT, ENOMEM.
+pub const BECKET_SIM_STATUS: u32 = 14;
 
 /// A read or a write moves less than it could.
 pub const BECKET_SIM_PARTIAL: u32 = 0;
@@ -79,7 +96,10 @@ const _: () = {
     assert!(BECKET_SIM_CONNECT == Call::Connect as u32 && BECKET_SIM_ACCEPT == Call::Accept as u32);
     assert!(BECKET_SIM_READ == Call::Read as u32 && BECKET_SIM_WRITE == Call::Write as u32);
     assert!(BECKET_SIM_CLOSE == Call::Close as u32 && BECKET_SIM_WATCH == Call::Watch as u32);
-    assert!(BECKET_SIM_WAIT == Call::Wait as u32 && BECKET_SIM_CHANGE == Call::Change as u32 && Call::ALL.len() == 10);
+    assert!(BECKET_SIM_WAIT == Call::Wait as u32 && BECKET_SIM_CHANGE == Call::Change as u32);
+    assert!(BECKET_SIM_SUBMIT == Call::Submit as u32 && BECKET_SIM_READ_FILE == Call::ReadFile as u32);
+    assert!(BECKET_SIM_WRITE_FILE == Call::WriteFile as u32 && BECKET_SIM_SYNC == Call::Sync as u32);
+    assert!(BECKET_SIM_STATUS == Call::Status as u32 && Call::ALL.len() == 15);
     assert!(BECKET_SIM_PARTIAL == Quirk::Partial as u32 && BECKET_SIM_SPURIOUS == Quirk::Spurious as u32);
     assert!(BECKET_SIM_REPEATED == Quirk::Repeated as u32 && BECKET_SIM_DELAYED == Quirk::Delayed as u32);
     assert!(BECKET_SIM_OVERSLEEP == Quirk::Oversleep as u32 && Quirk::ALL.len() == 5);
@@ -237,6 +257,32 @@ pub unsafe extern "C" fn becket_sim_all_faults(
 ) -> c_int {
     // SAFETY: as said above.
     done(unsafe { at(simulator) }.and_then(|it| it.set_all_faults(per_million, Duration::from_nanos(most_ns))))
+}
+
+/// Whether the loop that is made next has a ring, as io_uring's, to which it submits all operations; it has (1), at first.
+/// Without one (0) it makes those on connections and devices itself, when they are ready, in order, as it does on the other
+/// backends of the system; those on files are submitted all the same. O(1).
+#[cfg(feature = "operations")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_sim_set_ring(simulator: *mut becket_simulator, on: c_int) -> c_int {
+    // SAFETY: as said above.
+    done(unsafe { at(simulator) }.and_then(|it| it.set_ring(on != 0)))
+}
+
+/// How long an operation takes at most until it is carried out, and then again until that is told: 100 us, at first. O(1).
+#[cfg(feature = "operations")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_sim_set_latency(simulator: *mut becket_simulator, most_ns: u64) -> c_int {
+    // SAFETY: as said above.
+    done(unsafe { at(simulator) }.and_then(|it| it.set_latency(Duration::from_nanos(most_ns))))
+}
+
+/// What a path leads to is so long from now on: 4096 bytes, at first. O(1).
+#[cfg(feature = "operations")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_sim_set_file_size(simulator: *mut becket_simulator, bytes: u64) -> c_int {
+    // SAFETY: as said above.
+    done(unsafe { at(simulator) }.and_then(|it| it.set_file_size(bytes)))
 }
 
 /// How many such calls were made to fail. O(1).

@@ -18,6 +18,8 @@ pub(crate) mod process;
 #[cfg(feature = "select")]
 pub(crate) mod select;
 pub(crate) mod signal;
+#[cfg(all(feature = "simulator", feature = "operations"))]
+pub(crate) mod simulated;
 #[cfg(io_uring)]
 pub(crate) mod uring;
 

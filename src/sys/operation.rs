@@ -164,9 +164,9 @@ pub(crate) mod nature {
     pub(crate) const SOCKET: u8 = 2;
     /// A pipe, terminal or other device, which does not block.
     pub(crate) const STREAM: u8 = 3;
-    /// The same, which does: it is asked first, and written to in pieces that fit.
+    /// A pipe that does: it is asked first, and written to in pieces that fit.
     pub(crate) const BLOCKING_STREAM: u8 = 4;
-    /// A character device that does, such as a terminal: nobody says how much of a write fits.
+    /// Anything else that does, such as a terminal or an eventfd: nobody says how much of a write fits.
     pub(crate) const BLOCKING_DEVICE: u8 = 5;
 }
 
@@ -180,8 +180,8 @@ pub(crate) fn nature_of(fd: i32) -> Result<u8> {
         libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK => Ok(nature::FILE),
         libc::S_IFSOCK => Ok(nature::SOCKET),
         _ if flags_of(fd)? & libc::O_NONBLOCK != 0 => Ok(nature::STREAM),
-        libc::S_IFCHR => Ok(nature::BLOCKING_DEVICE),
-        _ => Ok(nature::BLOCKING_STREAM),
+        libc::S_IFIFO => Ok(nature::BLOCKING_STREAM),
+        _ => Ok(nature::BLOCKING_DEVICE),
     }
 }
 
@@ -195,6 +195,12 @@ pub(crate) fn message_flags(request: &Request) -> i32 {
     let sends = matches!(request.call, Call::Send | Call::SendMsg);
     // Whether a call blocks is not the program's business.
     request.flags & !libc::MSG_DONTWAIT | if sends { libc::MSG_NOSIGNAL } else { 0 }
+}
+
+/// Whether a message is asked for in no special way.
+#[cfg(feature = "simulator")]
+pub(crate) fn is_plain(request: &Request) -> bool {
+    request.flags & !(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_WAITALL) == 0
 }
 
 /// What does not wait for the data that makes a socket readable. (An error comes with any interest.)
@@ -296,14 +302,6 @@ fn vectored(request: &Request) -> msghdr {
     message
 }
 
-/// A vector of a request: where, and how many bytes.
-#[cfg(posix_aio)]
-pub(crate) fn vector_at(request: &Request, index: u32) -> (*mut (), usize) {
-    // SAFETY: the request's vectors are valid for its call, and so many.
-    let vector = unsafe { request.at.cast::<iovec>().add(index as usize).read() };
-    (vector.iov_base.cast(), vector.iov_len)
-}
-
 /// Whether a read asks for no byte.
 ///
 /// # Safety
@@ -315,6 +313,14 @@ unsafe fn has_no_room(request: &Request) -> bool {
         Call::ReadV => (0..request.length as usize).all(|index| unsafe { vectors.add(index).read() }.iov_len == 0),
         _ => request.length == 0,
     }
+}
+
+/// A vector of a request: where, and how many bytes.
+#[cfg(posix_aio)]
+pub(crate) fn vector_at(request: &Request, index: u32) -> (*mut (), usize) {
+    // SAFETY: the request's vectors are valid for its call, and so many.
+    let vector = unsafe { request.at.cast::<iovec>().add(index as usize).read() };
+    (vector.iov_base.cast(), vector.iov_len)
 }
 
 /// Writes what fits of the first vector that has something.

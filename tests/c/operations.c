@@ -8,6 +8,7 @@
 #include <linux/openat2.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -276,6 +277,26 @@ static void a_blocking_terminal_is_not_waited_for(void) {
   EQUAL(written, 0);
   close(terminal);
   close(master);
+  close_loop(loop);
+}
+
+/* An eventfd that has room for one, and is given two. */
+static void a_blocking_counter_is_not_waited_for(void) {
+  becket_loop *loop = open_loop();
+  int counter = eventfd(0, EFD_CLOEXEC);
+  uint64_t value = UINT64_MAX - 2, two = 2;
+  CHECK(counter >= 0);
+  EQUAL(write(counter, &value, sizeof value), sizeof value);
+  alarm(GUARD / (int64_t)SECOND);
+  struct result result = {0};
+  EQUAL(becket_op_write(loop, counter, &two, sizeof two, BECKET_CURRENT, on_complete, &result, &result.handle), 0);
+  for (int turn = 0; turn < 5; turn++) CHECK(becket_turn(loop, (int64_t)MILLISECOND) >= 0);
+  alarm(0);
+  EQUAL(result.count, 0);
+  EQUAL(read(counter, &value, sizeof value), sizeof value);
+  finish(loop, &result);
+  EQUAL(result.value, sizeof two);
+  close(counter);
   close_loop(loop);
 }
 
@@ -672,15 +693,6 @@ static void another_thread_submits(void) {
   close_loop(loop);
 }
 
-/* Whether the library was built with POSIX AIO. */
-static int have_aio(void) {
-  becket_loop *loop = NULL;
-  becket_config config = {.size = sizeof config, .files = now_files, .aio = &aio};
-  int code = becket_loop_init(&loop, &one_operation, &config);
-  if (code == 0) EQUAL(becket_loop_close(loop), 0);
-  return code != -ENOTSUP;
-}
-
 /* Another thread cannot cancel the poll of a source where the ring is full, so that all polls end and are made anew: the poll of
  * an operation was taken for its end. */
 enum { ENTRIES = 8 };
@@ -736,6 +748,15 @@ static void polls_are_made_anew(void) {
   close_loop(loop);
 }
 
+/* Whether the library was built with POSIX AIO. */
+static int have_aio(void) {
+  becket_loop *loop = NULL;
+  becket_config config = {.size = sizeof config, .files = now_files, .aio = &aio};
+  int code = becket_loop_init(&loop, &one_operation, &config);
+  if (code == 0) EQUAL(becket_loop_close(loop), 0);
+  return code != -ENOTSUP;
+}
+
 int main(void) {
   CHECK(mkdtemp(folder) != NULL);
   snprintf(path, sizeof path, "%s/file", folder);
@@ -749,6 +770,7 @@ int main(void) {
       sockets_of_all_sorts();
       a_connect_waits_for_its_turn();
       a_blocking_terminal_is_not_waited_for();
+      a_blocking_counter_is_not_waited_for();
       a_wait_for_an_error_sleeps();
       a_read_of_nothing_does_not_wait();
       misuse();

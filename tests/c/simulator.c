@@ -1,6 +1,8 @@
 /* The simulator from C: what it does, and what it makes of bad arguments. How it behaves in detail is tested in Rust. */
 #include "check.h"
 
+#include <netinet/in.h>
+
 static BECKET_MEMORY(memory, 8, 0, 0);
 static BECKET_SIMULATOR(world, 6, 4);
 static becket_simulator *sim;
@@ -129,6 +131,58 @@ static void faults(void) {
   EQUAL(becket_loop_close(loop), 0);
 }
 
+static BECKET_MEMORY(larger, 2, 0, 4);
+
+/* What an operation came to. */
+static void completed(becket_loop *it, const becket_event *event, void *user) {
+  (void)it;
+  CHECK(event->kind == BECKET_KIND_OPERATION);
+  int64_t *value = user;
+  *value = event->value;
+}
+
+/* Operations on simulated descriptors, those that Rust has not too. */
+static void operations(void) {
+  for (uint64_t seed = 0; seed < 50; seed++) {
+    EQUAL(becket_simulator_init(&sim, &world, seed), 0);
+    EQUAL(becket_sim_set_ring(sim, seed % 2 == 0), 0);
+    becket_config config = {.size = sizeof config, .simulator = sim};
+    EQUAL(becket_loop_init(&loop, &larger, &config), 0);
+    CHECK(strcmp(becket_files_name(loop), "simulator") == 0);
+    EQUAL(becket_sim_set_latency(sim, SECOND), 0);
+    int listener = becket_sim_socket(sim), client = becket_sim_socket(sim);
+    EQUAL(becket_sim_listen(sim, listener, 1), 0);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)listener)}, from;
+    socklen_t length = sizeof from;
+    int64_t accepted = -1, connected = -1, sent = -1, received = -1;
+    EQUAL(becket_op_accept(loop, listener, (struct sockaddr *)&from, &length, 0, completed, &accepted, NULL), 0);
+    EQUAL(becket_op_connect(loop, client, (struct sockaddr *)&to, sizeof to, completed, &connected, NULL), 0);
+    EQUAL(becket_run(loop), 0);
+    CHECK(accepted > listener && connected == 0 && length == 0);
+
+    char one[3] = "ab", two[4] = "cde", back[2][4] = {"", ""};
+    struct iovec out[] = {{one, 2}, {NULL, 0}, {two, 3}}, in[] = {{back[0], 1}, {back[1], 4}};
+    struct msghdr message = {.msg_iov = out, .msg_iovlen = 3}, answer = {.msg_iov = in, .msg_iovlen = 2, .msg_name = &from,
+                                                                        .msg_namelen = sizeof from};
+    EQUAL(becket_op_recvmsg(loop, (int)accepted, &answer, 0, completed, &received, NULL), 0);
+    EQUAL(becket_op_sendmsg(loop, client, &message, 0, completed, &sent, NULL), 0);
+    EQUAL(becket_run(loop), 0);
+    CHECK(sent == 5 && received == 5 && answer.msg_namelen == 0);
+    CHECK(back[0][0] == 'a' && memcmp(back[1], "bcde", 4) == 0);
+    EQUAL(becket_op_recv(loop, client, back, 1, MSG_PEEK, completed, &received, NULL), 0);
+    EQUAL(becket_run(loop), 0);
+    EQUAL(received, -ENOTSUP);
+
+    becket_handle handle;
+    EQUAL(becket_op_recv(loop, client, back, 1, 0, completed, &received, &handle), 0);
+    EQUAL(becket_op_cancel(loop, handle), 0);
+    EQUAL(becket_loop_close(loop), -EBUSY);
+    EQUAL(becket_loop_drain(loop, (int64_t)(10 * SECOND)), 0);
+    EQUAL(received, -ECANCELED);
+    EQUAL(becket_loop_close(loop), 0);
+  }
+}
+
 /* Every function with a simulator that is none, every output that is NULL, every number out of its range. */
 static void misuse(void) {
   static uint64_t garbage[BECKET_SIMULATOR_SIZE(1, 1) / 8];
@@ -153,6 +207,9 @@ static void misuse(void) {
     EQUAL(becket_sim_fail_nth(it, BECKET_SIM_READ, EINTR, 1), code);
     EQUAL(becket_sim_quirk(it, BECKET_SIM_PARTIAL, 1, 1), code);
     EQUAL(becket_sim_all_faults(it, 1, 1), code);
+    EQUAL(becket_sim_set_ring(it, 1), code);
+    EQUAL(becket_sim_set_latency(it, 1), code);
+    EQUAL(becket_sim_set_file_size(it, 1), code);
     EQUAL(becket_sim_failed(it, BECKET_SIM_READ, &number), code);
     EQUAL(becket_sim_below(it, 1, &number), code);
     EQUAL(becket_sim_scripted(it), code);
@@ -193,12 +250,12 @@ static void misuse(void) {
   EQUAL(becket_sim_read(sim, fd, NULL, 1), -EINVAL);
   EQUAL(becket_sim_write(sim, fd, NULL, 1), -EINVAL);
   EQUAL(becket_sim_read(sim, other, NULL, 0), 0);
-  EQUAL(becket_sim_fault(sim, 10, EINTR, 1), -EINVAL);
+  EQUAL(becket_sim_fault(sim, 15, EINTR, 1), -EINVAL);
   EQUAL(becket_sim_fault(sim, BECKET_SIM_READ, EPIPE, 1), -EINVAL);
   EQUAL(becket_sim_fault(sim, BECKET_SIM_READ, 0, 1), -EINVAL);
   EQUAL(becket_sim_fault(sim, BECKET_SIM_READ, INT32_MIN, 1), -EINVAL);
   EQUAL(becket_sim_fault(sim, BECKET_SIM_READ, EINTR, 1000001), -EINVAL);
-  EQUAL(becket_sim_fail_nth(sim, 10, EINTR, 1), -EINVAL);
+  EQUAL(becket_sim_fail_nth(sim, 15, EINTR, 1), -EINVAL);
   EQUAL(becket_sim_fail_nth(sim, BECKET_SIM_CLOSE, EPIPE, 1), -EINVAL);
   EQUAL(becket_sim_quirk(sim, 5, 1, 1), -EINVAL);
   EQUAL(becket_sim_quirk(sim, BECKET_SIM_PARTIAL, 1000001, 1), -EINVAL);
@@ -264,6 +321,7 @@ int main(void) {
   scripted_readiness();
   connections();
   faults();
+  operations();
   misuse();
   made_anew();
   return 0;

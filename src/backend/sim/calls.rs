@@ -84,6 +84,40 @@ impl Simulator<'_> {
     }
 }
 
+/// Operations. The loop's requests on simulated descriptors are carried out one by one at random times, and complete in any
+/// order; the faults and quirks are those of the calls here, and there are some more for files ([`Call::ReadFile`], …). A
+/// cancel comes in time or too late. A read of a connection that has nothing waits, and so on. Every path leads to a new
+/// regular file, whatever it says; an empty one, in statx, to the descriptor. Where a connection goes to is said by the port of
+/// an IPv4 or IPv6 address: the lowest 16 bits of the listener's descriptor; nobody else has an address.
+#[cfg(feature = "operations")]
+impl Simulator<'_> {
+    /// Whether the loop that is made next has a ring, as io_uring's, to which it submits all operations; it has, at first. Without
+    /// one it makes those on connections and devices itself, when they are ready, in order, as it does on the other backends of
+    /// the system; those on files are submitted all the same. O(1).
+    pub fn set_ring(self, on: bool) -> Result<()> {
+        self.state.with(|state| {
+            state.ring = on;
+            Ok(())
+        })
+    }
+
+    /// How long an operation takes at most until it is carried out, and then again until that is told: 100 us, at first. O(1).
+    pub fn set_latency(self, most: Duration) -> Result<()> {
+        self.state.with(|state| {
+            state.latency = most;
+            Ok(())
+        })
+    }
+
+    /// What a path leads to is so long from now on: 4096 bytes, at first. O(1).
+    pub fn set_file_size(self, bytes: u64) -> Result<()> {
+        self.state.with(|state| {
+            state.file_bytes = bytes;
+            Ok(())
+        })
+    }
+}
+
 /// Descriptors. EMFILE, ENFILE: there is no room for another; EBADF: it is not open; EPERM: another thread made the
 /// simulator. None of them ever blocks.
 impl Simulator<'_> {

@@ -45,6 +45,16 @@ calls! {
     Wait = 8: INTERRUPTED AGAIN BUSY NO_MEMORY;
     /// A wait is prepared, and an interest that has changed is not taken over: ENOMEM. The loop tries again.
     Change = 9: NO_MEMORY;
+    /// Handing an operation over, or its cancellation: EAGAIN, EBUSY, ENOMEM. The loop tries again.
+    Submit = 10: AGAIN BUSY NO_MEMORY;
+    /// Reading a regular file by an operation: EINTR, which is tried again, EIO, ENOMEM.
+    ReadFile = 11: INTERRUPTED DEVICE NO_MEMORY;
+    /// Writing it: EINTR, which is tried again, EIO, ENOSPC.
+    WriteFile = 12: INTERRUPTED DEVICE TABLE_FULL;
+    /// fsync by an operation: EIO, ENOSPC.
+    Sync = 13: DEVICE TABLE_FULL;
+    /// statx by an operation: ENOENT, ENOMEM.
+    Status = 14: NOT_FOUND NO_MEMORY;
 }
 
 /// The most errors of one call.

@@ -1,7 +1,7 @@
 //! The simulator's memory, which is the caller's, and the way to it.
 //!
 //! ```text
-//! | head: HEAD_BYTES | descriptors | files | events |    F descriptors and files, E events
+//! | head: HEAD_BYTES | descriptors | files | events | operations |    F descriptors and files, E events and operations
 //! ```
 #![allow(unsafe_code)]
 
@@ -9,6 +9,7 @@ use super::schedule::{Event, Schedule};
 use super::state::{File, State};
 use super::stream;
 use super::wait::Fd;
+use super::work::Work;
 use crate::error::{Error, Result};
 use crate::storage::region::Region;
 use crate::sys;
@@ -20,23 +21,24 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a simulator without descriptors and events. An upper bound that holds on every system.
-pub(crate) const HEAD_BYTES: usize = 1024;
+pub(crate) const HEAD_BYTES: usize = 1280;
 /// Bytes of one descriptor with its file.
 pub(crate) const FD_BYTES: usize = 384;
-/// Bytes of one event.
-pub(crate) const EVENT_BYTES: usize = 48;
+/// Bytes of one event that is to come, and of one operation in flight.
+pub(crate) const EVENT_BYTES: usize = 120;
 /// The most of either.
 const MOST: usize = 1 << 20;
 
 const _: () = {
     assert!(size_of::<Head>() <= HEAD_BYTES && align_of::<Head>() <= 8);
-    assert!(size_of::<Fd>() + size_of::<File>() <= FD_BYTES && size_of::<Event>() <= EVENT_BYTES);
+    assert!(size_of::<Fd>() + size_of::<File>() <= FD_BYTES && size_of::<Event>() + size_of::<Work>() <= EVENT_BYTES);
     assert!(size_of::<Fd>().is_multiple_of(8) && FD_BYTES.is_multiple_of(8) && EVENT_BYTES.is_multiple_of(8));
     assert!(align_of::<Fd>() <= 8 && align_of::<File>() <= 8 && align_of::<Event>() <= 8);
+    assert!(size_of::<Event>().is_multiple_of(8) && align_of::<Work>() <= 8);
 };
 
 /// Memory for a [`Simulator`]: `FDS` simulated descriptors at once, and as many open files; `EVENTS` that are to come
-/// at once.
+/// at once, and as many operations in flight.
 ///
 /// ```
 /// use becket::{Simulator, SimulatorMemory};
@@ -106,15 +108,18 @@ impl SimulatorRef {
             let first_fd: NonNull<Fd> = start.add(HEAD_BYTES).cast();
             let first_file: NonNull<File> = start.add(HEAD_BYTES + size_of::<Fd>() * fds).cast();
             let first_event: NonNull<Event> = start.add(HEAD_BYTES + FD_BYTES * fds).cast();
+            let first_work: NonNull<Work> = first_event.add(events).cast();
             for at in 0..fds {
                 first_fd.add(at).write(Fd::CLOSED);
                 first_file.add(at).write(File::NONE);
             }
             for at in 0..events {
                 first_event.add(at).write(Event::NONE);
+                first_work.add(at).write(Work::NONE);
             }
             let schedule = Schedule::new(Region::new(first_event, events));
-            let state = State::new(seed, Region::new(first_fd, fds), Region::new(first_file, fds), schedule);
+            let (fds, files) = (Region::new(first_fd, fds), Region::new(first_file, fds));
+            let state = State::new(seed, fds, files, schedule, Region::new(first_work, events));
             let now = AtomicU64::new(state.now.as_nanos());
             let mark = AtomicU64::new(MARK ^ start.as_ptr() as usize as u64);
             head.write(Head { mark, thread: sys::thread(), now, state: UnsafeCell::new(state) });

@@ -17,6 +17,8 @@ mod schedule;
 mod state;
 mod stream;
 mod wait;
+#[cfg_attr(not(feature = "operations"), path = "no_work.rs")]
+mod work;
 
 pub use faults::{Call, Quirk};
 pub(crate) use memory::SimulatorRef;
@@ -25,6 +27,8 @@ pub use memory::{Simulator, SimulatorMemory};
 use super::{Backend, Mode, Ready, Registration, Registrations, Report, complete, handle};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
+#[cfg(feature = "operations")]
+use crate::request::Request;
 use crate::storage::names::Names;
 use crate::time::{Duration, Instant};
 use wait::{ANEW, CHANGED};
@@ -33,6 +37,9 @@ pub(crate) struct Sim {
     simulator: SimulatorRef,
     /// Among the loops that the simulator has served.
     number: u32,
+    /// All operations are submitted to it, and not those on files alone.
+    #[cfg(feature = "operations")]
+    ring: bool,
 }
 
 /// One wait.
@@ -45,6 +52,8 @@ pub(super) struct Area {
     own: bool,
     /// What was found and not told.
     found: u32,
+    /// The first places are for operations.
+    works: u32,
     /// The order of this collection: so many steps are left through all places of a table of `mask` plus one.
     left: u32,
     mask: u32,
@@ -58,14 +67,51 @@ impl Sim {
         let simulator = simulator.ok_or(Error::INVALID)?;
         let number = simulator.with(|state| {
             state.served = state.served.wrapping_add(1);
+            state.forget_work();
             Ok(state.served)
         })?;
-        let area = Area { simulator, number, woken: false, own: false, found: 0, left: 0, mask: 0, at: 0, stride: 0 };
-        Ok((Sim { simulator, number }, area))
+        let area = Area {
+            simulator,
+            number,
+            woken: false,
+            own: false,
+            found: 0,
+            works: 0,
+            left: 0,
+            mask: 0,
+            at: 0,
+            stride: 0,
+        };
+        let sim = Sim {
+            simulator,
+            number,
+            #[cfg(feature = "operations")]
+            ring: simulator.with(|state| Ok(state.ring))?,
+        };
+        Ok((sim, area))
     }
 
     pub(super) fn simulator(&self) -> SimulatorRef {
         self.simulator
+    }
+
+    /// Makes a request that may not block: what came of it, or `None`: it would.
+    #[cfg(feature = "operations")]
+    pub(super) fn attempt(&self, request: &Request, connecting: &mut bool) -> Option<i32> {
+        let answer = self.simulator.with(|state| Ok(state.make_now(request, connecting)));
+        answer.unwrap_or_else(|error| Some(-error.errno()))
+    }
+
+    /// What kind of file it is, as far as reading and writing it goes. EBADF.
+    #[cfg(feature = "operations")]
+    pub(super) fn nature_of(&self, fd: i32) -> Result<u8> {
+        self.simulator.with(|state| state.nature_of(fd))
+    }
+
+    /// Whether a call does what is asked, which it does only for the loop that is served.
+    #[cfg(feature = "operations")]
+    fn of_served(&self, call: impl FnOnce(&mut state::State) -> bool) -> bool {
+        self.simulator.with(|state| Ok(state.served == self.number && call(state))).unwrap_or(false)
     }
 }
 
@@ -82,7 +128,8 @@ impl Area {
             let found = state.wait(if woken { Duration::ZERO } else { timeout })?;
             self.found = found as u32;
             if found > 0 {
-                let places = state.places().next_power_of_two();
+                self.works = state.works_used;
+                let places = (self.works + state.places()).next_power_of_two();
                 self.left = places;
                 self.mask = places - 1;
                 self.at = state.random.next() as u32;
@@ -150,15 +197,25 @@ impl Backend<Area> for Sim {
             while area.found > 0 && area.left > 0 {
                 area.left -= 1;
                 area.at = area.at.wrapping_add(area.stride);
-                let (source, ready) = state.take_found(area.at & area.mask);
+                let place = area.at & area.mask;
+                let Some(place) = place.checked_sub(area.works) else {
+                    #[cfg(feature = "operations")]
+                    if let Some((operation, result)) = state.take_completion(place) {
+                        area.found -= 1;
+                        return Ok(Names::parts_of(operation).map(|(index, _)| Report::of_operation(index + 1, result)));
+                    }
+                    continue;
+                };
+                let (source, ready) = state.take_found(place);
                 if ready.is_empty() {
                     continue;
                 }
                 area.found -= 1;
-                let report = names.resolve(source).and_then(|index| {
-                    let place = index + 1;
-                    Report::of_place(names, place, registrations[place], ready)
-                });
+                let place = Names::place_of(source);
+                if !names.is_of(place, source) {
+                    continue;
+                }
+                let report = Report::of_place(names, place, registrations[place], ready);
                 if report.is_some() {
                     return Ok(report);
                 }
@@ -176,12 +233,41 @@ impl Backend<Area> for Sim {
         self.simulator.with(|state| state.check_pollable(fd))
     }
 
-    #[cfg(feature = "capi")]
+    #[cfg(any(feature = "capi", feature = "operations"))]
     fn close_fd(&mut self, fd: i32) -> Result<()> {
         match self.simulator.with(|state| state.close(fd)) {
             Err(Error::INTERRUPTED) => Ok(()), // it is closed all the same
             result => result,
         }
+    }
+
+    #[cfg(feature = "operations")]
+    fn submits(&self) -> bool {
+        self.ring
+    }
+
+    #[cfg(feature = "operations")]
+    fn submit(&mut self, request: &Request, elsewhere: bool, operation: Handle) -> bool {
+        self.of_served(|state| state.submit(request, elsewhere, operation))
+    }
+
+    #[cfg(feature = "operations")]
+    fn submit_poll(&mut self, fd: i32, interest: Ready, operation: Handle) -> bool {
+        self.of_served(|state| state.submit_poll(fd, interest, operation))
+    }
+
+    #[cfg(feature = "operations")]
+    fn cancel(&mut self, operation: Handle) -> bool {
+        self.of_served(|state| state.cancel(operation))
+    }
+
+    fn close(&mut self, _: bool) {
+        let _ = self.simulator.with(|state| {
+            if state.served == self.number {
+                state.forget_work();
+            }
+            Ok(())
+        });
     }
 
     fn now(&self) -> Option<Instant> {

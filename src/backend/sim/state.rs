@@ -6,6 +6,9 @@ use super::random::Random;
 use super::schedule::{Event, Schedule, What};
 use super::stream::Stream;
 use super::wait::{Fd, Stale};
+use super::work::Work;
+#[cfg(feature = "operations")]
+use super::work::{FILE_BYTES, LATENCY};
 use crate::error::{Error, Result};
 use crate::storage::region::Region;
 use crate::time::{Duration, Instant};
@@ -87,11 +90,31 @@ pub(crate) struct State {
     pub(super) served: u32,
     /// What is still watched though its descriptor was closed.
     pub(super) stale: [Stale; Stale::MOST],
+    /// Operations in flight.
+    #[cfg_attr(not(feature = "operations"), allow(dead_code))]
+    pub(super) works: Region<Work>,
+    /// Those below this were in use at some time.
+    pub(super) works_used: u32,
+    /// How long an operation takes at most.
+    #[cfg(feature = "operations")]
+    pub(super) latency: Duration,
+    /// It has a ring, to which all operations are submitted.
+    #[cfg(feature = "operations")]
+    pub(super) ring: bool,
+    /// What a path leads to is so long.
+    #[cfg(feature = "operations")]
+    pub(super) file_bytes: u64,
 }
 
 /// Descriptors and files.
 impl State {
-    pub(super) fn new(seed: u64, fds: Region<Fd>, files: Region<File>, schedule: Schedule) -> State {
+    pub(super) fn new(
+        seed: u64,
+        fds: Region<Fd>,
+        files: Region<File>,
+        schedule: Schedule,
+        works: Region<Work>,
+    ) -> State {
         State {
             now: START,
             random: Random::new(seed),
@@ -102,6 +125,14 @@ impl State {
             schedule,
             served: 0,
             stale: [Stale::NONE; Stale::MOST],
+            works,
+            works_used: 0,
+            #[cfg(feature = "operations")]
+            latency: LATENCY,
+            #[cfg(feature = "operations")]
+            ring: true,
+            #[cfg(feature = "operations")]
+            file_bytes: FILE_BYTES,
         }
     }
 
@@ -276,7 +307,12 @@ impl State {
                 What::Reset => self.reset(file, Some(Error::CONNECTION_RESET)),
             }
         }
-        count
+        count + self.work()
+    }
+
+    /// When the next thing is to happen; NEVER: nothing is.
+    pub(super) fn next_at(&self) -> Instant {
+        self.schedule.first().min(self.next_work())
     }
 
     pub(super) fn advance(&mut self, span: Duration) {

@@ -24,7 +24,7 @@ pub(super) struct Stream {
     /// Connections that wait to be accepted: a list through their `next`.
     pub(super) queue: Queue,
     next: u32,
-    connecting: bool,
+    pub(super) connecting: bool,
     /// The peer writes no more: after what is there comes the end.
     ended: bool,
     /// We write no more.
@@ -180,7 +180,7 @@ impl State {
     }
 
     /// What is wrong, once.
-    fn take_error(&mut self, file: u32) -> Result<()> {
+    pub(super) fn take_error(&mut self, file: u32) -> Result<()> {
         match core::mem::take(&mut self.files[file].stream.error) {
             0 => Ok(()),
             errno => Err(Error::from_errno(errno)),
@@ -221,7 +221,7 @@ impl State {
     }
 
     /// How much a call moves that could move so much.
-    fn some_of(&mut self, count: usize) -> usize {
+    pub(super) fn some_of(&mut self, count: usize) -> usize {
         if count > 1 && self.faults.is_odd(Quirk::Partial, &mut self.random) {
             self.random.up_to(count as u64 - 1) as usize
         } else {

@@ -163,7 +163,7 @@ impl State {
         let mut interrupted = Ok(());
         let sleeps = found == 0 && end > self.now;
         if sleeps {
-            if end == Instant::NEVER && self.schedule.first() == Instant::NEVER {
+            if end == Instant::NEVER && self.next_at() == Instant::NEVER {
                 return Err(Error::DEADLOCK);
             }
             let sleep = end.since(self.now);
@@ -184,7 +184,7 @@ impl State {
             }
         }
         while found == 0 && end > self.now {
-            let next = self.schedule.first();
+            let next = self.next_at();
             let too_much = happened >= HAPPENINGS_MAX;
             if end == Instant::NEVER && (next == Instant::NEVER || too_much) {
                 return Err(Error::DEADLOCK);
@@ -252,7 +252,7 @@ impl State {
             self.stale[at].found = found;
             count += usize::from(!found.is_empty());
         }
-        count
+        count + self.find_completions()
     }
 
     /// How many places [`State::take_found`] has.

@@ -8,7 +8,7 @@ use crate::handle::{Handle, Kind};
 use crate::ops::Files;
 use crate::storage::lists::List;
 use crate::storage::slot::NIL;
-use crate::sys::operation as calls;
+use crate::sys::operation::{self as calls, nature};
 use crate::time::Duration;
 
 /// How long the loop sleeps at most while an engine has refused something for want of room.
@@ -30,7 +30,7 @@ impl Engine {
             }
             return told;
         }
-        if !by_files && !self.backend.submits() {
+        if !by_files && !self.backend.submits() && request.nature > nature::FILE {
             // A connect that has to be asked for again.
             return match self.attempt(index) {
                 Some(result) => {
@@ -78,17 +78,19 @@ impl Engine {
         operations.in_files -= u32::from(by_files);
         let cancelled = request.state & (state::CANCELLED | state::TIMED_OUT) != 0;
         let waited = request.beside & POLLING != 0;
+        // (Of a file that nobody can wait for it is the result.)
+        let again = result == -Error::AGAIN.errno() && !(by_files && request.state & state::ELSEWHERE != 0);
         request.beside = 0;
         if waited && result >= 0 && !cancelled {
             // Where no thread waits for it, a file that says so does not block.
             request.state |= state::ELSEWHERE;
-        } else if waited && result >= 0 {
+        } else if waited && result >= 0 || again && cancelled {
+            // It would be asked again.
             return self.complete(index, CANCELED);
         } else if waited && result == CANCELED && !cancelled {
             // All polls were ended, to be made anew.
             request.beside = POLLING;
-        } else if result == -Error::AGAIN.errno() && !cancelled && !(by_files && request.state & state::ELSEWHERE != 0)
-        {
+        } else if again {
             // A file that does not block: it is waited for, and asked again. (Of files nobody can wait for.)
             request.beside = if by_files { 0 } else { POLLING };
             request.state |= if by_files { state::ELSEWHERE } else { 0 };

@@ -85,7 +85,7 @@ impl Engine {
     pub(super) fn attempt(&mut self, index: u32) -> Option<i32> {
         let request = &mut self.operations.at_mut(index).request;
         let mut connecting = request.state & state::CONNECTING != 0;
-        let result = calls::attempt(request, &mut connecting);
+        let result = self.backend.attempt(request, &mut connecting);
         if connecting {
             request.state |= state::CONNECTING;
         }
