@@ -37,7 +37,7 @@ fn buffer(bytes: [u8; 512]) -> &'static Buffer<[u8; 512]> {
 /// Every third without a ring.
 fn begin(seed: u64) -> (It, Simulator<'static>, App) {
     let simulator = Simulator::new(leak(SimulatorMemory::<12, 16>::new()), seed);
-    simulator.set_ring(seed % 3 != 0).unwrap();
+    simulator.set_ring(!seed.is_multiple_of(3)).unwrap();
     let event_loop = Loop::simulated(leak(Storage::<4, 2, 8>::new()), simulator, &Config::default()).unwrap();
     (event_loop, simulator, App::default())
 }

@@ -401,10 +401,15 @@ impl State {
 impl State {
     /// How many completions there are to be told. O(operations).
     pub(super) fn find_completions(&mut self) -> usize {
-        let now = self.now;
-        let used = self.works.first_mut(self.works_used).iter_mut();
-        let done = used.filter(|it| it.stage == Stage::Done && it.at <= now);
-        done.map(|it| it.found = true).count()
+        let mut count = 0;
+        for index in 0..self.works_used {
+            let it = &mut self.works[index];
+            if it.stage == Stage::Done && it.at <= self.now {
+                it.found = true;
+                count += 1;
+            }
+        }
+        count
     }
 
     /// What is to be told of a place, once: whose it is, and its result.
