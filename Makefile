@@ -14,8 +14,13 @@ DESTDIR ?=
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 C_FLAGS  = -std=c11 $(CFLAGS) -Wall -Wextra -Wpedantic -Wconversion $(WERROR) -Iinclude
-ARCHIVE  = build/libbecket.a
-EXAMPLES = $(patsubst c-examples/%.c,build/examples/%,$(filter-out $(SKIPPED),$(wildcard c-examples/*.c)))
+# AIO=1: with POSIX AIO for files (feature `aio`: it may allocate), and beside the default build, so that either stays.
+AIO     ?=
+FEATURES = capi$(if $(AIO),$(COMMA)aio)
+COMMA   := ,
+BUILD    = build$(if $(AIO),/aio)
+ARCHIVE  = $(BUILD)/libbecket.a
+EXAMPLES = $(patsubst c-examples/%.c,$(BUILD)/examples/%,$(filter-out $(SKIPPED),$(wildcard c-examples/*.c)))
 # What needs a library that is not there: the compiler is asked to link with it.
 SKIPPED := $(shell echo 'int main(void) { return !EV_VERSION_MAJOR; }' | \
              $(CC) $(CFLAGS) -include ev.h -x c - -lev -o /dev/null >/dev/null 2>&1 || echo c-examples/libev.c)
@@ -25,10 +30,10 @@ $(info skipped: c-examples/libev.c (install libev-dev))
 endif
 endif
 # One program a file, but: the two halves of `header`, and the interposers, which are shared objects.
-TESTS    = $(patsubst tests/c/%.c,build/tests/%,\
+TESTS    = $(patsubst tests/c/%.c,$(BUILD)/tests/%,\
              $(filter-out tests/c/header_a.c tests/c/header_b.c tests/c/count_malloc.c tests/c/interpose_%.c,$(wildcard tests/c/*.c))) \
-           $(if $(wildcard tests/c/header_a.c),build/tests/header) \
-           $(patsubst tests/c/%.c,build/tests/%.so,$(wildcard tests/c/count_malloc.c tests/c/interpose_faults.c))
+           $(if $(wildcard tests/c/header_a.c),$(BUILD)/tests/header) \
+           $(patsubst tests/c/%.c,$(BUILD)/tests/%.so,$(wildcard tests/c/count_malloc.c tests/c/interpose_faults.c))
 
 # A profile of its own (Cargo.toml), as a static library; the cfg adds the panic handler that a C program lacks.
 # SMALL=1 optimizes for size: a fifth less code, and about twice the time that becket itself takes for an event.
@@ -43,20 +48,30 @@ RUSTC_ARCHIVE = --cfg becket_staticlib $(if $(SMALL),--cfg becket_small)
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find -H src -name '*.rs')
 
 .DELETE_ON_ERROR:
-.PHONY: all archive programs run test soak fuzz loom cross faults storm tsan header size install uninstall clean help FORCE
+.PHONY: all archive programs aio run test soak fuzz loom cross coverage faults storm tsan mutants header size install uninstall clean help FORCE
 
 all: $(ARCHIVE) $(EXAMPLES)
 
 archive: $(ARCHIVE)
 
-programs: $(ARCHIVE) $(EXAMPLES) $(TESTS)
+programs: $(ARCHIVE) $(EXAMPLES) $(TESTS) aio
+
+# What the tests run with POSIX AIO, where the C library has it.
+WITH_AIO = libbecket.a tests/aio tests/fallback tests/operations examples/httpd
+aio:
+ifeq ($(AIO),)
+	@if echo 'int main(void) { return aio_error(&(struct aiocb){0}) * !__GLIBC__; }' | \
+	  $(CC) $(CFLAGS) -D_GNU_SOURCE -include aio.h -x c - -o /dev/null >/dev/null 2>&1; \
+	then $(MAKE) --no-print-directory AIO=1 $(addprefix build/aio/,$(WITH_AIO)); \
+	else echo 'skipped: POSIX AIO (install glibc)'; fi
+endif
 
 # cargo decides what to compile; the copy has a new time stamp only when there is something new.
-$(ARCHIVE): $(RUST_SOURCES) build/flags
+$(ARCHIVE): $(RUST_SOURCES) $(BUILD)/flags
 	@echo "cargo  $@"
-	@mkdir -p build
-	@$(CARGO_ARCHIVE) --target-dir build/cargo --features capi -- $(RUSTC_ARCHIVE)
-	@cp build/cargo/$(if $(TARGET),$(TARGET)/)capi/libbecket.a $@
+	@mkdir -p $(BUILD)
+	@$(CARGO_ARCHIVE) --target-dir $(BUILD)/cargo --features $(FEATURES) -- $(RUSTC_ARCHIVE)
+	@cp $(BUILD)/cargo/$(if $(TARGET),$(TARGET)/)capi/libbecket.a $@
 
 # The smallest build: poll alone, for size. Only `make size` uses it.
 build/libbecket-poll.a: export CARGO_PROFILE_CAPI_OPT_LEVEL = z
@@ -69,49 +84,49 @@ build/libbecket-poll.a: $(RUST_SOURCES)
 
 # Another compiler or other flags: everything in C is made again. (While make reads this file, and not by a rule, so that
 # -n and -q tell the truth.)
-$(shell mkdir -p build; echo '$(CC) $(C_FLAGS) $(LDFLAGS) $(LDLIBS) $(SMALL) $(TARGET)' > build/flags.now; \
-        cmp -s build/flags.now build/flags || cp build/flags.now build/flags; rm -f build/flags.now)
+$(shell mkdir -p $(BUILD); echo '$(CC) $(C_FLAGS) $(LDFLAGS) $(LDLIBS) $(SMALL) $(TARGET)' > $(BUILD)/flags.now; \
+        cmp -s $(BUILD)/flags.now $(BUILD)/flags || cp $(BUILD)/flags.now $(BUILD)/flags; rm -f $(BUILD)/flags.now)
 
 # -MMD notes the headers of each program beside it.
-build/examples/%: c-examples/%.c $(ARCHIVE) build/flags
+$(BUILD)/examples/%: c-examples/%.c $(ARCHIVE) $(BUILD)/flags
 	@echo "cc     $@"
 	@mkdir -p $(@D)
 	@$(CC) $(C_FLAGS) -MMD -MP -MT $@ -MF $@.d $< $(ARCHIVE) $(LDFLAGS) $(LIBRARIES) $(THREADS) $(LDLIBS) -o $@
 
-build/tests/%: tests/c/%.c $(ARCHIVE) build/flags
+$(BUILD)/tests/%: tests/c/%.c $(ARCHIVE) $(BUILD)/flags
 	@echo "cc     $@"
 	@mkdir -p $(@D)
 	@$(CC) $(C_FLAGS) -MMD -MP -MT $@ -MF $@.d $< $(LINKED) $(ARCHIVE) $(LDFLAGS) $(THREADS) $(LDLIBS) -o $@
 
 # These have what stands between them and the C library in themselves, and can call it.
-build/tests/faults build/tests/storm: LINKED = build/tests/interpose_faults.o
-build/tests/faults build/tests/storm: build/tests/interpose_faults.o
-build/tests/interpose_faults.o: tests/c/interpose_faults.c tests/c/interpose_faults.h build/flags
+$(BUILD)/tests/faults $(BUILD)/tests/storm: LINKED = $(BUILD)/tests/interpose_faults.o
+$(BUILD)/tests/faults $(BUILD)/tests/storm: $(BUILD)/tests/interpose_faults.o
+$(BUILD)/tests/interpose_faults.o: tests/c/interpose_faults.c tests/c/interpose_faults.h $(BUILD)/flags
 	@echo "cc     $@"
 	@mkdir -p $(@D)
 	@$(CC) $(C_FLAGS) -c $< -o $@
 
 # Two translation units that both include the header, in one program.
-build/tests/header: tests/c/header_a.c tests/c/header_b.c include/becket.h $(ARCHIVE) build/flags
+$(BUILD)/tests/header: tests/c/header_a.c tests/c/header_b.c include/becket.h $(ARCHIVE) $(BUILD)/flags
 	@echo "cc     $@"
 	@mkdir -p $(@D)
 	@$(CC) $(C_FLAGS) tests/c/header_a.c tests/c/header_b.c $(ARCHIVE) $(LDFLAGS) $(THREADS) $(LDLIBS) -o $@
 
 # Loaded by LD_PRELOAD into programs: one counts the calls of the allocator, one makes calls fail.
-build/tests/interpose_faults.so: tests/c/interpose_faults.h
-build/tests/%.so: tests/c/%.c build/flags
+$(BUILD)/tests/interpose_faults.so: tests/c/interpose_faults.h
+$(BUILD)/tests/%.so: tests/c/%.c $(BUILD)/flags
 	@echo "cc     $@"
 	@mkdir -p $(@D)
 	@$(CC) $(C_FLAGS) -fPIC -shared $< $(LDFLAGS) -o $@
 
 # becket needs no thread library; these start threads of their own.
-build/examples/wake $(filter-out %.so,$(TESTS)): THREADS = -pthread
-build/examples/libev: LIBRARIES = -lev
+$(BUILD)/examples/wake $(filter-out %.so,$(TESTS)): THREADS = -pthread
+$(BUILD)/examples/libev: LIBRARIES = -lev
 
--include $(wildcard build/examples/*.d build/tests/*.d)
+-include $(wildcard $(BUILD)/examples/*.d $(BUILD)/tests/*.d)
 
 run: all
-	@exec build/examples/httpd --root c-examples/site --port 8080 $(ARGS)
+	@exec $(BUILD)/examples/httpd --root c-examples/site --port 8080 $(ARGS)
 
 # `--all-features` for the header test: it compares include/becket.h with what cbindgen makes now. Some tests call make
 # again: by the environment they get the same compiler and flags, and no job server.
@@ -134,6 +149,18 @@ fuzz:
 # The lock-free part under loom: every interleaving of a few threads. LOOM_MAX_PREEMPTIONS=4 searches further, for minutes.
 loom:
 	$(CARGO) test --locked --quiet --manifest-path tests/loom/Cargo.toml --target-dir build/loom
+
+# Which lines of src the Rust tests run.
+coverage:
+	@tests/coverage.sh
+
+# The code is broken in every small way, one at a time: which ways no test notices. (.cargo/mutants.toml: what, and by which
+# tests.) Hours for everything; FILES: only in these. The answer is in build/mutants.out.
+FILES ?= src/storage/** src/engine/**
+mutants:
+	@if ! $(CARGO) mutants --version > /dev/null 2>&1; then \
+	  echo 'skipped: mutants (install cargo-mutants: cargo install cargo-mutants --locked)'; exit 0; fi; \
+	mkdir -p build; CARGO_PROFILE_DEV_DEBUG=0 BECKET_SHRINK=0 $(CARGO) mutants $(patsubst %,--file '%',$(FILES)) $(ARGS)
 
 # Other targets: compiled, and where there is an emulator, tested.
 cross:
@@ -197,6 +224,8 @@ help:
 	@echo 'make faults     fail every call for every reason under every program: half an hour'
 	@echo 'make storm      wakes from threads and signals for a minute; ROUNDS=$(ROUNDS)'
 	@echo 'make tsan       the same under ThreadSanitizer, with nightly Rust'
+	@echo 'make coverage   how much of each file of src the Rust tests run'
+	@echo 'make mutants    break engine and storage in every small way, and see that a test fails; FILES=src/...'
 	@echo 'make programs   the examples and the C test programs, build/tests/*'
 	@echo 'make archive    build/libbecket.a alone'
 	@echo 'make size       what becket adds to a program, in bytes'
@@ -207,4 +236,5 @@ help:
 	@echo
 	@echo 'CC, CFLAGS, LDFLAGS, LDLIBS, CARGO, WERROR can be set: make CC=clang CFLAGS=-O3'
 	@echo 'TARGET=, with CC=, builds for another system: make TARGET=aarch64-unknown-linux-gnu CC=aarch64-linux-gnu-gcc'
+	@echo 'AIO=1 builds all in build/aio/, with POSIX AIO for files where there is no io_uring'
 	@echo 'SMALL=1 makes the archive a fifth smaller, and slower'

@@ -22,9 +22,17 @@ fn main() {
     header::generate();
 }
 
-/// Backends that only Linux has: `cfg(epoll)` and `cfg(io_uring)` where the feature is on and the system has it.
+/// Backends that only Linux has, and POSIX AIO, which some systems have: `cfg(epoll)`, `cfg(io_uring)` and `cfg(posix_aio)` where
+/// the feature is on and the system has it.
 fn system() {
-    println!("cargo::rustc-check-cfg=cfg(epoll, io_uring)");
+    println!("cargo::rustc-check-cfg=cfg(epoll, io_uring, posix_aio)");
+    let is = |variable: &str, value: &str| std::env::var(variable).is_ok_and(|it| it == value);
+    let has_aio = is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu")
+        || is("CARGO_CFG_TARGET_OS", "freebsd")
+        || is("CARGO_CFG_TARGET_VENDOR", "apple");
+    if has_aio && std::env::var_os("CARGO_FEATURE_AIO").is_some() {
+        println!("cargo::rustc-cfg=posix_aio");
+    }
     let linux = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "linux" || system == "android");
     for (feature, cfg) in [("CARGO_FEATURE_EPOLL", "epoll"), ("CARGO_FEATURE_IO_URING", "io_uring")] {
         if linux && std::env::var_os(feature).is_some() {

@@ -48,14 +48,20 @@
 #define BENEATH_BENEATH       0x08
 #define BENEATH_CACHED        0x20
 
+/* Laid out as struct open_how. */
+struct beneath_how {
+  uint64_t flags, mode, resolve;
+};
+
+static const struct beneath_how beneath_how = {BENEATH_READ, 0, BENEATH_BENEATH | BENEATH_NO_MAGICLINKS};
+
 /* Opens for reading, with openat2(2). `cached`: only if the disk need not be asked for any name on the way, else -EAGAIN
  * (Linux 5.12). Returns the fd; -EXDEV, it is not beneath; -ENOSYS, -EINVAL, -EPERM (a filter), -E2BIG: this system has
  * not got it; else what open(2) says. */
 static inline int beneath_openat2(int root, const char *path, bool cached) {
 #ifdef SYS_openat2
-  struct {
-    uint64_t flags, mode, resolve;
-  } how = {BENEATH_READ, 0, BENEATH_BENEATH | BENEATH_NO_MAGICLINKS | (cached ? BENEATH_CACHED : 0)};
+  struct beneath_how how = beneath_how;
+  if (cached) how.resolve |= BENEATH_CACHED;
   long fd;
   /* EAGAIN, uncached: something was renamed meanwhile, and ".." could not be judged. EINTR: a slow file system. */
   for (int i = 0; i < 16; i++) {

@@ -23,6 +23,7 @@
 
 static BECKET_MEMORY(memory, 0, 0, 1); /* no source, and one operation at a time */
 static BECKET_RING(ring, 8);
+static BECKET_AIO(aio, 1);
 
 static int64_t copied;  /* bytes */
 static int64_t outcome; /* 0, or what went wrong: a negative errno value */
@@ -116,7 +117,7 @@ int main(int argc, char **argv) {
   static struct copy copy;
   const char *how = "task", *path = NULL;
   unsigned long port = 0;
-  becket_config config = {.size = sizeof config, .ring = &ring};
+  becket_config config = {.size = sizeof config, .ring = &ring, .aio = &aio};
   becket_loop *loop;
 
   int index = 1;

@@ -52,6 +52,7 @@
 #define SOURCES_MAX     (CONNECTIONS_MAX + 5) /* the listener, its timer, two signals, the timer of --lateness-ms */
 #define BLOCKS_MAX      64                    /* of files, in memory at once; as many operations at once */
 #define BLOCK_SIZE      65536
+#define BLOCKS_DEFAULT  16 /* more keep no disk busier, but the loop: what the kernel has read it copies in the loop's own time */
 #define OUTPUT_SIZE     8192 /* answers to pipelined requests gather here and leave in one system call */
 #define ANSWER_MAX      4096 /* the largest answer that is written into it: /_status.json with its map of the slots */
 #define LOCATION_MAX    2048 /* of a redirect: three bytes for each of a name, and the query */
@@ -107,6 +108,7 @@ union block {
 };
 
 static BECKET_MEMORY(memory, SOURCES_MAX, 0, BLOCKS_MAX); /* an operation is for a block, so there is room for it */
+static BECKET_AIO(aio, BLOCKS_MAX); /* for POSIX AIO, of a library that has it */
 static BECKET_RING(ring, 256); /* for io_uring, which else takes the kernel's memory */
 static struct connection pool[CONNECTIONS_MAX];
 static uint8_t states[CONNECTIONS_MAX];       /* beside the pool: entries that were never used stay untouched */
@@ -121,18 +123,19 @@ static const char *const backends[] = {"auto", "select", "poll", "epoll", "uring
 /* In the order of BECKET_FILES_AUTO, _IO_URING, …; behind them pread(2) in the handler, for which everybody waits. */
 static const char *const files_names[] = {"auto", "uring", "aio", "aio-signal", "read", NULL};
 enum { FILES_IN_HANDLER = BECKET_FILES_AIO_SIGNAL + 1 };
-/* How openat2(2) is used: only when the kernel knows all names without a disk; always; not at all. Else it is a walk. */
-enum { OPEN_CACHED, OPEN_ALWAYS, OPEN_NEVER };
+/* How files are opened: at once when the kernel knows all names without a disk, else by an operation; always by one; by a walk,
+ * each step of which is an operation. */
+enum { OPEN_AUTO, OPEN_BY_OPERATION, OPEN_BY_WALK };
+static const char *const open_names[] = {"auto", "operation", "walk", NULL};
 
 static struct {
   const char *address, *root;
   uint64_t port, connections, blocks, send_buffer, request_timeout_ms, idle_timeout_ms, lateness_ms;
-  uint32_t backend, files;
-  bool walk;
+  uint32_t backend, files, open;
 } options = {.address = "127.0.0.1",
              .port = 8080,
              .connections = CONNECTIONS_MAX,
-             .blocks = BLOCKS_MAX,
+             .blocks = BLOCKS_DEFAULT,
              .request_timeout_ms = 10000,
              .idle_timeout_ms = 30000,
              .backend = BECKET_BACKEND_AUTO};
@@ -141,7 +144,7 @@ static becket_loop *loop;
 static becket_handle listener, accept_retry;
 static int listener_fd;
 static int root_fd = -1; /* none: no files */
-static int open_how;
+static uint32_t open_how;
 static bool files_in_handler;
 static bool files_above; /* fds of files are moved above those that select(2) can wait for */
 static bool out_of_fds; /* accept said EMFILE or the like: pause until a connection closes or the timer fires */
@@ -520,6 +523,9 @@ static void file_found(struct connection *connection, int fd) {
       connection->file_at = connection->piece_end = verdict.first;
       connection->file_end = verdict.end;
       if (verdict.status != 304 && request->method == HTTP_METHOD_GET && verdict.first < verdict.end) {
+        /* It was opened so that a FIFO would not be waited for. With this on, io_uring answers EAGAIN for a file whose
+         * file system cannot say in advance whether it will wait. */
+        (void)fcntl(fd, F_SETFL, 0);
         connection->file_fd = fd;
         counters.files_open++;
         return;
@@ -530,7 +536,7 @@ static void file_found(struct connection *connection, int fd) {
   file_close(connection); /* it may have a block, from the walk */
 }
 
-static void on_opened(becket_loop *l, const becket_event *event, void *user);
+static void on_step(becket_loop *l, const becket_event *event, void *user);
 
 /* Takes the walk in the connection's block on, until a name has to be waited for. True: it has ended, and the file is found or
  * is not. `code`: how it stands. */
@@ -538,7 +544,7 @@ static bool walk_on(struct connection *connection, int code) {
   struct beneath *walk = connection->block.block;
   if (code == 0) code = beneath_next(walk);
   if (code == 0) {
-    code = becket_op_openat(loop, walk->dirfd, walk->name, walk->flags, 0, on_opened, connection, NULL);
+    code = becket_op_openat(loop, walk->dirfd, walk->name, walk->flags, 0, on_step, connection, NULL);
     if (code == 0) return false;
     beneath_stop(walk); /* ECANCELED: the loop ends */
   }
@@ -546,23 +552,42 @@ static bool walk_on(struct connection *connection, int code) {
   return true;
 }
 
-static void on_opened(becket_loop *l, const becket_event *event, void *user) {
+static void on_step(becket_loop *l, const becket_event *event, void *user) {
   (void)l;
   struct connection *connection = user;
   if (walk_on(connection, beneath_opened(connection->block.block, (int)event->value))) connection_advance(connection);
 }
 
-/* The walk begins once there is a block for it. True: it has ended already. */
 static bool walk_begin(struct connection *connection) {
-  if (!block_take(&blocks, &connection->block)) return false;
+  counters.walks++;
   return walk_on(connection,
                  beneath_start(connection->block.block, root_fd, connection->path, strlen(connection->path)));
 }
 
+static void on_opened(becket_loop *l, const becket_event *event, void *user) {
+  (void)l;
+  struct connection *connection = user;
+  if (event->value == -EAGAIN) { /* something was renamed on the way: the walk need not judge ".." by that */
+    if (!walk_begin(connection)) return;
+  } else {
+    file_found(connection, (int)event->value);
+  }
+  connection_advance(connection);
+}
+
+/* Opens the file by operations, once there is a block: for the walk, and for what is read then. True: it is found, or not. */
+static bool open_begin(struct connection *connection) {
+  if (!block_take(&blocks, &connection->block)) return false;
+  if (open_how == OPEN_BY_WALK) return walk_begin(connection);
+  int code = becket_op_openat2(loop, root_fd, connection->path, (const struct open_how *)(const void *)&beneath_how,
+                               sizeof beneath_how, on_opened, connection, NULL);
+  if (code < 0) file_found(connection, code); /* ECANCELED: the loop ends */
+  return code < 0;
+}
+
 /* Asks for the file at the path of the request. False: it is waited for, in DISK.
  *
- * Becket has no operation for openat2(2). So it is asked here and now, but only for what the kernel can tell from its cache
- * of names (RESOLVE_CACHED); what it would have to ask the disk for is left to a walk, each step of which is an operation. */
+ * What the kernel can tell from its cache of names (RESOLVE_CACHED) is not worth an operation, and is opened here and now. */
 static bool file_find(struct connection *connection, char *head) {
   static struct beneath walk; /* used between here and the end of this call */
   const struct http_request *request = &connection->request;
@@ -589,16 +614,14 @@ static bool file_find(struct connection *connection, char *head) {
   connection->path = path;
   connection->finding = true;
   set_deadline(connection, BECKET_NEVER); /* the client has said all that it has to */
-  if (open_how != OPEN_NEVER) {
-    int fd = beneath_openat2(root_fd, path, open_how == OPEN_CACHED);
-    if (fd != -EAGAIN || open_how == OPEN_ALWAYS) {
-      file_found(connection, fd);
-      return true;
-    }
-  }
-  counters.walks++;
-  if (!files_in_handler) return walk_begin(connection);
-  file_found(connection, beneath_walk(&walk, root_fd, path, (size_t)size));
+  int fd = -EAGAIN;
+  if (files_in_handler) /* and opened there */
+    fd = open_how == OPEN_BY_WALK ? beneath_walk(&walk, root_fd, path, (size_t)size)
+                                  : beneath_openat2(root_fd, path, false);
+  else if (open_how == OPEN_AUTO)
+    fd = beneath_openat2(root_fd, path, true);
+  if (fd == -EAGAIN && !files_in_handler) return open_begin(connection);
+  file_found(connection, fd);
   return true;
 }
 
@@ -840,7 +863,7 @@ static void connection_receive(struct connection *connection) {
 /* It may go on: its block has come, or what it reads. */
 static void connection_resume(struct connection *connection) {
   if (connection->finding) {
-    if (walk_begin(connection)) connection_advance(connection);
+    if (open_begin(connection)) connection_advance(connection);
   } else if (connection_send(connection)) connection_advance(connection);
 }
 
@@ -979,9 +1002,10 @@ static const char usage[] =
     "  --backend B              select, poll, epoll, uring or auto (auto)\n"
     "  --files F                who reads files: uring, aio, aio-signal, or auto for the best of them; or read, in the\n"
     "                           handler, where everybody waits for the disk (auto)\n"
-    "  --open O                 how files are opened: with openat2 if there is one (auto), or by a walk (walk)\n"
+    "  --open O                 how files are opened beneath DIR: by an operation; by a walk, where there is no openat2; or\n"
+    "                           auto, which is at once for names that the kernel has in its cache (auto)\n"
     "  --connections N          clients served at the same time, 1 to 1000 (1000)\n"
-    "  --blocks N               blocks of 64 KiB that files go through, 1 to 64 (64)\n"
+    "  --blocks N               blocks of 64 KiB that files go through, 1 to 64 (16)\n"
     "  --send-buffer N          bytes that the kernel keeps for a client that is slow (0: what it likes)\n"
     "  --request-timeout-ms N   from a request's first byte to its last, and to send an answer (10000)\n"
     "  --idle-timeout-ms N      between requests (30000)\n"
@@ -1013,7 +1037,6 @@ static void read_options(int count, char **arguments) {
     const char *name = arguments[i];
     if (strcmp(name, "--help") == 0) exit(write(STDOUT_FILENO, usage, sizeof usage - 1) < 0);
     const char *value = i + 1 < count ? arguments[++i] : NULL;
-    static const char *const opens[] = {"auto", "walk", NULL};
     static const char *const names[] = {"--port",        "--address",     "--backend",
                                         "--connections", "--blocks",      "--request-timeout-ms",
                                         "--root",        "--lateness-ms", "--idle-timeout-ms",
@@ -1037,7 +1060,7 @@ static void read_options(int count, char **arguments) {
     case 8: options.idle_timeout_ms = option_number(name, value, 1, 86400000); break;
     case 9: options.files = option_name(name, value, files_names, "auto, uring, aio, aio-signal or read"); break;
     case 11: options.send_buffer = option_number(name, value, 0, 1 << 30); break;
-    default: options.walk = option_name(name, value, opens, "auto or walk") == 1;
+    default: options.open = option_name(name, value, open_names, "auto, operation or walk");
     }
   }
 }
@@ -1048,12 +1071,14 @@ static void root_open(void) {
   root_fd = open(options.root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (root_fd < 0) FAIL(1, "cannot open ", options.root, ": ", becket_strerror(-errno));
   files_in_handler = options.files == FILES_IN_HANDLER || strcmp(becket_files_name(loop), "none") == 0;
-  open_how = files_in_handler ? OPEN_ALWAYS : OPEN_CACHED;
-  int probe = options.walk ? -ENOSYS : beneath_openat2(root_fd, ".", open_how == OPEN_CACHED);
-  if (probe >= 0)
-    close(probe);
-  else if (probe != -EAGAIN)
-    open_how = OPEN_NEVER;
+  open_how = options.open;
+  int whole = beneath_openat2(root_fd, ".", false), cached = beneath_openat2(root_fd, ".", true);
+  if (whole < 0)
+    open_how = OPEN_BY_WALK; /* before Linux 5.6, or another system */
+  else if (cached < 0 && cached != -EAGAIN && open_how == OPEN_AUTO)
+    open_how = OPEN_BY_OPERATION; /* before Linux 5.12 */
+  if (whole >= 0) close(whole);
+  if (cached >= 0) close(cached);
   /* Each connection may have a file open. It is no error when that is more than we may have: then it is 503. */
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
@@ -1089,7 +1114,7 @@ int main(int count, char **arguments) {
     free_entries[free_count++] = (uint16_t)(options.connections - 1 - i);
   for (uint32_t i = 0; i < options.blocks; i++) block_stack[blocks.free_count++] = &block_memory[options.blocks - 1 - i];
 
-  becket_config config = {.size = sizeof config, .backend = options.backend};
+  becket_config config = {.size = sizeof config, .backend = options.backend, .aio = &aio};
   config.files = options.root == NULL || options.files == FILES_IN_HANDLER ? BECKET_FILES_NONE : options.files;
   if (config.backend == BECKET_BACKEND_IO_URING) config.ring = &ring; /* with `auto` it would be the choice then */
   int code = becket_loop_init(&loop, &memory, &config);

@@ -3,7 +3,9 @@
 
 fn main() {
     const FOLDER: &str = "fuzz_targets/http_request";
-    for file in ["build.rs", FOLDER, "../c-examples/http_request.h", "../c-examples/http_file.h", "../c-examples/http_date.h"] {
+    for file in
+        ["build.rs", FOLDER, "../c-examples/http_request.h", "../c-examples/http_file.h", "../c-examples/http_date.h"]
+    {
         println!("cargo::rerun-if-changed={file}");
     }
     let mut parser = cc::Build::new();

@@ -62,7 +62,7 @@ extern "C" {
 
 /**
  * The best that the system grants: io_uring, in the backend's own ring or in one beside it; else POSIX AIO where it is
- * built in; else nobody.
+ * built in and becket_config.aio is given; else nobody.
  */
 #define BECKET_FILES_AUTO 0
 
@@ -71,9 +71,21 @@ extern "C" {
  * becket_config.ring where that is given and the backend has no use for it, else in memory that the kernel maps.
  */
 #define BECKET_FILES_IO_URING 1
-/** POSIX AIO, aio(7): the loop asks again and again whether something has completed. */
+
+/**
+ * POSIX AIO, aio(7), of a library that was built with it (make AIO=1; Linux with glibc, FreeBSD, Apple's systems), in the memory
+ * of becket_config.aio, else -ENOBUFS. The loop asks in each turn whether something has completed, and while something is under
+ * way it sleeps for 1 to 10 ms at most. What the C library does for it is its own: glibc allocates memory and starts threads,
+ * one for each file that is read or written at a time; and a forked child of a process that has used it cannot: -ECHILD. There
+ * is no open, stat and close in it, and no position of a file's own (BECKET_CURRENT): those are made inline, and may block;
+ * likewise an fsync of what is open for reading alone, as folders are. Vectors are made one after the other.
+ */
 #define BECKET_FILES_AIO 2
-/** POSIX AIO: a real-time signal, becket_config.aio_signal, tells that something has. */
+
+/**
+ * The same; a real-time signal, becket_config.aio_signal, tells that something has completed. Since signals are lost where too
+ * many are pending (RLIMIT_SIGPENDING), the loop looks by itself too, after 20 ms at most.
+ */
 #define BECKET_FILES_AIO_SIGNAL 3
 /** Nobody: reads and writes of files are -ENOSYS, and openat, statx and close are made at once. */
 #define BECKET_FILES_NONE 4
@@ -172,6 +184,8 @@ extern "C" {
 #define BECKET_POST_BYTES 24
 /** One operation. */
 #define BECKET_OPERATION_BYTES 128
+/** One request of POSIX AIO, in memory of its own: becket_aio. */
+#define BECKET_AIO_BYTES 240
 
 /* ---- The loop, its sources, its events ----
  *
@@ -239,6 +253,21 @@ typedef struct becket_ring {
   uint32_t entries;
 } becket_ring;
 
+/**
+ * Describes memory for POSIX AIO, which the C library then writes to from threads of its own. It has to stay until the loop is
+ * closed. BECKET_AIO declares both.
+ */
+typedef struct becket_aio {
+  /** sizeof(becket_aio). */
+  size_t size;
+  /** The block, aligned to 8 bytes. */
+  void *block;
+  /** Bytes: at least BECKET_AIO_SIZE(). */
+  size_t block_size;
+  /** Requests that the system has at once, from 1 to 65536. Further operations on files wait for the completion of those. */
+  uint32_t count;
+} becket_aio;
+
 /** How a loop is to be. Zeros mean the default. */
 typedef struct becket_config {
   /** sizeof(becket_config). */
@@ -261,10 +290,12 @@ typedef struct becket_config {
   /** BECKET_FILES_…: where the memory has operations. */
   uint32_t files;
   /**
-   * The signal of BECKET_FILES_AIO_SIGNAL, which the loop takes as a source does. 0: the highest real-time one that is
-   * free.
+   * The signal of BECKET_FILES_AIO_SIGNAL, which the loop takes as a source does; it can have no source beside that. 0: the
+   * highest real-time one that has neither a handler nor a loop.
    */
   int32_t aio_signal;
+  /** Memory for POSIX AIO, or NULL. Without AIO nobody looks at it. */
+  const becket_aio *aio;
 } becket_config;
 
 /** An fd that a foreign loop has to watch for becket, and what for. */
@@ -313,7 +344,10 @@ typedef struct becket_statistics {
   uint64_t stale_dropped;
   /** Operations that were submitted. */
   uint64_t operations;
-  /** Those of them that were made at once though they may block: openat, statx and close without a ring. */
+  /**
+   * Those of them that were made at once though they may block: openat, statx and close without a ring; with POSIX AIO also
+   * reading and writing at a file's own position, and fsync of what is open for reading alone.
+   */
   uint64_t operations_inline;
   /** Events queued now. */
   uint32_t queued;
@@ -399,6 +433,14 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
   BECKET_BLOCK(name##_block, 4096, BECKET_RING_SIZE(entries_max));                              \
   static const becket_ring name = {sizeof(becket_ring), name##_block, sizeof name##_block, (entries_max)}
 
+/** Bytes of memory for POSIX AIO, for so many requests at once. */
+#define BECKET_AIO_SIZE(count) ((size_t)BECKET_AIO_BYTES * (size_t)(count))
+
+/** Declares memory for POSIX AIO (zeroed, in .bss) and name, its constant descriptor: static BECKET_AIO(aio, 64); */
+#define BECKET_AIO(name, count_max)                                                             \
+  BECKET_BLOCK(name##_block, 8, BECKET_AIO_SIZE(count_max));                                    \
+  static const becket_aio name = {sizeof(becket_aio), name##_block, sizeof name##_block, (count_max)}
+
 /** Bytes that a simulator needs with so many descriptors, and so many events that are to come. */
 #define BECKET_SIMULATOR_SIZE(fds, events)                                                      \
   ((size_t)BECKET_SIMULATOR_BYTES + (size_t)BECKET_SIMULATOR_FD_BYTES * (size_t)(fds) +         \
@@ -434,10 +476,10 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
  * this. In a forked child, making a loop anew in the memory of an inherited one closes the child's copies of its
  * descriptors and leaves the parent's loop alone.
  *
- * -ENOBUFS: the block is too small; -EINVAL: misaligned, or a bad descriptor or configuration; -EBUSY: a live loop is
+ * -ENOBUFS: a block is too small, or there is none for POSIX AIO; -EINVAL: misaligned, or a bad descriptor or configuration; -EBUSY: a live loop is
  * in it, or an inherited one that is calling a handler; -ENOTSUP: the backend, or operations, are not built in; -EMFILE,
  * -ENFILE, -ENOMEM: the system has no descriptor for waking, or for the backend; -ENOSYS, -EPERM, …: what it says of a backend
- * that was asked for by name. Reads the fd index, else O(1).
+ * that was asked for by name; -EBUSY, -ECHILD also: see BECKET_FILES_AIO. Reads the fd index, else O(1).
  */
 int becket_loop_init(becket_loop **loop, const becket_memory *memory, const becket_config *config);
 
@@ -800,7 +842,8 @@ int becket_hook_enabled(const becket_loop *loop, becket_handle handle);
  * The functions below return 0 and, where handle is not NULL, the operation's handle; or an error, and nothing was begun:
  * -EAGAIN: all places for operations are taken; -EBADF: fd is negative; -EINVAL: NULL, or an argument out of its range;
  * -ENOSYS: a file, and no engine for files; -ENOTSUP: operations are not built in; -ECANCELED: becket_loop_drain() is under
- * way. What the system says of the request comes in the completion, EBADF of a closed fd too. O(1) and at most a few system
+ * way. What the system says of the request comes in the completion, EBADF of a closed fd too; and -ENOSPC where it has to wait
+ * and poll(2) has no place for it, below RLIMIT_NOFILE: sources and operations together. O(1) and at most a few system
  * calls that do not block; O(operations on the fd) where others wait on it.
  */
 
@@ -945,7 +988,10 @@ int becket_op_send(becket_loop *loop,
                    void *user,
                    becket_handle *handle);
 
-/** recvmsg(2). Value: bytes. The message, its vectors and what they lead to are the operation's. */
+/**
+ * recvmsg(2). Value: bytes. The message, its vectors and what they lead to are the operation's. MSG_ERRQUEUE is waited for as
+ * an error of the socket is; select(2) tells of one only where the socket has SO_SELECT_ERR_QUEUE.
+ */
 int becket_op_recvmsg(becket_loop *loop,
                       int fd,
                       struct msghdr *message,

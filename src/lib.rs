@@ -41,6 +41,8 @@ extern crate std;
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("becket needs atomic operations of 64 bits: a generation and a wake are one word");
 
+#[cfg(feature = "operations")]
+mod aio;
 mod atomic;
 mod backend;
 mod engine;
@@ -60,6 +62,8 @@ mod storage;
 mod sys;
 mod time;
 
+#[cfg(feature = "operations")]
+pub use aio::Aio;
 pub use backend::BackendChoice;
 #[cfg(feature = "simulator")]
 pub use backend::{Call, Quirk, Simulator, SimulatorMemory};

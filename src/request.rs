@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 /// The offset that means the file's own position; pipes and sockets have no other.
 pub(crate) const CURRENT: i64 = -1;
 /// The most bytes that one call moves: the kernel's own limit.
-const BYTES_MAX: usize = 0x7fff_f000;
+pub(crate) const BYTES_MAX: usize = 0x7fff_f000;
 /// The most vectors that one call takes: IOV_MAX of every system that has readv(2).
 const VECTORS_MAX: usize = 1024;
 

@@ -52,6 +52,18 @@ fn each_is_clean_under_valgrind() {
     run_all(Watched::Valgrind);
 }
 
+/// Those that have to do with POSIX AIO, with a library that has it.
+#[test]
+fn those_with_aio_end_with_0() {
+    for name in ["aio/tests/aio", "aio/tests/fallback", "aio/tests/operations"] {
+        if util::is_made(name) {
+            Child::spawn(&mut Command::new(util::program(name))).expect_exit(0);
+        } else {
+            util::skip(name, "glibc");
+        }
+    }
+}
+
 /// The tools would notice: a program that reads beyond its memory is found by both.
 #[test]
 fn the_tools_find_a_mistake() {

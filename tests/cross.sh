@@ -76,7 +76,7 @@ prepare() {
 check() {
   if prepare "$1"; then
     echo "check $1"
-    "${cargo[@]}" check --quiet --locked --features capi --target "$1" --target-dir "$folder/check" || failed+=("check $1")
+    "${cargo[@]}" check --quiet --locked --features capi,aio --target "$1" --target-dir "$folder/check" || failed+=("check $1")
   else
     skip "a check for $1 (install rustup, which fetches its library, or use Debian, which has the sources)"
   fi
@@ -109,7 +109,7 @@ run_rust_tests() {
   local target=$1 cc=$2 name=${1^^}
   name=CARGO_TARGET_${name//-/_}
   local variables=("${name}_LINKER=$cc" "${name}_RUSTFLAGS=${link_arguments//-Wl,/-Clink-arg=-Wl,}")
-  if ((${#runner[@]})); then variables+=("${name}_RUNNER=${runner[*]}" "BECKET_TEST_RUNNER=${runner[*]}"); fi
+  if ((${#runner[@]})); then variables+=("${name}_RUNNER=${runner[*]}" "BECKET_TEST_RUNNER=${runner[*]}" BECKET_SEEDS=10); fi
   echo "test  $target"
   env "${variables[@]}" "${cargo[@]}" "${std[@]}" test --quiet --locked --no-fail-fast --features capi --target "$target" \
     --target-dir "$folder/tests" "${rust_tests[@]}" || failed+=("the Rust tests on $target")

@@ -21,7 +21,7 @@ use util::{Child, GUARD, wait_until};
 
 /// How files are read and opened; with each backend that is a way to serve them.
 const FILES: [&str; 4] = ["read", "uring", "aio", "aio-signal"];
-const OPENS: [&str; 2] = ["auto", "walk"];
+const OPENS: [&str; 3] = ["auto", "operation", "walk"];
 
 const BLOCK: usize = 65536;
 
@@ -41,8 +41,14 @@ impl Way {
     }
 
     fn start(&self, root: &Path, options: &[&str]) -> Server {
-        Server::spawn(Command::new(httpd()).args(self.options(root, options)))
+        Server::spawn(Command::new(program(self.files)).args(self.options(root, options)))
     }
+}
+
+/// The program: POSIX AIO is in a build of its own.
+fn program(files: &str) -> PathBuf {
+    const WITH_AIO: &str = "aio/examples/httpd";
+    if files.starts_with("aio") && util::is_made(WITH_AIO) { util::program(WITH_AIO) } else { httpd() }
 }
 
 /// Every way that this system has; one that it has not is said, once.
@@ -53,7 +59,7 @@ fn ways() -> &'static [Way] {
         let mut ways = Vec::new();
         for files in FILES {
             let way = |backend, open| Way { backend, files, open };
-            let mut child = Child::start(httpd(), way("poll", "auto").options(&root, &[]));
+            let mut child = Child::start(program(files), way("poll", "auto").options(&root, &[]));
             wait_until("it has started, or has not", || child.out().contains("httpd: open ") || child.ended());
             if child.ended() {
                 assert_ne!(files, "read", "{}", child.err());
@@ -62,7 +68,9 @@ fn ways() -> &'static [Way] {
             }
             child.signal(libc::SIGTERM);
             child.expect_exit(0);
-            ways.extend(BACKENDS.iter().flat_map(|backend| OPENS.map(|open| way(backend, open))));
+            // POSIX AIO learns of completions in one way, whatever waits; the conformance suite has it on every backend.
+            let backends = if files.starts_with("aio") { &BACKENDS[1..3] } else { &BACKENDS };
+            ways.extend(backends.iter().flat_map(|backend| OPENS.map(|open| way(backend, open))));
         }
         ways
     })
@@ -331,11 +339,11 @@ fn what_may_not_be_read_is_403() {
     // SAFETY: geteuid(2) touches no memory.
     let is_root = unsafe { libc::geteuid() } == 0;
     for way in ways() {
-        let mut command = Command::new(httpd());
+        let mut command = Command::new(program(way.files));
         command.args(way.options(&root, &[]));
         if is_root {
             command.uid(NOBODY).gid(NOBODY); // root may read everything
-            let mut probe = Command::new(httpd());
+            let mut probe = Command::new(program(way.files));
             probe.arg("--help").current_dir(&root).uid(NOBODY).gid(NOBODY);
             if !probe.output().is_ok_and(|output| output.status.success()) {
                 return util::skip("403 for a file without permission", "becket where everybody may read it");
@@ -726,7 +734,7 @@ fn a_thousand_slow_readers_at_once() {
         return util::skip("1,000 slow readers at once", "a limit of 2,100 open files: ulimit -n");
     }
     let root = fresh("slow");
-    let size = 400_000;
+    let size = 150_000;
     let file = bytes(3, size);
     std::fs::write(root.join("file.bin"), &file).unwrap();
     for way in reading_ways() {
@@ -1100,7 +1108,7 @@ fn curl_agrees() {
     let big = bytes(16, 3 << 20);
     std::fs::write(root.join("big.bin"), &big).unwrap();
     let folder = fresh("curl_out");
-    for way in ways() {
+    for way in reading_ways() {
         let server = way.start(&root, &[]);
         let address = format!("http://127.0.0.1:{}", server.port);
         let curl = |arguments: &[&str], path: &str| {

@@ -14,24 +14,28 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ready", &[]),
     ("ring", &["error"]),
     ("request", &["error"]),
+    ("aio", &["error", "storage"]),
     ("handle", &["error", "time"]),
     ("error", &["time"]),
     ("storage", &["atomic", "ready", "request", "error", "time", "handle"]),
-    ("sys", &["ready", "ring", "request", "error", "time"]),
-    ("backend", &["ready", "ring", "request", "sys", "storage", "error", "time", "handle"]),
-    ("ops", &["ready", "ring", "request", "sys", "storage", "error", "time", "handle"]),
+    ("sys", &["aio", "ready", "ring", "request", "error", "time"]),
+    ("backend", &["aio", "ready", "ring", "request", "sys", "storage", "error", "time", "handle"]),
+    ("ops", &["aio", "ready", "ring", "request", "sys", "storage", "error", "time", "handle"]),
     ("process", &["atomic", "ready", "sys", "storage", "error", "time", "handle"]),
     ("engine", &["ready", "ring", "request", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
     (
         "front",
-        &["ready", "ring", "request", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"],
+        &[
+            "aio", "ready", "ring", "request", "engine", "backend", "ops", "process", "storage", "error", "time",
+            "handle",
+        ],
     ),
     ("task", &["ready", "front", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"]),
     (
         "ffi",
         &[
-            "ready", "ring", "request", "front", "engine", "backend", "ops", "process", "sys", "storage", "error",
-            "time", "handle",
+            "aio", "ready", "ring", "request", "front", "engine", "backend", "ops", "process", "sys", "storage",
+            "error", "time", "handle",
         ],
     ),
 ];
@@ -55,6 +59,8 @@ const UNSAFE: &[&str] = &[
     "engine/core.rs",
     // The Rust front end's borrow of it.
     "front/mod.rs",
+    // The one place where the caller's memory becomes entries.
+    "aio.rs",
     // Memory that is lent to an operation, and the lease that says so.
     "front/memory.rs",
     "request.rs",

@@ -7,7 +7,7 @@ mod util;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -139,6 +139,26 @@ fn archive_needs_only_what_is_listed() {
     let (_, needed) = symbols(&objects);
     let allocators: Vec<&String> = needed.iter().filter(|name| ALLOCATORS.contains(&name.as_str())).collect();
     assert!(allocators.is_empty(), "the archive reaches an allocator: {allocators:?}");
+}
+
+/// POSIX AIO is the C library's own code, and the whole difference: becket itself calls no allocator with it either.
+#[test]
+fn archive_with_aio_needs_that_beside() {
+    const AIO: &[&str] = &["aio_cancel", "aio_error", "aio_fsync", "aio_read", "aio_return", "aio_write"];
+    // What is made inline where AIO has no call for it, and real-time signals.
+    const BESIDE: &[&str] =
+        &["__libc_current_sigrtmax", "__libc_current_sigrtmin", "fdatasync", "fsync", "lseek", "lseek64"];
+    if !util::is_made("aio/libbecket.a") {
+        return util::skip("the archive with POSIX AIO", "glibc");
+    }
+    let folder = empty("archive_with_aio");
+    run(Command::new("ar").arg("x").arg(util::program("aio/libbecket.a")).current_dir(&folder));
+    let objects: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let is_own = |path: &&PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("becket-");
+    let (_, needed) = symbols(&objects.iter().filter(is_own).cloned().collect::<Vec<_>>());
+    let unexpected: Vec<&str> =
+        needed.iter().map(String::as_str).filter(|it| !ALLOWED.contains(it) && !BESIDE.contains(it)).collect();
+    assert_eq!(unexpected, AIO);
 }
 
 /// One run of a program under the counting interposer.
@@ -364,7 +384,8 @@ struct Session {
     exit_code: i32,
 }
 
-/// Every example has a session here (but `serial`, which needs a device, and `libev`, whose other half allocates).
+/// Every example has a session here (but `serial`, which needs a device, `copy`, which needs a server, and `libev`, whose
+/// other half allocates).
 fn sessions() -> BTreeMap<&'static str, Session> {
     let session = |arguments, work, exit_code| Session { arguments, work, exit_code };
     BTreeMap::from([
@@ -386,7 +407,8 @@ fn every_example_is_counted() {
         .unwrap()
         .filter_map(|entry| entry.unwrap().file_name().to_string_lossy().strip_suffix(".c").map(str::to_owned))
         .collect();
-    let counted: BTreeSet<String> = sessions().keys().copied().chain(["serial", "libev"]).map(str::to_owned).collect();
+    let counted: BTreeSet<String> =
+        sessions().keys().copied().chain(["serial", "copy", "libev"]).map(str::to_owned).collect();
     assert_eq!(examples, counted);
 }
 
@@ -415,6 +437,19 @@ fn examples_never_allocate() {
         counted.child.signal(libc::SIGTERM);
         assert_eq!(counted.calls(0), 0, "serial on {backend} called the allocator");
         drop(slave);
+
+        let program = util::program("examples/copy");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        for how in ["blocking", "handlers", "task"] {
+            let arguments = ["--backend", backend, "--how", how, "Cargo.toml", &port];
+            let counted = Counted::start(&format!("copy_{how}_{backend}"), &program, &arguments);
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut arrived = Vec::new();
+            stream.read_to_end(&mut arrived).unwrap();
+            assert_eq!(arrived, std::fs::read(util::root().join("Cargo.toml")).unwrap());
+            assert_eq!(counted.calls(0), 0, "copy by {how} on {backend} called the allocator");
+        }
     }
 }
 

@@ -177,3 +177,40 @@ fn the_most_that_were_queued_is_counted_in_a_turn() {
     }
     assert_eq!(event_loop.turn(&mut most, Duration::ZERO), Ok(2));
 }
+
+/// A path without a NUL reached the kernel when another thread changed the buffer between the look and the lending.
+#[test]
+#[cfg(feature = "operations")]
+fn a_path_is_looked_at_when_it_is_lent() {
+    use becket::{Buffer, Error, FilesChoice};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    fn note(value: &mut i64, _: &Loop<'static, i64>, event: Event) {
+        *value = event.value;
+    }
+    static STORAGE: StaticStorage<2, 0, 2> = StaticStorage::new();
+    static PATH: Buffer<[u8; 10]> = Buffer::new(*b"/dev/null\0");
+    static OVER: AtomicBool = AtomicBool::new(false);
+    let changer = std::thread::spawn(|| {
+        while !OVER.load(Ordering::Relaxed) {
+            let _ = PATH.with(|path| path[9] = if path[9] == 0 { b'x' } else { 0 });
+            (0..100).for_each(|_| std::hint::spin_loop());
+        }
+    });
+    let config = Config { files: FilesChoice::None, ..Config::default() };
+    let event_loop = Loop::<i64>::new(STORAGE.take().unwrap(), &config).unwrap();
+    let mut value = 0;
+    for _ in 0..300_000 {
+        match event_loop.open(-1, &PATH, 0, 0, note, 0) {
+            Ok(_) => {
+                event_loop.turn(&mut value, Duration::ZERO).unwrap();
+                assert!(value >= 0, "{value}: the path had no end");
+                let fd = i32::try_from(value).unwrap();
+                event_loop.close(fd, note, 0).unwrap();
+                event_loop.turn(&mut value, Duration::ZERO).unwrap();
+            }
+            Err(error) => assert!(error == Error::BUSY || error == Error::INVALID, "{error}"),
+        }
+    }
+    OVER.store(true, Ordering::Relaxed);
+    changer.join().unwrap();
+}

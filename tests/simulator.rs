@@ -889,3 +889,28 @@ fn an_interest_that_is_not_taken_over_is_tried_again() {
         assert_eq!(wait(event_loop, Duration::from_secs(1)), 1_000 * MS);
     });
 }
+
+/// Who is told of edges alone, and stops at a short count or at EAGAIN, hears of the rest.
+#[test]
+fn edges_come_again_where_a_handler_may_stop() {
+    simulate(1, |event_loop, simulator, app| {
+        let [ours, theirs] = simulator.pair().unwrap();
+        let edge = IoOptions { edge: true, ..IoOptions::default() };
+        event_loop.add_io_with(ours, BOTH, edge, Some(on_event), 0).unwrap();
+        let told = |app: &mut App| event_loop.turn(app, Duration::ZERO).unwrap();
+        assert_eq!((told(app), told(app)), (1, 0));
+        simulator.write(theirs, b"hello").unwrap();
+        assert_eq!((told(app), told(app)), (1, 0));
+        simulator.set_quirk(Quirk::Partial, ALWAYS, Duration::ZERO).unwrap();
+        assert!(simulator.read(ours, &mut [0; 9]).unwrap() < 5);
+        assert_eq!((told(app), told(app)), (1, 0), "a short count that did not empty it");
+        simulator.set_quirk(Quirk::Partial, 0, Duration::ZERO).unwrap();
+        simulator.fail_nth(Call::Read, Error::AGAIN, 1).unwrap();
+        assert_eq!(simulator.read(ours, &mut [0; 9]), Err(Error::AGAIN));
+        assert_eq!((told(app), told(app)), (1, 0), "EAGAIN though something is there");
+        simulator.write(ours, &[0; 300]).unwrap();
+        assert_eq!(told(app), 0);
+        simulator.read(theirs, &mut [0; 9]).unwrap();
+        assert_eq!((told(app), told(app)), (1, 0), "there is room again");
+    });
+}

@@ -30,6 +30,8 @@ mod sim;
 #[cfg(io_uring)]
 mod uring;
 
+#[cfg(feature = "operations")]
+use crate::aio::AioMemory;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 pub(crate) use crate::ready::{Mode, Ready, Registration};
@@ -253,10 +255,12 @@ pub(crate) enum AnyBackend {
     Simulator(sim::Sim),
 }
 
-/// What a caller gives for one backend or another.
+/// What a caller gives for one backend or another, and for the engine of files.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Given {
     pub(crate) ring: Option<RingMemory>,
+    #[cfg(feature = "operations")]
+    pub(crate) aio: Option<AioMemory>,
     pub(crate) simulator: Option<SimulatorRef>,
 }
 

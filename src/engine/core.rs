@@ -128,7 +128,7 @@ impl Core {
             }
         };
         #[cfg(feature = "operations")]
-        let files = match Engine::choose_files(block, config, &backend, given.ring) {
+        let files = match Engine::choose_files(block, config, &backend, given) {
             Ok(files) => files,
             Err(error) => {
                 let mut backend = backend;
@@ -223,6 +223,16 @@ impl Core {
             (*(*at).engine.get()).name_files();
         }
         mark.store(Self::mark_of(LIVE, core.as_ptr()), Ordering::Release);
+        #[cfg(posix_aio)]
+        {
+            // SAFETY: it has just been made.
+            let this = unsafe { core.as_ref() };
+            // (It was free a moment ago: another thread's loop may have been faster.)
+            if let Err(error) = this.with(Engine::take_signal_of_files) {
+                let _ = this.close(true);
+                return Err(error);
+            }
+        }
         Ok(core)
     }
 
@@ -601,6 +611,9 @@ impl Core {
             }
             // SAFETY: as in `with`.
             unsafe { &mut *self.engine.get() }.remove_all();
+            #[cfg(posix_aio)]
+            // SAFETY: likewise.
+            unsafe { &mut *self.engine.get() }.give_signal_of_files_back();
         } else {
             // The parent's files, signals and children are left alone.
             engine.close_child_fds();

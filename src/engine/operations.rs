@@ -19,12 +19,15 @@ mod waiting;
 mod watches;
 
 use super::{Config, Engine};
-use crate::backend::{AnyBackend, Backend};
+use crate::backend::{self, AnyBackend, Backend};
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
-use crate::ops::{AnyFiles, Chosen, Files};
+#[cfg(posix_aio)]
+use crate::ops::FilesChoice;
+use crate::ops::{AnyFiles, Chosen, Files, Given};
+#[cfg(posix_aio)]
+use crate::process::signals;
 use crate::request::{CURRENT, Call, Lease, Request};
-use crate::ring::RingMemory;
 use crate::storage::Block;
 use crate::storage::fd_index::FdIndex;
 use crate::storage::lists::List;
@@ -227,14 +230,14 @@ impl Engine {
             AnyFiles::Nobody => Err(Error::NO_CALL),
             AnyFiles::Backend => Ok(Maker::Backend),
             #[allow(unreachable_patterns)] // where none is built in
-            _ => Ok(Maker::Files),
+            _ if files.makes(request) => Ok(Maker::Files),
+            #[allow(unreachable_patterns)]
+            _ => Ok(Maker::Inline),
         };
         match request.call {
             Call::Read | Call::Write | Call::ReadV | Call::WriteV => {
-                if files.is_backend() && in_backend {
-                    return Ok(Maker::Backend);
-                }
-                if request.extra != CURRENT {
+                let writes = matches!(request.call, Call::Write | Call::WriteV);
+                if request.extra != CURRENT || files.is_backend() && in_backend && !writes {
                     return by_files;
                 }
                 match self.backend.nature_of(request.fd) {
@@ -242,10 +245,14 @@ impl Engine {
                     Ok(nature) => request.nature = nature,
                     Err(error) => return Ok(Maker::Failed(error)),
                 }
+                if request.nature == nature::BLOCKING_DEVICE && in_backend && writes {
+                    // A terminal with a little room: the kernel would stand still in the submission.
+                    request.state |= state::ELSEWHERE;
+                }
             }
             Call::Fsync => return by_files,
             Call::OpenAt | Call::OpenAt2 | Call::Statx | Call::Close => {
-                return if files.makes(request.call) { by_files } else { Ok(Maker::Inline) };
+                return if files.makes(request) { by_files } else { Ok(Maker::Inline) };
             }
             _ => request.nature = nature::SOCKET,
         }
@@ -257,7 +264,7 @@ impl Engine {
         block: &Block,
         config: &Config,
         backend: &AnyBackend,
-        ring: Option<RingMemory>,
+        given: backend::Given,
     ) -> Result<Chosen> {
         if block.operations == 0 {
             return Ok(Chosen { files: AnyFiles::Nobody, note: c"no operations" });
@@ -265,8 +272,46 @@ impl Engine {
         if backend.is_simulated() {
             return Ok(Chosen { files: AnyFiles::Backend, note: c"simulated" });
         }
+        #[cfg(posix_aio)]
+        let signal = match config.files {
+            FilesChoice::AioSignal => Some(signals::choose(config.aio_signal)?),
+            _ => None,
+        };
+        #[cfg(not(posix_aio))]
+        let signal = None;
         // Memory for rings that the backend has no use for is theirs.
-        AnyFiles::choose(config.files, backend.submits(), ring.filter(|_| !backend.submits()))
+        let ring = given.ring.filter(|_| !backend.submits());
+        AnyFiles::choose(config.files, backend.submits(), Given { ring, aio: given.aio, signal })
+    }
+
+    /// Takes the signal of the engine of files. EBUSY: another loop has it; EINVAL: it cannot be caught.
+    #[cfg(posix_aio)]
+    pub(super) fn take_signal_of_files(&mut self) -> Result<()> {
+        let Some(mut signal) = self.operations.files.signal() else { return Ok(()) };
+        loop {
+            match signals::acquire(signal, &self.shared, 0) {
+                // Another loop was faster: there may be another one.
+                Err(Error::BUSY) if self.config.aio_signal == 0 => signal = signals::choose(0)?,
+                answer => {
+                    self.operations.files.set_signal(signal);
+                    return answer;
+                }
+            }
+        }
+    }
+
+    /// Gives it back.
+    #[cfg(posix_aio)]
+    pub(super) fn give_signal_of_files_back(&mut self) {
+        if let Some(signal) = self.operations.files.signal() {
+            signals::release_silenced(signal, &self.shared, self.operations.in_files > 0);
+        }
+    }
+
+    /// Whether the engine of files uses a signal.
+    #[cfg(posix_aio)]
+    pub(super) fn is_signal_of_files(&self, signal: i32) -> bool {
+        self.operations.files.signal() == Some(signal)
     }
 
     /// Names what the descriptor of the files is watched by.
@@ -431,15 +476,20 @@ impl Engine {
         operations.table.set(index - operations.first, operation);
         self.lists.occupy(index, Kind::Operation, target);
         self.lists.slots[index].time = generation;
-        self.lists.links[index].set(bits::ACTIVE, true);
+        // It keeps the loop alive, as any operation does at first.
+        self.lists.links[index].set(bits::ACTIVE | bits::COUNTED, true);
+        self.counted += 1;
         self.statistics.operations_now += 1;
-        self.recount(index);
         index
     }
 
     /// Gives a slot back. One whose event may be dispatched later is the last to be taken again.
     fn vacate_operation(&mut self, index: u32) {
-        self.forget_slot(index);
+        debug_assert!(self.lists.slots[index].heap_place() == NIL);
+        self.lists.unlink(index);
+        let link = &self.lists.links[index];
+        self.counted -= u32::from(link.has(bits::COUNTED));
+        self.leveled -= u32::from(link.level() != 0);
         let slot = &mut self.lists.slots[index];
         slot.time = self.shared.names.generation_after(slot.time);
         let operations = &mut self.operations;
@@ -459,10 +509,16 @@ impl Engine {
 
     /// Its result, and an event.
     fn complete(&mut self, index: u32, mut result: i32) {
-        self.set_deadline(index, Instant::NEVER);
+        if self.lists.slots[index].heap_place() != NIL {
+            self.set_deadline(index, Instant::NEVER);
+        }
         let request = &mut self.operations.at_mut(index).request;
-        // A thread of the kernel's that was in the middle of it says that it was interrupted.
-        let ended = result == CANCELED || result == -Error::INTERRUPTED.errno();
+        if request.call == Call::Close && result == -Error::INTERRUPTED.errno() {
+            result = 0; // Linux has let go of the descriptor all the same, close(2)
+        }
+        // A thread of the kernel's that was in the middle of it says that it was interrupted; and what would have had to wait
+        // is not asked again.
+        let ended = [Error::CANCELED, Error::INTERRUPTED, Error::AGAIN].iter().any(|it| result == -it.errno());
         if ended && request.state & (state::CANCELLED | state::TIMED_OUT) != 0 {
             let timed_out = request.state & state::TIMED_OUT != 0;
             result = if timed_out { -Error::TIMED_OUT.errno() } else { CANCELED };
@@ -470,6 +526,7 @@ impl Engine {
         request.state = state::DONE;
         self.lists.slots[index].deadline = i64::from(result).cast_unsigned();
         self.lists.queue(index);
+        self.lists.note_queued();
     }
 
     fn result_of(&self, index: u32) -> i64 {

@@ -119,19 +119,14 @@ impl Engine {
 
     /// Gives a slot back; its handles are stale from here on.
     pub(super) fn vacate(&mut self, index: u32) {
-        self.forget_slot(index);
-        self.shared.names.retire(index);
-        let free = replace(self.free_beside(index), index);
-        self.lists.links[index].vacate(free);
-        self.statistics.sources -= 1;
-    }
-
-    /// Takes a slot out of everything that it is in.
-    pub(super) fn forget_slot(&mut self, index: u32) {
         self.lists.unlink(index);
         self.set_deadline(index, Instant::NEVER);
         self.uncount(index);
         self.leveled -= u32::from(self.lists.links[index].level() != 0);
+        self.shared.names.retire(index);
+        let free = replace(self.free_beside(index), index);
+        self.lists.links[index].vacate(free);
+        self.statistics.sources -= 1;
     }
 
     /// The handle of a source that was just set up.
@@ -331,6 +326,10 @@ impl Engine {
 impl Engine {
     /// A source for a signal. EINVAL, EBUSY, EEXIST, ENOSPC. One system call.
     pub(crate) fn add_signal(&mut self, signal: i32, target: Target) -> Result<Handle> {
+        #[cfg(posix_aio)]
+        if self.is_signal_of_files(signal) {
+            return Err(Error::BUSY);
+        }
         let index = self.free_slot(Kind::Signal)?;
         signals::acquire(signal, &self.shared, index + 1)?;
         self.occupy(index, Kind::Signal, target);

@@ -19,7 +19,8 @@ pub struct Statistics {
     pub stale_dropped: u64,
     /// Operations that were submitted.
     pub operations: u64,
-    /// Those of them that were made at once though they may block: openat, statx and close without a ring.
+    /// Those of them that were made at once though they may block: openat, statx and close without a ring; with
+    /// POSIX AIO also reading and writing at a file's own position, and fsync of what is open for reading alone.
     pub operations_inline: u64,
     /// Events queued now.
     pub queued: u32,

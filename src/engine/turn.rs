@@ -224,6 +224,13 @@ impl Engine {
         }
     }
 
+    /// The same of what is no source.
+    #[cfg(feature = "operations")]
+    #[cfg_attr(not(becket_small), cold, inline(never))]
+    fn note_beyond(&mut self, report: Report) {
+        self.note_report(&report);
+    }
+
     /// Queues what a report tells.
     #[inline]
     fn note_report(&mut self, report: &Report) {
@@ -295,7 +302,9 @@ impl Engine {
             };
             #[cfg(feature = "operations")]
             if self.is_beyond_sources(index) {
-                self.note_report(&report);
+                // (Laid out here: whose address is taken is not kept in registers.)
+                let Report { place, source, registration, ready, result } = report;
+                self.note_beyond(Report { place, source, registration, ready, result });
                 continue;
             }
             let lists = &mut self.lists;

@@ -40,14 +40,20 @@ pub const BECKET_BACKEND_SIMULATOR: u32 = 5;
 // start threads.
 
 /// The best that the system grants: io_uring, in the backend's own ring or in one beside it; else POSIX AIO where it is
-/// built in; else nobody.
+/// built in and becket_config.aio is given; else nobody.
 pub const BECKET_FILES_AUTO: u32 = 0;
 /// io_uring(7), Linux 6.1 and later: in the backend's ring, or in one whose fd the backend watches, in the memory of
 /// becket_config.ring where that is given and the backend has no use for it, else in memory that the kernel maps.
 pub const BECKET_FILES_IO_URING: u32 = 1;
-/// POSIX AIO, aio(7): the loop asks again and again whether something has completed.
+/// POSIX AIO, aio(7), of a library that was built with it (make AIO=1; Linux with glibc, FreeBSD, Apple's systems), in the memory
+/// of becket_config.aio, else -ENOBUFS. The loop asks in each turn whether something has completed, and while something is under
+/// way it sleeps for 1 to 10 ms at most. What the C library does for it is its own: glibc allocates memory and starts threads,
+/// one for each file that is read or written at a time; and a forked child of a process that has used it cannot: -ECHILD. There
+/// is no open, stat and close in it, and no position of a file's own (BECKET_CURRENT): those are made inline, and may block;
+/// likewise an fsync of what is open for reading alone, as folders are. Vectors are made one after the other.
 pub const BECKET_FILES_AIO: u32 = 2;
-/// POSIX AIO: a real-time signal, becket_config.aio_signal, tells that something has.
+/// The same; a real-time signal, becket_config.aio_signal, tells that something has completed. Since signals are lost where too
+/// many are pending (RLIMIT_SIGPENDING), the loop looks by itself too, after 20 ms at most.
 pub const BECKET_FILES_AIO_SIGNAL: u32 = 3;
 /// Nobody: reads and writes of files are -ENOSYS, and openat, statx and close are made at once.
 pub const BECKET_FILES_NONE: u32 = 4;
@@ -164,10 +170,14 @@ pub const BECKET_SOURCE_BYTES: u32 = 80;
 pub const BECKET_POST_BYTES: u32 = 24;
 /// One operation.
 pub const BECKET_OPERATION_BYTES: u32 = 128;
+/// One request of POSIX AIO, in memory of its own: becket_aio.
+pub const BECKET_AIO_BYTES: u32 = 240;
 
 const _: () = {
     assert!(BECKET_LOOP_BYTES as usize == layout::LOOP_BYTES);
     assert!(BECKET_SOURCE_BYTES as usize == layout::SOURCE_BYTES);
     assert!(BECKET_POST_BYTES as usize == layout::POST_BYTES);
     assert!(BECKET_OPERATION_BYTES as usize == layout::OPERATION_BYTES);
+    #[cfg(feature = "operations")]
+    assert!(BECKET_AIO_BYTES as usize == crate::aio::ENTRY_BYTES);
 };

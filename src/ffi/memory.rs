@@ -10,6 +10,8 @@ use super::constants::{
 };
 use super::types::{becket_config, becket_loop};
 use super::{done, store};
+#[cfg(feature = "operations")]
+use crate::aio::AioMemory;
 #[cfg(feature = "simulator")]
 use crate::backend::SimulatorRef;
 use crate::backend::{BackendChoice, Given};
@@ -82,10 +84,10 @@ pub extern "C" fn becket_memory_size(sources: u32, posts: u32, operations: u32) 
 /// this. In a forked child, making a loop anew in the memory of an inherited one closes the child's copies of its
 /// descriptors and leaves the parent's loop alone.
 ///
-/// -ENOBUFS: the block is too small; -EINVAL: misaligned, or a bad descriptor or configuration; -EBUSY: a live loop is
+/// -ENOBUFS: a block is too small, or there is none for POSIX AIO; -EINVAL: misaligned, or a bad descriptor or configuration; -EBUSY: a live loop is
 /// in it, or an inherited one that is calling a handler; -ENOTSUP: the backend, or operations, are not built in; -EMFILE,
 /// -ENFILE, -ENOMEM: the system has no descriptor for waking, or for the backend; -ENOSYS, -EPERM, …: what it says of a backend
-/// that was asked for by name. Reads the fd index, else O(1).
+/// that was asked for by name; -EBUSY, -ECHILD also: see BECKET_FILES_AIO. Reads the fd index, else O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_loop_init(
     event_loop: *mut *mut becket_loop,
@@ -121,7 +123,7 @@ unsafe fn init(memory: *const becket_memory, config: *const becket_config) -> Re
 /// What a configuration has for one backend or another.
 ///
 /// # Safety
-/// Its pointers are null or readable.
+/// Its pointers are null or readable, and the blocks that they lead to are the loop's.
 unsafe fn given(config: &becket_config) -> Result<Given> {
     // SAFETY: by this function's contract.
     let ring = match unsafe { sized(config.ring) }? {
@@ -141,7 +143,23 @@ unsafe fn given(config: &becket_config) -> Result<Given> {
     };
     #[cfg(not(feature = "simulator"))]
     let simulator = None;
-    Ok(Given { ring, simulator })
+    #[cfg(feature = "operations")]
+    // SAFETY: likewise.
+    let aio = match unsafe { sized(config.aio) }? {
+        // (Without AIO nobody looks at it.)
+        Some(given) if cfg!(posix_aio) => {
+            let start = NonNull::new(given.block.cast()).ok_or(Error::INVALID)?;
+            // SAFETY: the block is the loop's, by this function's contract.
+            Some(unsafe { AioMemory::new(start, given.block_size, given.count) }?)
+        }
+        _ => None,
+    };
+    Ok(Given {
+        ring,
+        #[cfg(feature = "operations")]
+        aio,
+        simulator,
+    })
 }
 
 /// A struct that begins with its own size. EINVAL: it is of another size than ours. `None`: there is none.

@@ -30,7 +30,8 @@ use core::ffi::{c_char, c_int, c_void};
 // The functions below return 0 and, where handle is not NULL, the operation's handle; or an error, and nothing was begun:
 // -EAGAIN: all places for operations are taken; -EBADF: fd is negative; -EINVAL: NULL, or an argument out of its range;
 // -ENOSYS: a file, and no engine for files; -ENOTSUP: operations are not built in; -ECANCELED: becket_loop_drain() is under
-// way. What the system says of the request comes in the completion, EBADF of a closed fd too. O(1) and at most a few system
+// way. What the system says of the request comes in the completion, EBADF of a closed fd too; and -ENOSPC where it has to wait
+// and poll(2) has no place for it, below RLIMIT_NOFILE: sources and operations together. O(1) and at most a few system
 // calls that do not block; O(operations on the fd) where others wait on it.
 
 /// The file's own position, as an offset. Pipes and sockets have no other.
@@ -301,7 +302,8 @@ pub unsafe extern "C" fn becket_op_send(
     unsafe { submit(event_loop, handler, user, handle, request) }
 }
 
-/// recvmsg(2). Value: bytes. The message, its vectors and what they lead to are the operation's.
+/// recvmsg(2). Value: bytes. The message, its vectors and what they lead to are the operation's. MSG_ERRQUEUE is waited for as
+/// an error of the socket is; select(2) tells of one only where the socket has SO_SELECT_ERR_QUEUE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_op_recvmsg(
     event_loop: *mut becket_loop,

@@ -64,6 +64,21 @@ pub struct becket_ring {
     pub entries: u32,
 }
 
+/// Describes memory for POSIX AIO, which the C library then writes to from threads of its own. It has to stay until the loop is
+/// closed. BECKET_AIO declares both.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct becket_aio {
+    /// sizeof(becket_aio).
+    pub size: usize,
+    /// The block, aligned to 8 bytes.
+    pub block: *mut c_void,
+    /// Bytes: at least BECKET_AIO_SIZE().
+    pub block_size: usize,
+    /// Requests that the system has at once, from 1 to 65536. Further operations on files wait for the completion of those.
+    pub count: u32,
+}
+
 /// A simulated system: see below. It lives in the block of memory that becket_simulator_init() was given.
 pub struct becket_simulator(#[allow(dead_code)] [u8; 0]);
 
@@ -88,9 +103,11 @@ pub struct becket_config {
     pub simulator: *mut becket_simulator,
     /// BECKET_FILES_…: where the memory has operations.
     pub files: u32,
-    /// The signal of BECKET_FILES_AIO_SIGNAL, which the loop takes as a source does. 0: the highest real-time one that is
-    /// free.
+    /// The signal of BECKET_FILES_AIO_SIGNAL, which the loop takes as a source does; it can have no source beside that. 0: the
+    /// highest real-time one that has neither a handler nor a loop.
     pub aio_signal: i32,
+    /// Memory for POSIX AIO, or NULL. Without AIO nobody looks at it.
+    pub aio: *const becket_aio,
 }
 
 /// An fd that a foreign loop has to watch for becket, and what for.
@@ -143,7 +160,8 @@ pub struct becket_statistics {
     pub stale_dropped: u64,
     /// Operations that were submitted.
     pub operations: u64,
-    /// Those of them that were made at once though they may block: openat, statx and close without a ring.
+    /// Those of them that were made at once though they may block: openat, statx and close without a ring; with POSIX AIO also
+    /// reading and writing at a file's own position, and fsync of what is open for reading alone.
     pub operations_inline: u64,
     /// Events queued now.
     pub queued: u32,

@@ -84,10 +84,13 @@ impl Buffer {
 
     /// Lends what holds a text that ends with a NUL. EINVAL: there is no NUL in it.
     fn lend_text(&'static self, others: Option<&'static Lease>) -> Result<(*const (), &'static Lease)> {
-        if !self.with(|bytes| bytes.contains(&0))? {
+        let (at, lease) = self.lend(others)?;
+        // (Looked at when nobody can change it any more.)
+        // SAFETY: it is lent to us, and nobody else uses it.
+        if !unsafe { &*at }.contains(&0) {
+            self.lease.end();
             return Err(Error::INVALID);
         }
-        let (at, lease) = self.lend(others)?;
         Ok((at.cast_const().cast(), lease))
     }
 }

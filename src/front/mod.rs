@@ -13,6 +13,8 @@ pub use memory::{Buffer, Part, Path, Vectors};
 pub use pool::Pool;
 pub use remote::{Stopper, Waker};
 
+#[cfg(feature = "operations")]
+use crate::aio::Aio;
 #[cfg(feature = "simulator")]
 use crate::backend::Simulator;
 use crate::backend::{Given, Ready};
@@ -582,6 +584,30 @@ impl<App> Loop<'static, App> {
         config: &Config,
     ) -> Result<Loop<'static, App>> {
         Loop::make(storage, config, Given { ring: Some(ring.memory()), ..Given::default() })
+    }
+
+    /// Makes a loop with memory for POSIX AIO, which [`FilesChoice::Auto`](crate::FilesChoice::Auto) takes where io_uring is not to
+    /// be had. Without feature `aio`, and on systems that have none, nobody looks at it. ENOBUFS comes from [`Loop::new`]
+    /// where such a loop is asked for.
+    ///
+    /// ```
+    /// use becket::{Aio, Config, FilesChoice, Loop, Storage};
+    ///
+    /// let storage = Box::leak(Box::new(Storage::<16, 0, 8>::new())); // or statics
+    /// let aio = Box::leak(Box::new(Aio::<8>::new()));
+    /// let config = Config { files: FilesChoice::Aio, ..Config::default() };
+    /// match Loop::<()>::with_aio(storage, aio, &config) {
+    ///     Ok(event_loop) => assert_eq!(event_loop.files(), ("aio", "")),
+    ///     Err(error) => assert_eq!(error, becket::Error::UNSUPPORTED), // a build without it
+    /// }
+    /// ```
+    #[cfg(feature = "operations")]
+    pub fn with_aio<const S: usize, const P: usize, const O: usize, const COUNT: usize>(
+        storage: &'static mut Storage<S, P, O>,
+        aio: &'static mut Aio<COUNT>,
+        config: &Config,
+    ) -> Result<Loop<'static, App>> {
+        Loop::make(storage, config, Given { aio: Some(aio.memory()), ..Given::default() })
     }
 
     /// A signal, as an event and never in signal context; counted. The old disposition comes back on removal. EINVAL: no

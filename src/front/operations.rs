@@ -195,6 +195,30 @@ impl<App> Loop<'static, App> {
     }
 
     /// recv(2). Value: bytes; 0: the end. O(1).
+    ///
+    /// ```
+    /// use becket::{Buffer, Config, Event, Loop, StaticStorage};
+    /// use std::io::Write;
+    /// use std::os::fd::AsRawFd;
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// static STORAGE: StaticStorage<4, 0, 8> = StaticStorage::new(); // eight operations
+    /// static BUFFER: Buffer<[u8; 64]> = Buffer::new([0; 64]);
+    ///
+    /// fn on_received(text: &mut String, _: &Loop<'static, String>, event: Event) {
+    ///     let count = usize::try_from(event.value).expect("it went well");
+    ///     BUFFER.with(|bytes| text.push_str(std::str::from_utf8(&bytes[..count]).unwrap())).expect("it came back");
+    /// }
+    ///
+    /// let (ours, mut theirs) = UnixStream::pair().unwrap();
+    /// let event_loop = Loop::new(STORAGE.take().expect("once"), &Config::default())?;
+    /// event_loop.recv(ours.as_raw_fd(), &BUFFER, 0..64, 0, on_received, 0)?; // it waits, and nothing blocks
+    /// theirs.write_all(b"hello").unwrap();
+    /// let mut text = String::new();
+    /// event_loop.run(&mut text)?; // returns when nothing is left to wait for
+    /// assert_eq!(text, "hello");
+    /// # Ok::<(), becket::Error>(())
+    /// ```
     pub fn recv(
         &self,
         fd: i32,

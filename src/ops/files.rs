@@ -4,13 +4,16 @@
 //! `prepare`, before the wait, and in `collect`, behind it.
 //! - what was submitted completes exactly once, whatever happens to it; its pointers are valid until then;
 //! - `cancel` asks, and the completion says what became of it;
-//! - what completes is made known to a waiting backend by `fd`, or else the loop sleeps no longer than `patience`.
+//! - what completes is made known to a waiting backend by `fd`, or by `signal`, or else the loop sleeps no longer than `patience`.
 
 use super::FilesChoice;
+#[cfg(posix_aio)]
+use super::aio;
 #[cfg(io_uring)]
 use super::ring;
+use crate::aio::AioMemory;
 use crate::error::{Error, Result};
-use crate::request::{Call, Request};
+use crate::request::Request;
 use crate::ring::RingMemory;
 use crate::time::Duration;
 use core::ffi::CStr;
@@ -20,8 +23,8 @@ pub(crate) trait Files {
     /// The name by which it is chosen.
     fn name(&self) -> &'static CStr;
 
-    /// Whether it can make this call at all.
-    fn makes(&self, call: Call) -> bool;
+    /// Whether it can make this request at all; else it is made inline.
+    fn makes(&self, request: &Request) -> bool;
 
     /// Takes a request. `elsewhere`: it is to be made in another thread, whatever the file is. False: there is no room now.
     fn submit(&mut self, request: &Request, elsewhere: bool, data: u64) -> bool;
@@ -40,7 +43,19 @@ pub(crate) trait Files {
         None
     }
 
-    /// How long the loop may sleep at most without a word from `fd`, while something is under way.
+    /// The signal that comes when there are completions, and that the loop takes for it.
+    #[cfg(posix_aio)]
+    fn signal(&self) -> Option<i32> {
+        None
+    }
+
+    /// Another signal than it was made with, before it is used.
+    #[cfg(posix_aio)]
+    fn set_signal(&mut self, signal: i32) {
+        let _ = signal;
+    }
+
+    /// How long the loop may sleep at most without a word from `fd` or a `signal`, while something is under way.
     fn patience(&mut self) -> Duration {
         Duration::FOREVER
     }
@@ -60,6 +75,18 @@ pub(crate) enum AnyFiles {
     Backend,
     #[cfg(io_uring)]
     Ring(ring::Ring),
+    #[cfg(posix_aio)]
+    Aio(aio::Aio),
+}
+
+/// What a caller gives for one engine or another.
+#[derive(Clone, Copy, Default)]
+#[allow(dead_code)] // in builds without the one or the other
+pub(crate) struct Given {
+    pub(crate) ring: Option<RingMemory>,
+    pub(crate) aio: Option<AioMemory>,
+    /// The signal of [`FilesChoice::AioSignal`].
+    pub(crate) signal: Option<i32>,
 }
 
 /// An engine that was made, and why it is this one.
@@ -70,9 +97,9 @@ pub(crate) struct Chosen {
 
 impl AnyFiles {
     /// The engine that was asked for. `backend`: operations can be submitted to the backend. ENOTSUP: it is not built in, or
-    /// the kernel is too old; else what the system said. AUTO takes the first that works.
+    /// the kernel is too old; ENOBUFS: POSIX AIO, and no memory for it; else what the system said. AUTO takes the first that works.
     #[cfg_attr(not(becket_small), cold, inline(never))]
-    pub(crate) fn choose(choice: FilesChoice, backend: bool, memory: Option<RingMemory>) -> Result<Chosen> {
+    pub(crate) fn choose(choice: FilesChoice, backend: bool, given: Given) -> Result<Chosen> {
         const ORDER: &[FilesChoice] = &[FilesChoice::IoUring, FilesChoice::Aio];
         let note = if choice == FilesChoice::Auto { c"the best one that is built in" } else { c"" };
         if choice == FilesChoice::None {
@@ -82,23 +109,32 @@ impl AnyFiles {
             return Ok(Chosen { files: AnyFiles::Backend, note });
         }
         if choice != FilesChoice::Auto {
-            return Ok(Chosen { files: AnyFiles::make(choice, memory)?, note });
+            return Ok(Chosen { files: AnyFiles::make(choice, given)?, note });
         }
         let mut refused = None;
+        let mut last = Error::UNSUPPORTED;
         for candidate in ORDER {
-            match AnyFiles::make(*candidate, memory) {
+            match AnyFiles::make(*candidate, given) {
                 Ok(files) => return Ok(Chosen { files, note: refused.map_or(note, why_not) }),
-                Err(error) => refused = refused.or(Some(error)),
+                Err(error) => (refused, last) = (refused.or(Some(error)), error),
             }
         }
-        Ok(Chosen { files: AnyFiles::Nobody, note: refused.map_or(note, why_not) })
+        let note = match last {
+            Error::NOT_OURS => c"no io_uring, and no POSIX AIO in a forked child of a process that has used it",
+            _ => refused.map_or(note, why_not),
+        };
+        Ok(Chosen { files: AnyFiles::Nobody, note })
     }
 
-    fn make(choice: FilesChoice, memory: Option<RingMemory>) -> Result<AnyFiles> {
-        let _ = memory;
+    fn make(choice: FilesChoice, given: Given) -> Result<AnyFiles> {
+        let _ = given;
         match choice {
             #[cfg(io_uring)]
-            FilesChoice::IoUring => Ok(AnyFiles::Ring(ring::Ring::new(memory)?)),
+            FilesChoice::IoUring => Ok(AnyFiles::Ring(ring::Ring::new(given.ring)?)),
+            #[cfg(posix_aio)]
+            FilesChoice::Aio => Ok(AnyFiles::Aio(aio::Aio::new(given.aio, None)?)),
+            #[cfg(posix_aio)]
+            FilesChoice::AioSignal => Ok(AnyFiles::Aio(aio::Aio::new(given.aio, given.signal)?)),
             _ => Err(Error::UNSUPPORTED),
         }
     }
@@ -128,6 +164,8 @@ macro_rules! of_any {
             AnyFiles::Nobody | AnyFiles::Backend => $otherwise,
             #[cfg(io_uring)]
             AnyFiles::Ring($files) => $call,
+            #[cfg(posix_aio)]
+            AnyFiles::Aio($files) => $call,
         }
     };
 }
@@ -136,9 +174,9 @@ impl Files for AnyFiles {
     fn name(&self) -> &'static CStr {
         of_any!(self, files => files.name(), if self.is_backend() { c"io_uring" } else { c"none" })
     }
-    fn makes(&self, call: Call) -> bool {
-        let _ = call;
-        of_any!(self, files => files.makes(call), self.is_backend())
+    fn makes(&self, request: &Request) -> bool {
+        let _ = request;
+        of_any!(self, files => files.makes(request), self.is_backend())
     }
     fn submit(&mut self, request: &Request, elsewhere: bool, data: u64) -> bool {
         let _ = (request, elsewhere, data);
@@ -156,6 +194,14 @@ impl Files for AnyFiles {
     }
     fn fd(&self) -> Option<i32> {
         of_any!(self, files => files.fd(), None)
+    }
+    #[cfg(posix_aio)]
+    fn signal(&self) -> Option<i32> {
+        of_any!(self, files => files.signal(), None)
+    }
+    #[cfg(posix_aio)]
+    fn set_signal(&mut self, signal: i32) {
+        of_any!(self, files => files.set_signal(signal), ());
     }
     fn patience(&mut self) -> Duration {
         of_any!(self, files => files.patience(), Duration::FOREVER)

@@ -2,7 +2,7 @@
 
 use super::files::Files;
 use crate::error::Result;
-use crate::request::{Call, Request};
+use crate::request::Request;
 use crate::ring::RingMemory;
 use crate::sys::uring::{self, Completions, OPERATION, Submissions, Which};
 use crate::time::Duration;
@@ -31,7 +31,7 @@ impl Files for Ring {
         c"io_uring"
     }
 
-    fn makes(&self, _: Call) -> bool {
+    fn makes(&self, _: &Request) -> bool {
         true
     }
 

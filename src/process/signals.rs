@@ -130,6 +130,41 @@ pub(crate) fn release(signal: i32, shared: &Shared, source: bool) {
     }
 }
 
+/// The signal that is asked for, or (0) the highest real-time one that nobody uses. EBUSY: a loop has it, or all are in use;
+/// EINVAL: there is none of this number, or it cannot be caught. O(signals), a few system calls.
+#[cfg(posix_aio)]
+pub(crate) fn choose(signal: i32) -> Result<i32> {
+    let has_loop = |entry: &Entry| {
+        let process = entry.process.load(Ordering::Relaxed);
+        process == CHANGING || process != FREE && sys::process::is(process)
+    };
+    if signal != 0 {
+        let taken = has_loop(entry(signal)?);
+        sys::signal::is_default(signal)?;
+        return if taken { Err(Error::BUSY) } else { Ok(signal) };
+    }
+    let is_free = |signal: &i32| {
+        entry(*signal).is_ok_and(|entry| !has_loop(entry)) && sys::signal::is_default(*signal) == Ok(true)
+    };
+    sys::signal::real_time().rev().find(is_free).ok_or(Error::BUSY)
+}
+
+/// Ends the loop's own use of a signal that others send for it: what is pending of it goes, and ends no process for which it
+/// has no meaning any more. `awaited`: more of them may come, and are ignored from now on.
+#[cfg(posix_aio)]
+pub(crate) fn release_silenced(signal: i32, shared: &Shared, awaited: bool) {
+    let Ok(entry) = entry(signal) else { return };
+    if ptr::eq(entry.owner.load(Ordering::Relaxed), shared) {
+        sys::signal::ignore(signal);
+        // SAFETY: the entry is this loop's, and this its thread.
+        let old = unsafe { &mut *entry.old.get() };
+        if awaited && old.is_default() {
+            *old = Disposition::ignored();
+        }
+        release(signal, shared, false);
+    }
+}
+
 /// Ends all uses of one loop, in the process that made it or in a forked child.
 pub(crate) fn release_all(shared: &Shared) {
     for (signal, entry) in TABLE.iter().enumerate() {

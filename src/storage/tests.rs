@@ -4,11 +4,13 @@
 #![allow(unsafe_code)]
 
 use super::deadlines::{self, Deadlines};
-use super::fd_index::{self, FdIndex};
+use super::fd_index::{self, FdIndex, FdOf};
 use super::lists::{List, Lists};
 use super::names::{Names, Woken};
+use super::pool::Places;
 use super::region::Region;
 use super::slot::{Link, NIL, Post, Slot, Target, bits};
+use crate::error::Error;
 use crate::handle::{Handle, Kind};
 use crate::ready::{Mode, Ready, Registration};
 use crate::time::{Duration, Instant, PackedDuration};
@@ -154,6 +156,57 @@ fn fd_index_finds_what_was_inserted_and_nothing_else() {
             }
         }
     });
+}
+
+/// The fds of entries, and how often one was looked at.
+struct Counted(Vec<i32>, core::cell::Cell<usize>);
+
+impl FdOf for Counted {
+    fn fd_of(&self, index: u32) -> i32 {
+        self.1.set(self.1.get() + 1);
+        self.0[index as usize]
+    }
+}
+
+/// O(1) expected: a full index of dense fds, as the kernel gives them, and of ones far apart.
+#[test]
+fn fd_index_looks_at_few_entries() {
+    const SOURCES: usize = 3000;
+    for stride in [1, 2, 64, 1000, 65_537] {
+        let fds = Counted((0..SOURCES as i32).map(|it| it * stride).collect(), 0.into());
+        let mut index = FdIndex::new(region::<fd_index::Entry>(FdIndex::entries(SOURCES)));
+        for (slot, fd) in fds.0.iter().enumerate() {
+            index.insert(*fd, slot as u32, &fds);
+        }
+        fds.1.set(0);
+        for (slot, fd) in fds.0.iter().enumerate() {
+            assert_eq!(index.find(*fd, &fds), Some(slot as u32));
+        }
+        // At three quarters: 2.5 expected of each that is there (Knuth 6.4), 8.5 of one that is not.
+        assert!(fds.1.get() <= 4 * SOURCES, "stride {stride}: {} for {SOURCES}", fds.1.get());
+        fds.1.set(0);
+        for missing in (0..SOURCES as i32).map(|it| (SOURCES as i32 + it) * stride) {
+            assert_eq!(index.find(missing, &fds), None);
+        }
+        assert!(fds.1.get() <= 12 * SOURCES, "stride {stride}: {} for {SOURCES}, missing", fds.1.get());
+    }
+}
+
+#[cfg(feature = "operations")]
+#[test]
+fn an_fd_gets_another_index() {
+    let mut fds = Counted(vec![7, 7, 7 + 64, 8], 0.into());
+    let mut index = FdIndex::new(region::<fd_index::Entry>(FdIndex::entries(4)));
+    for slot in [0, 2, 3] {
+        index.insert(fds.0[slot], slot as u32, &fds);
+    }
+    index.replace(7, 1, &fds);
+    fds.0[0] = -1;
+    assert_eq!([7, 71, 8].map(|fd| index.find(fd, &fds)), [Some(1), Some(2), Some(3)]);
+    index.replace(9, 0, &fds);
+    assert_eq!(index.find(9, &fds), None, "only one that is there is replaced");
+    index.remove(7, &fds);
+    assert_eq!([7, 71, 8].map(|fd| index.find(fd, &fds)), [None, Some(2), Some(3)]);
 }
 
 #[test]
@@ -329,6 +382,50 @@ fn wakes_race_with_removal_and_are_not_lost() {
         assert_eq!(names.wake(names.handle(index)), Woken::First);
     }
     assert_eq!(woken(&names), (0..SOURCES).collect::<Vec<_>>());
+}
+
+#[test]
+fn places_are_taken_once_until_they_are_given_back() {
+    with_seeds(100, |random| {
+        let count = random.below(9) as usize;
+        // Links that nobody has zeroed, of which some look like those of places that are taken.
+        let mut links: Vec<u32> = (0..count).map(|_| [u32::MAX, 0, 1, 7][random.below(4) as usize]).collect();
+        let before = links.clone();
+        let mut places = Places::EMPTY;
+        let mut free: Vec<usize> = Vec::new();
+        let mut taken = vec![false; count];
+        let mut mark = 0;
+        for _ in 0..100 {
+            if random.below(2) == 0 {
+                // The last one that came back, else the next that never was taken.
+                let expected = free.pop().or_else(|| (mark < count).then_some(mark)).ok_or(Error::NO_BUFFERS);
+                assert_eq!(places.take(&mut links), expected);
+                if let Ok(place) = expected {
+                    mark = mark.max(place + 1);
+                    taken[place] = true;
+                }
+            } else {
+                let place = random.below(count as u64 + 2) as usize;
+                let expected = if taken.get(place) == Some(&true) { Ok(()) } else { Err(Error::STALE) };
+                assert_eq!(places.give(&mut links, place), expected);
+                if expected.is_ok() {
+                    free.push(place);
+                    taken[place] = false;
+                }
+            }
+            for place in 0..count + 2 {
+                assert_eq!(places.is_taken(&links, place), taken.get(place) == Some(&true), "place {place}");
+            }
+            assert_eq!(places.taken as usize, taken.iter().filter(|it| **it).count());
+            assert_eq!(links[mark..], before[mark..], "what was never taken costs nothing");
+            #[cfg(feature = "capi")]
+            assert!(places.is_valid(count as u32));
+        }
+    });
+    #[cfg(feature = "capi")]
+    for places in [(0, 5, 0), (4, 3, 0), (0, 3, 4)].map(|(free, mark, taken)| Places { free, mark, taken }) {
+        assert!(!places.is_valid(4));
+    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! Only `clock` reads a clock; only `fd` opens and closes descriptors. Nothing here allocates.
 #![allow(unsafe_code)]
 
+#[cfg(posix_aio)]
+pub(crate) mod aio;
 pub(crate) mod clock;
 #[cfg(epoll)]
 pub(crate) mod epoll;

@@ -20,7 +20,7 @@ pub(crate) use libc::{iovec, msghdr, socklen_t};
 /// Other systems have none: a type of that name, for the signature alone.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 #[allow(non_camel_case_types)]
-pub(crate) struct statx(());
+pub struct statx(());
 
 /// What accept4(2) takes.
 #[cfg(all(feature = "capi", not(target_vendor = "apple")))]
@@ -164,8 +164,10 @@ pub(crate) mod nature {
     pub(crate) const SOCKET: u8 = 2;
     /// A pipe, terminal or other device, which does not block.
     pub(crate) const STREAM: u8 = 3;
-    /// The same, which does: it is asked first, and written to in pieces that fit.
+    /// A pipe that does: it is asked first, and written to in pieces that fit.
     pub(crate) const BLOCKING_STREAM: u8 = 4;
+    /// Anything else that does, such as a terminal or an eventfd: nobody says how much of a write fits.
+    pub(crate) const BLOCKING_DEVICE: u8 = 5;
 }
 
 /// What kind of file it is. EBADF.
@@ -178,7 +180,8 @@ pub(crate) fn nature_of(fd: i32) -> Result<u8> {
         libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK => Ok(nature::FILE),
         libc::S_IFSOCK => Ok(nature::SOCKET),
         _ if flags_of(fd)? & libc::O_NONBLOCK != 0 => Ok(nature::STREAM),
-        _ => Ok(nature::BLOCKING_STREAM),
+        libc::S_IFIFO => Ok(nature::BLOCKING_STREAM),
+        _ => Ok(nature::BLOCKING_DEVICE),
     }
 }
 
@@ -200,11 +203,17 @@ pub(crate) fn is_plain(request: &Request) -> bool {
     request.flags & !(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_WAITALL) == 0
 }
 
+/// What does not wait for the data that makes a socket readable. (An error comes with any interest.)
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const OUT_OF_LINE: i32 = libc::MSG_OOB | libc::MSG_ERRQUEUE;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const OUT_OF_LINE: i32 = libc::MSG_OOB;
+
 /// What a request waits for where it would block.
 pub(crate) fn direction(request: &Request) -> Ready {
     match request.call {
         Call::Write | Call::WriteV | Call::Send | Call::SendMsg | Call::Connect => Ready::WRITABLE,
-        Call::Recv | Call::RecvMsg if request.flags & libc::MSG_OOB != 0 => Ready::PRIORITY,
+        Call::Recv | Call::RecvMsg if request.flags & OUT_OF_LINE != 0 => Ready::PRIORITY,
         _ => Ready::READABLE,
     }
 }
@@ -247,8 +256,13 @@ fn transfer(request: &Request) -> Result<i32> {
     let Request { fd, at, length, .. } = *request;
     let flags = message_flags(request) | libc::MSG_DONTWAIT;
     let bytes = length as usize;
-    if request.nature == nature::BLOCKING_STREAM && !is_ready(fd, direction(request)) {
+    let blocks = matches!(request.nature, nature::BLOCKING_STREAM | nature::BLOCKING_DEVICE);
+    if blocks && !is_ready(fd, direction(request)) {
         return Err(Error::AGAIN);
+    }
+    if request.nature == nature::BLOCKING_DEVICE && direction(request) == Ready::WRITABLE {
+        // A terminal that is writable may have room for less than any piece.
+        return unblocked(fd, || transfer(&Request { nature: nature::STREAM, ..*request }));
     }
     // A pipe that is writable has room for so much, and blocks for more.
     let piece = if request.nature == nature::BLOCKING_STREAM { bytes.min(libc::PIPE_BUF) } else { bytes };
@@ -257,6 +271,8 @@ fn transfer(request: &Request) -> Result<i32> {
     counted(unsafe {
         match request.call {
             Call::Recv => libc::recv(fd, at.cast(), bytes, flags),
+            // read(2) does not wait where recv(2) would.
+            Call::Read | Call::ReadV if socket && has_no_room(request) => 0,
             Call::Read if socket => libc::recv(fd, at.cast(), bytes, libc::MSG_DONTWAIT),
             Call::Read => libc::read(fd, at.cast(), bytes),
             Call::Send => libc::send(fd, at.cast(), bytes, flags),
@@ -284,6 +300,27 @@ fn vectored(request: &Request) -> msghdr {
     message.msg_iov = request.at.cast();
     message.msg_iovlen = request.length as _;
     message
+}
+
+/// Whether a read asks for no byte.
+///
+/// # Safety
+/// The request's vectors are valid.
+unsafe fn has_no_room(request: &Request) -> bool {
+    let vectors = request.at.cast::<iovec>();
+    match request.call {
+        // SAFETY: by this function's contract.
+        Call::ReadV => (0..request.length as usize).all(|index| unsafe { vectors.add(index).read() }.iov_len == 0),
+        _ => request.length == 0,
+    }
+}
+
+/// A vector of a request: where, and how many bytes.
+#[cfg(posix_aio)]
+pub(crate) fn vector_at(request: &Request, index: u32) -> (*mut (), usize) {
+    // SAFETY: the request's vectors are valid for its call, and so many.
+    let vector = unsafe { request.at.cast::<iovec>().add(index as usize).read() };
+    (vector.iov_base.cast(), vector.iov_len)
 }
 
 /// Writes what fits of the first vector that has something.
@@ -325,25 +362,30 @@ fn accept(request: &Request) -> Result<i32> {
 
 /// Begins a connect. A socket that blocks does not for as long as this takes: nobody else uses it before it is connected.
 fn connect(request: &Request, connecting: &mut bool) -> Result<i32> {
-    let flags = flags_of(request.fd)?;
-    let blocks = flags & libc::O_NONBLOCK == 0;
-    if blocks {
-        // SAFETY: no pointer is passed.
-        check(unsafe { libc::fcntl(request.fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
-    }
     // SAFETY: the request's address is valid for its length.
-    let answer = check(unsafe { libc::connect(request.fd, request.at.cast(), request.length) });
-    if blocks {
-        // SAFETY: no pointer is passed.
-        unsafe { libc::fcntl(request.fd, libc::F_SETFL, flags) };
-    }
-    match answer {
+    match unblocked(request.fd, || check(unsafe { libc::connect(request.fd, request.at.cast(), request.length) })) {
         Err(IN_PROGRESS | Error::INTERRUPTED) => {
             *connecting = true;
             Err(Error::AGAIN)
         }
         answer => answer,
     }
+}
+
+/// Makes a call while the file does not block.
+fn unblocked(fd: i32, call: impl FnOnce() -> Result<i32>) -> Result<i32> {
+    let flags = flags_of(fd)?;
+    let blocks = flags & libc::O_NONBLOCK == 0;
+    if blocks {
+        // SAFETY: no pointer is passed.
+        check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    }
+    let answer = call();
+    if blocks {
+        // SAFETY: no pointer is passed.
+        unsafe { libc::fcntl(fd, libc::F_SETFL, flags) };
+    }
+    answer
 }
 
 const IN_PROGRESS: Error = Error::from_errno(libc::EINPROGRESS);
@@ -365,7 +407,31 @@ fn option(fd: i32, name: i32) -> Result<i32> {
     Ok(value)
 }
 
-/// Makes a call that has no form that does not block: openat, statx, close. It may block.
+/// Reads, writes or syncs a file, at its own position.
+#[cfg(posix_aio)]
+fn of_file(request: &Request) -> Result<i32> {
+    let Request { fd, at, length, flags, .. } = *request;
+    loop {
+        // SAFETY: the request's pointers are valid for its call.
+        let answer = counted(unsafe {
+            match request.call {
+                Call::Read => libc::read(fd, at.cast(), length as usize),
+                Call::Write => libc::write(fd, at.cast(), length as usize),
+                Call::ReadV => libc::readv(fd, at.cast(), length as i32),
+                Call::WriteV => libc::writev(fd, at.cast(), length as i32),
+                #[cfg(not(target_vendor = "apple"))]
+                _ if flags & 1 != 0 => libc::fdatasync(fd) as isize,
+                _ => libc::fsync(fd) as isize,
+            }
+        });
+        if answer != Err(Error::INTERRUPTED) {
+            let _ = flags;
+            return answer;
+        }
+    }
+}
+
+/// Makes a call that has no form that does not block, or none in the engine of files: openat, statx, close. It may block.
 pub(crate) fn at_once(request: &Request) -> i32 {
     let Request { fd, at, length, flags, .. } = *request;
     let answer = match request.call {
@@ -384,6 +450,8 @@ pub(crate) fn at_once(request: &Request) -> i32 {
             check(unsafe { libc::syscall(libc::SYS_statx, fd, at, flags, length, result) } as i32)
         }
         Call::Close => super::fd::close(fd).map(|()| 0),
+        #[cfg(posix_aio)]
+        Call::Read | Call::Write | Call::ReadV | Call::WriteV | Call::Fsync => of_file(request),
         _ => Err(Error::NO_CALL),
     };
     answer.unwrap_or_else(|error| -error.errno())

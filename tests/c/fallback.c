@@ -146,6 +146,28 @@ static void nobody_for_files(const char *word, int error) {
   EQUAL(open_fds(), before);
 }
 
+/* The next best engine for files is POSIX AIO, in a library that has it and with memory for it: it works. */
+static void aio_for_files(const char *word) {
+  static BECKET_AIO(aio, 2);
+  becket_config config = {.size = sizeof config, .files = BECKET_FILES_AIO, .aio = &aio};
+  int code = becket_loop_init(&loop, &memory_with_operations, &config);
+  const char *expected = code == -ENOTSUP ? "none" : "aio";
+  if (code != -ENOTSUP) EQUAL(code, 0);
+  if (code == 0) EQUAL(becket_loop_close(loop), 0);
+  config.files = BECKET_FILES_AUTO;
+  EQUAL(becket_loop_init(&loop, &memory_with_operations, &config), 0);
+  CHECK(strcmp(becket_files_name(loop), expected) == 0 && strstr(becket_files_note(loop), word) != NULL);
+  char byte = 0;
+  int64_t count = -1;
+  int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  code = becket_op_read(loop, file, &byte, 1, 1, on_operation, &count, NULL);
+  EQUAL(code, strcmp(expected, "aio") == 0 ? 0 : -ENOSYS);
+  while (code == 0 && count < 0) CHECK(becket_turn(loop, GUARD) >= 0);
+  CHECK(code != 0 || (count == 1 && byte == 'E')); /* of ELF */
+  EQUAL(close(file), 0);
+  EQUAL(becket_loop_close(loop), 0);
+}
+
 static void limit_fds(rlim_t to) {
   struct rlimit limit = {to, to};
   EQUAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
@@ -171,6 +193,7 @@ static void no_ring_eperm(void) {
   is_refused(BECKET_BACKEND_IO_URING, &ring, -EPERM);
   is_refused(BECKET_BACKEND_IO_URING, NULL, -EPERM);
   nobody_for_files("not permitted", -EPERM);
+  aio_for_files("not permitted");
 }
 
 static void no_ring_enosys(void) {

@@ -561,7 +561,7 @@ int main(void) {
   rebuilt_in_a_change("dup3", "EBUSY", FAULT_ALWAYS);
   rebuilt_in_a_change("epoll_create1", "ENFILE", 1);
   rebuilt_in_a_change("epoll_ctl.add", "ENOMEM", 1);
-  if (!under_valgrind) {
+  if (have_io_uring()) {
     left_out_of_the_ring();
     woken_without_memory();
     for (uint32_t backend = BECKET_BACKEND_SELECT; backend <= BECKET_BACKEND_IO_URING; backend++) {

@@ -4,15 +4,18 @@
 #include "check.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/net_tstamp.h>
 #include <linux/openat2.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 enum { OPERATIONS = 8 };
@@ -20,6 +23,8 @@ enum { OPERATIONS = 8 };
 static BECKET_MEMORY(memory, 8, 4, OPERATIONS);
 static BECKET_MEMORY(no_operations, 8, 4, 0);
 static BECKET_MEMORY(one_operation, 2, 0, 1);
+
+static BECKET_AIO(aio, 5); /* fewer than there are operations */
 
 static uint32_t now_backend, now_files;
 
@@ -30,7 +35,7 @@ static const char *files_name(uint32_t files) {
 
 static becket_loop *open_loop(void) {
   becket_loop *loop = NULL;
-  becket_config config = {.size = sizeof config, .backend = now_backend, .files = now_files};
+  becket_config config = {.size = sizeof config, .backend = now_backend, .files = now_files, .aio = &aio};
   EQUAL(becket_loop_init(&loop, &memory, &config), 0);
   CHECK(strcmp(becket_files_name(loop), files_name(now_files)) == 0);
   CHECK(strcmp(becket_files_note(loop), "") == 0);
@@ -134,11 +139,14 @@ static void files_of_all_sorts(void) {
   int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   struct open_how how = {.flags = O_RDONLY | O_CLOEXEC, .resolve = RESOLVE_BENEATH};
   fd = DO(becket_op_openat2, dir, "file", &how, sizeof how);
-  CHECK(fd >= 0);
   EQUAL(done.fd, -1);
-  close((int)fd);
-  EQUAL(DO(becket_op_openat2, dir, "../../etc/passwd", &how, sizeof how), -EXDEV);
-  EQUAL(DO(becket_op_openat2, dir, "file", &how, 3), -EINVAL);
+  if (fd != -ENOSYS) { /* valgrind does not know it, nor does an old kernel */
+    CHECK(fd >= 0);
+    close((int)fd);
+    EQUAL(DO(becket_op_openat2, dir, "../../etc/passwd", &how, sizeof how), -EXDEV);
+  }
+  const int64_t error = DO(becket_op_openat2, dir, "file", &how, 3);
+  CHECK(error == -EINVAL || error == -ENOSYS);
   close(dir);
   EQUAL(DO(becket_op_close, file), 0);
   EQUAL(done.fd, file);
@@ -146,7 +154,8 @@ static void files_of_all_sorts(void) {
   EQUAL(DO(becket_op_close, file), -EBADF);
   becket_statistics statistics = statistics_of(loop);
   const int made_inline = now_files != BECKET_FILES_IO_URING;
-  EQUAL(statistics.operations_inline, made_inline ? 10 : 0);
+  const uint64_t least = made_inline ? 9 : 0; /* openat2 twice or three times */
+  CHECK(statistics.operations_inline == least || statistics.operations_inline == least + (uint64_t)made_inline);
   EQUAL(statistics.operations_max, OPERATIONS);
   close_loop(loop);
 }
@@ -226,6 +235,127 @@ static void sockets_of_all_sorts(void) {
 }
 
 /* More connections than a listener's queue holds: a connect of a Unix socket has to wait for its turn. */
+/* A terminal that is written to and not read: it is writable for as long as it has any room, and a write of more stood still. */
+static void a_blocking_terminal_is_not_waited_for(void) {
+  static char bytes[65536];
+  becket_loop *loop = open_loop();
+  int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (master < 0) {
+    close_loop(loop);
+    return; /* there are none */
+  }
+  CHECK(grantpt(master) == 0 && unlockpt(master) == 0);
+  int terminal = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  struct termios raw;
+  CHECK(terminal >= 0 && tcgetattr(terminal, &raw) == 0);
+  cfmakeraw(&raw);
+  CHECK(tcsetattr(terminal, TCSANOW, &raw) == 0);
+  memset(bytes, 'x', sizeof bytes);
+  alarm(GUARD / (int64_t)SECOND); /* the test is killed where a write stands still */
+  int64_t written = 0;
+  struct result result;
+  for (;;) {
+    result = (struct result){0};
+    EQUAL(becket_op_write(loop, terminal, bytes, sizeof bytes, BECKET_CURRENT, on_complete, &result, &result.handle), 0);
+    for (int turn = 0; turn < 30 && result.count == 0; turn++) CHECK(becket_turn(loop, (int64_t)MILLISECOND) >= 0);
+    if (result.count == 0) break;
+    CHECK(result.value > 0);
+    written += result.value;
+  }
+  EQUAL(becket_op_cancel(loop, result.handle), 0);
+  finish(loop, &result);
+  CHECK(result.value > 0 || result.value == -ECANCELED);
+  if (result.value > 0) written += result.value;
+  alarm(0);
+  /* No byte is lost, and the file is what it was. */
+  CHECK(fcntl(master, F_SETFL, O_NONBLOCK) == 0 && (fcntl(terminal, F_GETFL) & O_NONBLOCK) == 0);
+  for (int waits = 0; written > 0;) {
+    ssize_t count = read(master, bytes, sizeof bytes);
+    if (count > 0) written -= count;
+    else CHECK(errno == EAGAIN && waits++ < 2000 && usleep(10000) == 0);
+  }
+  EQUAL(written, 0);
+  close(terminal);
+  close(master);
+  close_loop(loop);
+}
+
+/* An eventfd that has room for one, and is given two. */
+static void a_blocking_counter_is_not_waited_for(void) {
+  becket_loop *loop = open_loop();
+  int counter = eventfd(0, EFD_CLOEXEC);
+  uint64_t value = UINT64_MAX - 2, two = 2;
+  CHECK(counter >= 0);
+  EQUAL(write(counter, &value, sizeof value), sizeof value);
+  alarm(GUARD / (int64_t)SECOND);
+  struct result result = {0};
+  EQUAL(becket_op_write(loop, counter, &two, sizeof two, BECKET_CURRENT, on_complete, &result, &result.handle), 0);
+  for (int turn = 0; turn < 5; turn++) CHECK(becket_turn(loop, (int64_t)MILLISECOND) >= 0);
+  alarm(0);
+  EQUAL(result.count, 0);
+  EQUAL(read(counter, &value, sizeof value), sizeof value);
+  finish(loop, &result);
+  EQUAL(result.value, sizeof two);
+  close(counter);
+  close_loop(loop);
+}
+
+/* Data that is there is no error: the loop asked for the error queue again and again, without sleeping. */
+static void a_wait_for_an_error_sleeps(void) {
+  becket_loop *loop = open_loop();
+  int one = 1, sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t length = sizeof address;
+  CHECK(bind(sock, (struct sockaddr *)&address, length) == 0);
+  CHECK(getsockname(sock, (struct sockaddr *)&address, &length) == 0);
+  CHECK(setsockopt(sock, SOL_SOCKET, SO_SELECT_ERR_QUEUE, &one, sizeof one) == 0); /* for select */
+  EQUAL(sendto(sock, "data", 4, 0, (struct sockaddr *)&address, length), 4);
+  char control[512], bytes[16];
+  struct iovec vector = {bytes, sizeof bytes};
+  struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  struct result result = {0};
+  EQUAL(becket_op_recvmsg(loop, sock, &message, MSG_ERRQUEUE, on_complete, &result, &result.handle), 0);
+  uint64_t slept = statistics_of(loop).waiting_ns;
+  for (int turn = 0; turn < 10; turn++) CHECK(becket_turn(loop, 10 * (int64_t)MILLISECOND) >= 0);
+  CHECK(result.count == 0 && statistics_of(loop).waiting_ns - slept > 40 * MILLISECOND);
+
+  /* Cancelled it says so, and not EAGAIN. */
+  EQUAL(becket_op_cancel(loop, result.handle), 0);
+  finish(loop, &result);
+  EQUAL(result.value, -ECANCELED);
+  result = (struct result){0};
+  EQUAL(becket_op_recvmsg(loop, sock, &message, MSG_ERRQUEUE, on_complete, &result, &result.handle), 0);
+  EQUAL(becket_op_cancel(loop, result.handle), 0);
+  finish(loop, &result);
+  EQUAL(result.value, -ECANCELED);
+
+  /* The copy of what is sent, with the time of it, is an error. */
+  int flags = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
+  CHECK(setsockopt(sock, SOL_SOCKET, SO_TIMESTAMPING, &flags, sizeof flags) == 0);
+  result = (struct result){0};
+  EQUAL(becket_op_recvmsg(loop, sock, &message, MSG_ERRQUEUE, on_complete, &result, &result.handle), 0);
+  CHECK(becket_turn(loop, 0) >= 0);
+  EQUAL(sendto(sock, "more", 4, 0, (struct sockaddr *)&address, length), 4);
+  finish(loop, &result);
+  CHECK(result.value > 0);
+  close(sock);
+  close_loop(loop);
+}
+
+/* read(2) of nothing does not wait; recv(2) would. */
+static void a_read_of_nothing_does_not_wait(void) {
+  becket_loop *loop = open_loop();
+  int ends[2];
+  char byte;
+  struct iovec nothing[2] = {{&byte, 0}, {&byte, 0}};
+  CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+  EQUAL(DO(becket_op_read, ends[0], &byte, 0, BECKET_CURRENT), 0);
+  EQUAL(DO(becket_op_readv, ends[0], nothing, 2, BECKET_CURRENT), 0);
+  close(ends[0]);
+  close(ends[1]);
+  close_loop(loop);
+}
+
 static void a_connect_waits_for_its_turn(void) {
   becket_loop *loop = open_loop();
   struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -373,7 +503,7 @@ static void memory_and_configuration(void) {
   EQUAL(becket_memory_size(1, 0, UINT32_MAX), 0);
   EQUAL(becket_memory_size(BECKET_SOURCES_MAX, 0, 1), 0);
   becket_loop *loop = NULL;
-  becket_config config = {.size = sizeof config, .backend = now_backend, .files = 5};
+  becket_config config = {.size = sizeof config, .backend = now_backend, .files = 5, .aio = &aio};
   EQUAL(becket_loop_init(&loop, &memory, &config), -EINVAL);
   becket_memory small = memory;
   small.block_size -= 1;
@@ -426,7 +556,7 @@ static void memory_and_configuration(void) {
 
 static void pulled(void) {
   becket_loop *loop = NULL;
-  becket_config config = {.size = sizeof config, .backend = now_backend, .files = now_files};
+  becket_config config = {.size = sizeof config, .backend = now_backend, .files = now_files, .aio = &aio};
   EQUAL(becket_loop_init(&loop, &one_operation, &config), 0);
   int fds[2];
   CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
@@ -459,6 +589,8 @@ static void pulled(void) {
 
 /* ------------------------------------------------------------------------------------------------ other processes, threads */
 
+static int is_aio(void) { return now_files == BECKET_FILES_AIO || now_files == BECKET_FILES_AIO_SIGNAL; }
+
 static void forked(void) {
   becket_loop *loop = open_loop();
   int fds[2];
@@ -478,7 +610,12 @@ static void forked(void) {
     CHECK(becket_files_name(loop) == NULL);
     /* It gives up its copies, and has a loop of its own there. */
     EQUAL(becket_loop_close(loop), 0);
-    becket_loop *own = open_loop();
+    /* The C library's threads for AIO are the parent's. (It has had some by now.) */
+    becket_loop *own = NULL;
+    becket_config config = {.size = sizeof config, .backend = now_backend, .files = now_files, .aio = &aio};
+    if (is_aio()) EQUAL(becket_loop_init(&own, &memory, &config), -ECHILD);
+    if (is_aio()) now_files = BECKET_FILES_NONE;
+    own = open_loop();
     CHECK(own == loop);
     EQUAL(becket_op_cancel(own, result.handle), -ESTALE);
     struct result mine = {0};
@@ -504,7 +641,7 @@ static void forked(void) {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int thread_fds[2];
 static char thread_bytes[2];
-static struct result thread_results[2];
+static struct result thread_results[1 + 8];
 
 static void *submitter(void *of) {
   becket_loop *loop = of;
@@ -556,17 +693,86 @@ static void another_thread_submits(void) {
   close_loop(loop);
 }
 
+/* Another thread cannot cancel the poll of a source where the ring is full, so that all polls end and are made anew: the poll of
+ * an operation was taken for its end. */
+enum { ENTRIES = 8 };
+static BECKET_RING(small_ring, ENTRIES);
+static BECKET_MEMORY(more_operations, 4, 0, 1 + ENTRIES);
+static becket_handle thread_source;
+static int thread_pairs[1 + ENTRIES][2];
+
+static void *filler(void *of) {
+  becket_loop *loop = of;
+  for (int i = 1; i <= ENTRIES; i++) {
+    EQUAL(becket_op_recv(loop, thread_pairs[i][0], &thread_bytes[0], 1, 0, on_complete, &thread_results[i], NULL), 0);
+  }
+  EQUAL(becket_remove(loop, thread_source), 0);
+  return NULL;
+}
+
+static void polls_are_made_anew(void) {
+  becket_loop *loop = NULL;
+  becket_config config = {.size = sizeof config, .backend = BECKET_BACKEND_IO_URING, .ring = &small_ring};
+  EQUAL(becket_loop_init(&loop, &more_operations, &config), 0);
+  memset(thread_results, 0, sizeof thread_results);
+  for (int i = 0; i <= ENTRIES; i++) {
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, thread_pairs[i]) == 0);
+  }
+  /* Asked for errors beside data, it is one that the kernel does not wait with. */
+  int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t length = sizeof address;
+  CHECK(bind(sock, (struct sockaddr *)&address, length) == 0);
+  CHECK(getsockname(sock, (struct sockaddr *)&address, &length) == 0);
+  EQUAL(sendto(sock, "data", 4, 0, (struct sockaddr *)&address, length), 4);
+  struct msghdr message = {0};
+  struct result *result = &thread_results[0];
+  EQUAL(becket_op_recvmsg(loop, sock, &message, MSG_ERRQUEUE, on_complete, result, &result->handle), 0);
+  EQUAL(becket_io_add(loop, thread_pairs[0][0], BECKET_READABLE, on_complete, NULL, &thread_source), 0);
+  for (int turn = 0; turn < 10; turn++) CHECK(becket_turn(loop, (int64_t)MILLISECOND) >= 0);
+
+  pthread_t thread;
+  EQUAL(becket_prepare(loop, (int64_t)MILLISECOND), 0);
+  CHECK(pthread_create(&thread, NULL, filler, loop) == 0 && pthread_join(thread, NULL) == 0);
+  EQUAL(becket_wait(loop), 0);
+  CHECK(becket_collect(loop) >= 0);
+  for (int turn = 0; turn < 10; turn++) CHECK(becket_turn(loop, (int64_t)MILLISECOND) >= 0);
+  for (int i = 0; i <= ENTRIES; i++) EQUAL(thread_results[i].count, 0);
+  EQUAL(becket_loop_drain(loop, GUARD), 0);
+  for (int i = 0; i <= ENTRIES; i++) {
+    EQUAL(thread_results[i].value, -ECANCELED);
+    close(thread_pairs[i][0]);
+    close(thread_pairs[i][1]);
+  }
+  close(sock);
+  close_loop(loop);
+}
+
+/* Whether the library was built with POSIX AIO. */
+static int have_aio(void) {
+  becket_loop *loop = NULL;
+  becket_config config = {.size = sizeof config, .files = now_files, .aio = &aio};
+  int code = becket_loop_init(&loop, &one_operation, &config);
+  if (code == 0) EQUAL(becket_loop_close(loop), 0);
+  return code != -ENOTSUP;
+}
+
 int main(void) {
   CHECK(mkdtemp(folder) != NULL);
   snprintf(path, sizeof path, "%s/file", folder);
-  static const uint32_t files[] = {BECKET_FILES_IO_URING, BECKET_FILES_NONE};
+  static const uint32_t files[] = {BECKET_FILES_IO_URING, BECKET_FILES_AIO, BECKET_FILES_AIO_SIGNAL, BECKET_FILES_NONE};
   for (now_backend = BECKET_BACKEND_SELECT; now_backend != 0; now_backend = next_backend(now_backend)) {
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
       if (files[i] == BECKET_FILES_IO_URING && !have_io_uring()) continue;
       now_files = files[i];
+      if (is_aio() && !have_aio()) continue;
       files_of_all_sorts();
       sockets_of_all_sorts();
       a_connect_waits_for_its_turn();
+      a_blocking_terminal_is_not_waited_for();
+      a_blocking_counter_is_not_waited_for();
+      a_wait_for_an_error_sleeps();
+      a_read_of_nothing_does_not_wait();
       misuse();
       memory_and_configuration();
       pulled();
@@ -574,6 +780,7 @@ int main(void) {
       another_thread_submits();
     }
   }
+  if (have_io_uring()) polls_are_made_anew();
   unlink(path);
   CHECK(rmdir(folder) == 0);
   return 0;

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -81,6 +82,14 @@ static void fork_in_handler(becket_loop *loop, const becket_event *event, void *
   EQUAL(status, 0);
 }
 
+/* Whether becket knows a forked child without asking the system, as it does between two handlers: madvise(2) can empty a
+ * page in the child, pages are of 4 KiB, and advice that is none is not taken. */
+static int marks_children(void) {
+  static _Alignas(4096) char page[4096];
+  return sysconf(_SC_PAGESIZE) <= 4096 && madvise(page, sizeof page, -1) != 0 &&
+         madvise(page, sizeof page, MADV_WIPEONFORK) == 0;
+}
+
 static void reinit_in_handler(void) {
   becket_loop *loop = new_loop(&memory);
   becket_handle timer;
@@ -90,7 +99,7 @@ static void reinit_in_handler(void) {
   EQUAL(becket_timer_add(loop, 0, 0, fork_in_handler, NULL, &timer), 0);
   EQUAL(becket_timer_add(loop, 0, 0, count, NULL, &later), 0); /* of the same turn: the parent's alone */
   int rc = becket_run(loop);
-  EQUAL(calls, getpid() == here);
+  if (getpid() == here || marks_children()) EQUAL(calls, getpid() == here);
   if (getpid() != here) {
     EQUAL(rc, -ECHILD);
     EQUAL(becket_loop_close(loop), 0); /* outside of the handler it may go */

@@ -2,8 +2,8 @@
 
 use crate::harness::*;
 use becket::{
-    Address, BackendChoice, Buffer, Config, Duration, Error, FileStatus, FilesChoice, Handle, Handler, Kind, Kinds,
-    Loop, Outcome, Part, Ready, Storage, Vectors,
+    Address, Aio, BackendChoice, Buffer, Config, Duration, Error, FileStatus, FilesChoice, Handle, Handler, Kind,
+    Kinds, Loop, Outcome, Part, Ready, Storage, Vectors,
 };
 use std::ffi::CString;
 use std::fs::File;
@@ -12,6 +12,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// Who tells what is ready, and who reads and writes files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,8 +23,27 @@ struct Engines {
 
 /// Whether both can be tested here.
 fn has(engines: Engines) -> bool {
-    let ring = engines.files == FilesChoice::IoUring;
-    crate::harness::has(engines.backend) && (!ring || crate::harness::has(BackendChoice::IoUring))
+    crate::harness::has(engines.backend)
+        && match engines.files {
+            FilesChoice::IoUring => crate::harness::has(BackendChoice::IoUring),
+            FilesChoice::Aio | FilesChoice::AioSignal => has_aio(),
+            _ => true,
+        }
+}
+
+/// Whether POSIX AIO is built in, and the system has it. Says so once.
+fn has_aio() -> bool {
+    static HAS_AIO: OnceLock<bool> = OnceLock::new();
+    *HAS_AIO.get_or_init(|| {
+        let config = Config { files: FilesChoice::Aio, ..Config::default() };
+        // (Without memory for it, it is refused for want of that.)
+        let storage = Box::leak(Box::new(Storage::<1, 0, 1>::new()));
+        let has = !matches!(Loop::<()>::new(storage, &config), Err(Error::UNSUPPORTED));
+        if !has {
+            let _ = writeln!(std::io::stderr(), "skipped: tests of POSIX AIO (build with --features aio)");
+        }
+        has
+    })
 }
 
 /// Makes each of these functions a test with each engine for files on each backend.
@@ -55,16 +75,34 @@ macro_rules! each_engine {
     (files: $($test:ident)*) => {
         mod with {
             each_engine!(@on ring IoUring guarded [$($test)*]);
+            each_engine!(@on aio Aio guarded [$($test)*]);
+            // A signal is the whole process's: it would disturb others' waits.
+            each_engine!(@on aio_signal AioSignal alone [$($test)*]);
         }
     };
     (files, alone: $($test:ident)*) => {
         mod alone {
             each_engine!(@on ring IoUring alone [$($test)*]);
+            each_engine!(@on aio Aio alone [$($test)*]);
+            each_engine!(@on aio_signal AioSignal alone [$($test)*]);
+        }
+    };
+    (aio: $($test:ident)*) => {
+        mod aio {
+            each_engine!(@on asked Aio guarded [$($test)*]);
+            each_engine!(@on told AioSignal alone [$($test)*]);
+        }
+    };
+    (aio signal: $($test:ident)*) => {
+        mod aio_signal {
+            each_engine!(@on told AioSignal alone [$($test)*]);
         }
     };
     (all: $($test:ident)*) => {
         mod all {
             each_engine!(@on ring IoUring guarded [$($test)*]);
+            each_engine!(@on aio Aio guarded [$($test)*]);
+            each_engine!(@on aio_signal AioSignal guarded [$($test)*]); // (these send none)
             each_engine!(@on nobody None guarded [$($test)*]);
         }
     };
@@ -86,6 +124,19 @@ each_engine! { files:
 
 each_engine! { files, alone:
     a_dropped_loop_closes_what_was_opened
+}
+
+each_engine! { aio:
+    vectors_are_made_one_after_the_other
+    what_aio_has_not_is_made_inline
+    more_wait_for_a_control_block
+    without_memory_there_is_none
+}
+
+each_engine! { aio signal:
+    a_lost_signal_is_made_up_for
+    a_source_for_another_signal_counts_its_own
+    the_signal_is_taken_and_given_back
 }
 
 each_engine! { all:
@@ -154,7 +205,13 @@ fn rig(engines: Engines) -> Rig {
 
 fn rig_of<const O: usize>(config: &Config) -> Rig {
     let storage = Box::leak(Box::new(Storage::<8, 8, O>::new()));
-    Rig { event_loop: Loop::new(storage, config).expect("a loop"), app: App::default() }
+    let event_loop = match config.files {
+        FilesChoice::Aio | FilesChoice::AioSignal => {
+            Loop::with_aio(storage, Box::leak(Box::new(Aio::<64>::new())), config)
+        }
+        _ => Loop::new(storage, config),
+    };
+    Rig { event_loop: event_loop.expect("a loop"), app: App::default() }
 }
 
 fn virtual_rig(engines: Engines) -> Rig {
@@ -275,7 +332,11 @@ fn files_are_read_and_written(engines: Engines) {
     let folder = Folder::new("files", engines);
     let file = folder.file(b"hello world");
     let mut rig = rig(engines);
-    let name = if engines.files == FilesChoice::IoUring { "io_uring" } else { "" };
+    let name = match engines.files {
+        FilesChoice::Aio => "aio",
+        FilesChoice::AioSignal => "aio-signal",
+        _ => "io_uring",
+    };
     assert_eq!(rig.event_loop.files(), (name, ""));
     let bytes = buffer::<4096>();
     read(&mut rig, "read", &file, bytes, 5, Some(6));
@@ -322,14 +383,17 @@ fn files_are_opened_and_closed(engines: Engines) {
     assert_eq!(text, "open");
     // SAFETY: no pointer is passed.
     assert_eq!(unsafe { libc::fcntl(fd, libc::F_GETFD) }, libc::FD_CLOEXEC);
+    // (The number alone tells nothing: another test may have it a moment after it is free.)
+    let file = || std::fs::read_link(format!("/proc/self/fd/{fd}"));
+    let named = folder.0.join("file").canonicalize().unwrap();
+    assert_eq!(file().unwrap(), named);
     let bytes = buffer::<4096>();
     submit(&mut rig, "read", nothing, |it, handler, token| it.read(fd, bytes, 0..4096, Some(3), handler, token))
         .unwrap();
     assert_eq!(until(&mut rig, 1), ["read 4"]);
     submit(&mut rig, "close", nothing, |it, handler, token| it.close(fd, handler, token)).unwrap();
     assert_eq!(until(&mut rig, 1), ["close 0"]);
-    // SAFETY: likewise.
-    assert_eq!(unsafe { libc::fcntl(fd, libc::F_GETFD) }, -1, "it is closed");
+    assert_ne!(file().ok(), Some(named), "it is closed");
 
     let (text, fd) = open(&mut rig, folder.path("new"), libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL, 0o640);
     assert_eq!(text, "open");
@@ -616,6 +680,242 @@ fn more_are_submitted_than_a_ring_holds(engines: Engines) {
         }
     }
     assert_quiet(&mut rig);
+}
+
+// ---- POSIX AIO ----
+
+fn vectors_are_made_one_after_the_other(engines: Engines) {
+    let folder = Folder::new("vectors", engines);
+    let file = folder.file(b"0123456789");
+    let mut rig = rig(engines);
+    let vectors: &'static Buffer<Vectors<4>> = Box::leak(Box::new(Buffer::new(Vectors::new())));
+    let buffers: Vec<_> = (0..3).map(|_| buffer::<4096>()).collect();
+    let part = |number: usize, length| Part { buffer: buffers[number], range: 0..length };
+    let fd = file.as_raw_fd();
+    let read_at = |rig: &mut Rig, at, parts: &[Part]| {
+        submit(rig, "read", nothing, |it, handler, token| it.read_parts(fd, vectors, parts, Some(at), handler, token))
+            .unwrap();
+        until(rig, 1)
+    };
+    // Empty ones among them; the file ends in the middle of one, before one, and before all.
+    assert_eq!(read_at(&mut rig, 0, &[part(0, 0), part(1, 4), part(2, 0)]), ["read 4"]);
+    assert_eq!(content(buffers[1], 4), b"0123");
+    assert_eq!(read_at(&mut rig, 1, &[part(0, 3), part(1, 0), part(2, 9)]), ["read 9"]);
+    assert_eq!((content(buffers[0], 3), content(buffers[2], 6)), (b"123".to_vec(), b"456789".to_vec()));
+    assert_eq!(read_at(&mut rig, 2, &[part(0, 5), part(1, 3), part(2, 1)]), ["read 8"]);
+    assert_eq!(read_at(&mut rig, 10, &[part(0, 5), part(1, 3)]), ["read 0"]);
+    assert_eq!(read_at(&mut rig, 0, &[part(0, 0), part(1, 0)]), ["read 0"]);
+    assert_eq!(read_at(&mut rig, 0, &[]), ["read 0"]);
+    buffers[0].with(|it| it[..2].copy_from_slice(b"ab")).unwrap();
+    buffers[1].with(|it| it[..3].copy_from_slice(b"cde")).unwrap();
+    let parts = [part(0, 2), part(1, 3)];
+    submit(&mut rig, "write", nothing, |it, handler, token| {
+        it.write_parts(fd, vectors, &parts, Some(8), handler, token)
+    })
+    .unwrap();
+    assert_eq!(until(&mut rig, 1), ["write 5"]);
+    assert_eq!(std::fs::read(folder.0.join("file")).unwrap(), b"01234567abcde");
+    // A part that fails: what was moved before it counts, and nothing before it is the error.
+    let only_to_write = File::options().write(true).open(folder.0.join("file")).unwrap();
+    let fd = only_to_write.as_raw_fd();
+    submit(&mut rig, "read", nothing, |it, handler, token| it.read_parts(fd, vectors, &parts, Some(0), handler, token))
+        .unwrap();
+    assert_eq!(until(&mut rig, 1), [format!("read {}", -libc::EBADF)]);
+    assert_eq!(rig.event_loop.statistics().operations_inline, 0);
+    assert_quiet(&mut rig);
+}
+
+fn what_aio_has_not_is_made_inline(engines: Engines) {
+    let folder = Folder::new("inline", engines);
+    let file = folder.file(b"abcdef");
+    let mut rig = rig(engines);
+    let inline = |rig: &Rig| rig.event_loop.statistics().operations_inline;
+    read(&mut rig, "read", &file, buffer::<4096>(), 2, None);
+    write(&mut rig, "write", &file, b"XY", None);
+    read(&mut rig, "rest", &file, buffer::<4096>(), 4096, None);
+    assert_eq!(until(&mut rig, 3), ["read 2", "write 2", "rest 2"]);
+    assert_eq!(inline(&rig), 3);
+    // A folder is open for reading alone; so is a file that somebody else writes.
+    let dir = File::open(&folder.0).unwrap();
+    let only_to_read = File::open(folder.0.join("file")).unwrap();
+    for data_only in [false, true] {
+        for (file, expected) in [(&dir, 1), (&only_to_read, 1), (&file, 0)] {
+            let (fd, before) = (file.as_raw_fd(), inline(&rig));
+            submit(&mut rig, "fsync", nothing, |it, handler, token| it.fsync(fd, data_only, handler, token)).unwrap();
+            assert_eq!(until(&mut rig, 1), ["fsync 0"]);
+            assert_eq!(inline(&rig) - before, expected);
+        }
+    }
+    // What has no positions says so, and is not waited for.
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    read(&mut rig, "socket", &ours, buffer::<4096>(), 1, Some(0));
+    assert_eq!(until(&mut rig, 1), [format!("socket {}", -libc::ESPIPE)]);
+    let (out, into) = pipe();
+    read(&mut rig, "pipe", &out, buffer::<4096>(), 1, Some(0));
+    assert_eq!(until(&mut rig, 1), [format!("pipe {}", -libc::ESPIPE)]);
+    write(&mut rig, "pipe", &into, b"x", Some(5));
+    assert_eq!(until(&mut rig, 1), [format!("pipe {}", -libc::ESPIPE)]);
+    assert_eq!(std::fs::read(folder.0.join("file")).unwrap(), b"abXYef");
+    assert_quiet(&mut rig);
+}
+
+fn more_wait_for_a_control_block(engines: Engines) {
+    let folder = Folder::new("blocks", engines);
+    let file = folder.file(&[1; BIG]);
+    let storage = Box::leak(Box::new(Storage::<8, 8, 40>::new()));
+    let aio = Box::leak(Box::new(Aio::<3>::new()));
+    let event_loop = Loop::with_aio(storage, aio, &config(engines)).expect("a loop");
+    let mut rig = Rig { event_loop, app: App::default() };
+    for ended_by_drain in [false, true] {
+        let mut handles = Vec::new();
+        for number in 0..40 {
+            handles.push(read(&mut rig, "read", &file, buffer::<4096>(), 4096, Some(number % 16 * 4096)));
+        }
+        cancel(&rig, handles[39]);
+        let cancelled = format!("read {}", errno(Error::CANCELED));
+        let trace = if ended_by_drain {
+            rig.event_loop.drain(&mut rig.app, Duration::FOREVER).unwrap();
+            rig.trace()
+        } else {
+            until(&mut rig, 40)
+        };
+        assert!(trace.iter().all(|it| it == "read 4096" || *it == cancelled), "{trace:?}");
+        let ended = trace.iter().filter(|it| **it == cancelled).count();
+        assert!(trace.len() == 40 && ended >= 1 && (ended_by_drain || ended == 1), "{trace:?}");
+    }
+    assert_quiet(&mut rig);
+}
+
+fn without_memory_there_is_none(engines: Engines) {
+    let storage = Box::leak(Box::new(Storage::<8, 8, 4>::new()));
+    assert_eq!(Loop::<App>::new(storage, &config(engines)).err(), Some(Error::NO_BUFFERS));
+    // Where there are no operations nobody asks.
+    let storage = Box::leak(Box::new(Storage::<8, 8, 0>::new()));
+    let event_loop = Loop::<App>::new(storage, &config(engines)).expect("a loop");
+    assert_eq!(event_loop.files(), ("none", "no operations"));
+}
+
+/// Sets the soft limit of signals that are queued.
+fn limit_signals(count: u32) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: valid to write to, then to read from.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_SIGPENDING, &raw mut limit), 0);
+        limit.rlim_cur = count.into();
+        assert_eq!(libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const limit), 0);
+    }
+}
+
+fn a_lost_signal_is_made_up_for(engines: Engines) {
+    let folder = Folder::new("lost", engines);
+    let file = folder.file(&[1; BIG]);
+    let mut rig = rig(engines);
+    limit_signals(0);
+    for round in 0..5 {
+        for number in 0..8 {
+            read(&mut rig, "read", &file, buffer::<4096>(), 4096, Some(number * 4096));
+        }
+        assert_eq!(until(&mut rig, 8), ["read 4096"; 8]);
+        let text = format!("round {round}");
+        write(&mut rig, "write", &file, text.as_bytes(), Some(3));
+        assert_eq!(until(&mut rig, 1), ["write 7"]);
+        assert_eq!(std::fs::read(folder.0.join("file")).unwrap()[3..10], *text.as_bytes());
+        let operation = read(&mut rig, "read", &file, buffer::<4096>(), 4096, Some(0));
+        assert_eq!(rig.event_loop.poll(Duration::ZERO).map(|_| ()), Ok(()));
+        cancel(&rig, operation);
+        let trace = until(&mut rig, 1);
+        assert!(trace == ["read 4096"] || trace == [format!("read {}", errno(Error::CANCELED))], "{trace:?}");
+    }
+    // What goes to the end of a file goes there once.
+    let log = File::options().append(true).create(true).open(folder.0.join("log")).unwrap();
+    for _ in 0..5 {
+        write(&mut rig, "append", &log, b"line\n", Some(0));
+        assert_eq!(until(&mut rig, 1), ["append 5"]);
+    }
+    assert_eq!(std::fs::read(folder.0.join("log")).unwrap(), b"line\n".repeat(5));
+    // And when they come again.
+    limit_signals(1000);
+    for _ in 0..3 {
+        read(&mut rig, "read", &file, buffer::<4096>(), 4096, Some(0));
+        assert_eq!(until(&mut rig, 1), ["read 4096"]);
+    }
+    assert_quiet(&mut rig);
+}
+
+fn a_source_for_another_signal_counts_its_own(engines: Engines) {
+    let folder = Folder::new("counts", engines);
+    let file = folder.file(&[1; BIG]);
+    let mut rig = rig(engines);
+    let signal = libc::SIGRTMIN() + 3;
+    rig.signal("signal", signal, nothing);
+    for round in 0..20 {
+        for number in 0..8 {
+            read(&mut rig, "read", &file, buffer::<4096>(), 4096, Some(number * 4096));
+        }
+        for _ in 0..round % 4 {
+            // SAFETY: no pointer is passed; the signal has a source.
+            assert_eq!(unsafe { libc::kill(libc::getpid(), signal) }, 0);
+        }
+        let (mut reads, mut signals) = (0, 0);
+        while reads < 8 || signals < round % 4 {
+            for text in until(&mut rig, 1) {
+                match text.split_once(' ').unwrap() {
+                    ("signal", count) => signals += count.parse::<i32>().unwrap(),
+                    (_, result) => {
+                        assert_eq!(result, "4096");
+                        reads += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!((reads, signals), (8, round % 4));
+    }
+    assert_quiet(&mut rig);
+}
+
+/// What is to happen at a signal.
+fn disposition(signal: i32) -> usize {
+    // SAFETY: all zeros is a valid sigaction, to be written to; nothing changes.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        assert_eq!(libc::sigaction(signal, std::ptr::null(), &raw mut now), 0);
+        now.sa_sigaction
+    }
+}
+
+fn the_signal_is_taken_and_given_back(engines: Engines) {
+    let folder = Folder::new("taken", engines);
+    let file = folder.file(&[1; BIG]);
+    let highest = libc::SIGRTMAX();
+    for named in [0, libc::SIGRTMIN() + 5] {
+        let signal = if named == 0 { highest } else { named };
+        let mut rig = rig_of::<16>(&Config { aio_signal: named, ..config(engines) });
+        assert_ne!(disposition(signal), libc::SIG_DFL);
+        // It can have no source beside it, here or elsewhere; the next loop takes the next one, or none.
+        assert_eq!(rig.event_loop.add_signal(signal, handler, 0), Err(Error::BUSY));
+        let second = rig_of::<16>(&config(engines));
+        assert_ne!(disposition(if named == 0 { highest - 1 } else { highest }), libc::SIG_DFL);
+        assert_eq!(second.event_loop.add_signal(signal, handler, 0), Err(Error::BUSY));
+        let storage = Box::leak(Box::new(Storage::<8, 8, 4>::new()));
+        let aio = Box::leak(Box::new(Aio::<4>::new()));
+        let third = Loop::<App>::with_aio(storage, aio, &Config { aio_signal: signal, ..config(engines) });
+        assert_eq!(third.err(), Some(Error::BUSY));
+        for round in 0..10 {
+            read(&mut rig, "read", &file, buffer::<4096>(), 4096, Some(round * 4096));
+            // What has completed is delivered, and its signal may still be on its way when the loop is gone.
+            assert_eq!(until(&mut rig, 1), ["read 4096"]);
+        }
+        read(&mut rig, "dropped", &file, buffer::<4096>(), 4096, Some(0));
+        drop(rig);
+        drop(second);
+        assert_eq!(disposition(signal), libc::SIG_DFL);
+    }
+    for bad in [-1, 65, 1000, libc::SIGKILL, libc::SIGSTOP] {
+        let storage = Box::leak(Box::new(Storage::<8, 8, 4>::new()));
+        let aio = Box::leak(Box::new(Aio::<4>::new()));
+        let refused = Loop::<App>::with_aio(storage, aio, &Config { aio_signal: bad, ..config(engines) });
+        assert_eq!(refused.err(), Some(Error::INVALID), "{bad}");
+    }
 }
 
 // ---- Sockets ----
@@ -1198,7 +1498,7 @@ fn a_close_of_a_watched_fd_is_busy(engines: Engines) {
     submit(&mut rig, "close", nothing, |it, handler, token| it.close(fd, handler, token)).unwrap();
     assert_eq!(until(&mut rig, 1), ["close 0"]);
     let inline = rig.event_loop.statistics().operations_inline;
-    assert_eq!(inline, u64::from(engines.files == FilesChoice::None));
+    assert_eq!(inline, u64::from(engines.files != FilesChoice::IoUring));
 }
 
 fn a_number_that_is_used_again_is_another_file(engines: Engines) {

@@ -74,7 +74,7 @@ fn unnamed(count: u32, garbage: u64) -> Names {
     let words: Vec<AtomicU64> = (0..count).map(|_| AtomicU64::new(garbage)).collect();
     let start = std::ptr::NonNull::from(Vec::leak(words)).cast();
     // SAFETY: as many as were leaked just now.
-    Names::new(unsafe { Region::new(start, count as usize) })
+    Names::new(unsafe { Region::new(start, count as usize) }, count)
 }
 
 fn names(count: u32) -> Names {

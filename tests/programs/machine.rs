@@ -264,8 +264,8 @@ impl<W: World> Machine<W> {
             }
             Op::Enable => {
                 if let Some(handle) = self.pick(a, |it| matches!(it.kind, Kind::Before | Kind::After | Kind::Idle)) {
-                    assert_eq!(it.enable_hook(handle, b % 2 == 0), Ok(()));
-                    self.model.enable(handle, b % 2 == 0);
+                    assert_eq!(it.enable_hook(handle, b.is_multiple_of(2)), Ok(()));
+                    self.model.enable(handle, b.is_multiple_of(2));
                 }
             }
             Op::Defer => {

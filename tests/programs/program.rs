@@ -230,10 +230,10 @@ impl fmt::Display for Program {
 impl FromStr for Program {
     type Err = String;
 
-    /// What `Display` has written; blank lines and what follows a `#` are passed over.
+    /// What `Display` has written; a `;` ends a step too, and blank lines and what follows a `#` are passed over.
     fn from_str(text: &str) -> Result<Program, String> {
         let mut program = Program { setup: Setup::default(), steps: Vec::new() };
-        for line in text.lines() {
+        for line in text.split(['\n', ';']) {
             let mut words = line.split('#').next().unwrap_or("").split_whitespace();
             let Some(word) = words.next() else { continue };
             let mut numbers = [0u8; 4];

@@ -3,7 +3,9 @@
 use crate::c;
 use crate::guard;
 use crate::handlers::HANDLERS;
+use crate::operations;
 use crate::simulation;
+use crate::tasks;
 use crate::world::{Arena, Block, On, Source, World};
 use becket::ffi::constants::*;
 use becket::ffi::hook::*;
@@ -25,7 +27,7 @@ use std::ptr::{null, null_mut};
 /// What an output holds before a call, and after an error.
 pub const MARK: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 /// Handlers inside of handlers.
-const DEPTH: u32 = 4;
+pub const DEPTH: u32 = 4;
 
 const INTEREST: [u32; 4] = [BECKET_READABLE, BECKET_WRITABLE, BECKET_PRIORITY, BECKET_ONESHOT];
 const OPTIONS: [u32; 8] = [
@@ -134,10 +136,10 @@ const CALLS: &[Call] = &[
     |world| on_source(world, "hook_enable", |at, it| c!(becket_hook_enable(at, it, on_off(world)))),
     |world| on_source(world, "hook_enabled", |at, it| c!(becket_hook_enabled(at, it))),
     // The program's own doings.
-    |world| world.system.open(&world.input),
-    |world| world.system.open(&world.input),
-    |world| world.system.open(&world.input),
-    |world| world.system.close(&world.input),
+    |world| world.system.open(&world.input, &world.operations),
+    |world| world.system.open(&world.input, &world.operations),
+    |world| world.system.open(&world.input, &world.operations),
+    |world| world.system.close(&world.input, &world.operations),
     |world| world.system.write(&world.input),
     |world| world.system.write(&world.input),
     |world| world.system.read(&world.input),
@@ -149,6 +151,14 @@ const CALLS: &[Call] = &[
     simulate,
     simulate,
     simulate,
+    operate,
+    operate,
+    operate,
+    operate,
+    operate,
+    operate,
+    |world| tasks::CALLS[world.input.below(tasks::CALLS.len())](world),
+    |world| tasks::CALLS[world.input.below(tasks::CALLS.len())](world),
 ];
 
 /// The next call that the input asks for.
@@ -157,12 +167,16 @@ pub fn one(world: &World<'_>) {
     world.check_counts();
 }
 
+fn operate(world: &World<'_>) {
+    operations::CALLS[world.input.below(operations::CALLS.len())](world);
+}
+
 fn simulate(world: &World<'_>) {
     simulation::CALLS[world.input.below(simulation::CALLS.len())](world);
 }
 
 /// An fd of the program's, or a simulator's.
-fn pick_fd(world: &World<'_>) -> i32 {
+pub fn pick_fd(world: &World<'_>) -> i32 {
     let simulated = world.arenas.iter().any(|arena| arena.live.get() && arena.simulated.get());
     if simulated && !world.input.rarely(4) { simulation::fd(world) } else { world.system.fd(&world.input) }
 }
@@ -179,7 +193,7 @@ fn on_off(world: &World<'_>) -> i32 {
 }
 
 /// What an answer has to be, whatever the call.
-fn judge(world: &World<'_>, name: &str, on: On<'_>, handle: Option<becket_handle>, answer: i64) {
+pub fn judge(world: &World<'_>, name: &str, on: On<'_>, handle: Option<becket_handle>, answer: i64) {
     world.trace(|| format!("{name}({:p}, {:#x}) = {answer}", on.at, handle.unwrap_or(0)));
     assert!(answer > -4096, "{name}: {answer}");
     assert!(answer != -i64::from(libc::ECHILD) || name == "child_add", "{name}: this is the process");
@@ -197,8 +211,11 @@ fn judge(world: &World<'_>, name: &str, on: On<'_>, handle: Option<becket_handle
             );
         }
         // (A simulator may serve another loop.)
-        (Some(arena), Some(_)) => {
-            assert!(answer != -i64::from(libc::ESTALE) || arena.simulated.get(), "{name}: it is live");
+        (Some(arena), Some(handle)) => {
+            // Nor is an operation that has completed cancelled.
+            let kind = arena.source(handle).map(|source| source.kind);
+            let odd = arena.simulated.get() || kind == Some(BECKET_KIND_OPERATION);
+            assert!(answer != -i64::from(libc::ESTALE) || odd, "{name}: it is live");
         }
         _ => {}
     }
@@ -224,7 +241,7 @@ fn ask<'a>(
     (on, handle, answer)
 }
 
-fn on_source(world: &World<'_>, name: &str, call: impl FnOnce(*mut becket_loop, becket_handle) -> i32) {
+pub fn on_source(world: &World<'_>, name: &str, call: impl FnOnce(*mut becket_loop, becket_handle) -> i32) {
     ask(world, name, call);
 }
 
@@ -261,10 +278,15 @@ fn kind(world: &World<'_>) {
 }
 
 fn set_handler(world: &World<'_>) {
-    let (handler, function) = pick_handler(world);
+    let (mut handler, _) = pick_handler(world);
     let user = world.input.number() as usize;
-    let (on, handle, answer) =
-        ask(world, "set_handler", |at, handle| c!(becket_set_handler(at, handle, function, user as *mut c_void)));
+    let (on, handle, answer) = ask(world, "set_handler", |at, handle| {
+        // (A completion that nobody sees would be an fd that nobody closes.)
+        let sees_all =
+            world.arenas.iter().all(|it| it.source(handle).is_none_or(|it| it.kind != BECKET_KIND_OPERATION));
+        handler = if sees_all { handler } else { handler.min(1) };
+        c!(becket_set_handler(at, handle, HANDLERS[handler], user as *mut c_void))
+    });
     if answer == 0 {
         let arena = on.arena.unwrap();
         let source = Source { handler, user, ..arena.source(handle).unwrap() };
@@ -282,7 +304,14 @@ fn remove(world: &World<'_>) {
 }
 
 fn io_close(world: &World<'_>) {
-    let (on, handle, answer) = ask(world, "io_close", |at, handle| c!(becket_io_close(at, handle)));
+    let on = world.pick_loop();
+    let handle = world.pick_handle(on);
+    // What an operation needs has to stay open.
+    if on.arena.and_then(|arena| arena.source(handle)).is_some_and(|source| world.operations.need(source.fd)) {
+        return;
+    }
+    let answer = c!(becket_io_close(on.at, handle));
+    judge(world, "io_close", on, Some(handle), answer.into());
     let arena = on.arena.filter(|arena| arena.source(handle).is_some_and(|source| source.kind == BECKET_KIND_IO));
     match arena {
         // The source goes whatever close(2) says.
@@ -324,7 +353,7 @@ fn add(
     let before = arena.sources.borrow_mut().insert(out, Source { kind, fd, handler, user });
     assert!(answer == 0 && out != 0 && out != MARK && before.is_none());
     assert!(!arena.past.borrow().contains(&out), "a handle came back");
-    assert!(arena.sources.borrow().len() <= arena.sources_max.get() as usize);
+    assert!(arena.sources.borrow().len() - world.operations.of(arena) <= arena.sources_max.get() as usize);
 }
 
 fn add_io(world: &World<'_>) {
@@ -407,15 +436,26 @@ pub fn init_first(world: &World<'_>) {
         busy_poll_ns: 0,
         ring: null(),
         simulator: null_mut(),
+        files: BECKET_FILES_AUTO,
+        aio_signal: 0,
+        aio: null(),
     };
     if backend >= BECKET_BACKEND_SIMULATOR {
         simulation::first(world, &mut config);
     }
-    let (sources, posts) = (u32::from(world.input.byte() % 24), u32::from(world.input.byte() % 8));
-    let bytes = becket_memory_size(sources, posts, 0);
+    let (sources, rest) = (u32::from(world.input.byte() % 24), world.input.byte());
+    let (posts, operations) = (u32::from(rest % 8), u32::from(rest / 8 % 8));
+    let bytes = becket_memory_size(sources, posts, operations);
     *arena.block.borrow_mut() = Some(Block::new(bytes, 16, 0));
     let start = arena.block.borrow().as_ref().map_or(null_mut(), |block| block.start);
-    make(world, arena, start, bytes, &mut |memory, _| (memory.sources, memory.posts) = (sources, posts), &config);
+    make(
+        world,
+        arena,
+        start,
+        bytes,
+        &mut |memory, _| (memory.sources, memory.posts, memory.operations) = (sources, posts, operations),
+        &config,
+    );
 }
 
 /// Makes a loop in a block, and looks at the answer.
@@ -457,6 +497,7 @@ fn make(
     arena.prepared.set(false);
     arena.sources_max.set(memory.sources);
     arena.posts_max.set(memory.posts);
+    arena.operations_max.set(memory.operations);
     arena.simulated.set(simulated);
     arena.virtual_clock.set(simulated || virtual_clock);
     // Only in the same memory are a closed loop's handles known to be stale.
@@ -473,7 +514,7 @@ fn init(world: &World<'_>) {
         byte => u32::from(byte % 32),
     };
     let (sources, posts) = (capacity(), capacity());
-    let operations = if input.rarely(32) { input.number() as u32 } else { 0 };
+    let operations = if input.rarely(32) { input.number() as u32 } else { u32::from(input.byte() % 8) };
     let needed = becket_memory_size(sources, posts, operations);
 
     // Where a loop lives no other can be tried but at the same address; and handles of a closed one are to be stale there.
@@ -520,6 +561,9 @@ fn init(world: &World<'_>) {
         busy_poll_ns: input.pick(&[0, 0, 1000, u64::MAX]),
         ring: if input.rarely(2) { null() } else { &raw const ring },
         simulator: if input.rarely(4) { simulation::for_loop(world) } else { null_mut() },
+        files: if input.rarely(4) { small(world, 6) } else { BECKET_FILES_AUTO },
+        aio_signal: if input.rarely(16) { input.u32().cast_signed() } else { 0 },
+        aio: null(),
     };
     let config = if input.rarely(16) { null() } else { &raw const config };
     let mut change = |memory: &mut becket_memory, place: &mut *mut *mut becket_loop| {
@@ -540,7 +584,8 @@ fn close(world: &World<'_>) {
     let answer = c!(becket_loop_close(on.at));
     judge(world, "loop_close", on, None, answer.into());
     let Some(arena) = on.arena else { return };
-    assert_eq!(answer, if arena.handling.get() > 0 { -libc::EBUSY } else { 0 });
+    let busy = arena.handling.get() > 0 || world.operations.of(arena) > 0;
+    assert_eq!(answer, if busy { -libc::EBUSY } else { 0 });
     if answer == 0 {
         arena.forget_all();
         arena.live.set(false);
@@ -632,7 +677,7 @@ fn collect(world: &World<'_>) {
 fn next(world: &World<'_>) {
     let on = world.pick_loop();
     let mask = match world.input.byte() {
-        byte @ 0..0x10 => 1 << (byte % 10),
+        byte @ 0..0x10 => 1 << (byte % 11),
         0x10 => world.input.u32(),
         _ => BECKET_KIND_ALL,
     };
@@ -643,7 +688,7 @@ fn next(world: &World<'_>) {
     if answer > 0 {
         let arena = on.arena.unwrap();
         assert!(answer == 1 && !place.is_null());
-        arena.check_event(&event);
+        arena.event_came(world, &event);
         assert!(event.kind & mask != 0);
         world.last_event.set(event);
     }
@@ -669,11 +714,13 @@ fn dispatch(world: &World<'_>) {
     let place = if world.input.rarely(64) { null() } else { &raw const event };
     // The source may be gone when this returns.
     let was_live = on.arena.is_some_and(|arena| arena.source(event.handle).is_some());
+    let had_ended = on.arena.is_some_and(|arena| arena.ended.borrow().contains_key(&event.handle));
     let outer = world.dispatched.replace(place);
     let answer = c!(becket_dispatch(on.at, place));
     world.dispatched.set(outer);
     world.trace(|| format!("dispatch({:p}, {:#x}) = {answer}", on.at, event.handle));
-    assert_eq!(answer == 0, was_live && !place.is_null());
+    assert!(answer != 0 || (was_live || had_ended) && !place.is_null());
+    assert!(answer == 0 || !was_live || place.is_null());
 }
 
 fn watches(world: &World<'_>) {

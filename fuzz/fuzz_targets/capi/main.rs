@@ -6,6 +6,7 @@
 //!   they were;
 //! - an event is of a live source, of its kind and fd, for its handler, and within its interest;
 //! - the loop counts as many sources as there are;
+//! - an operation has one completion, and nobody writes to its memory after that;
 //! - at the end every slot, post, fd, child and disposition of a signal is given back, and all slots can be had again.
 //!
 //! No call blocks: where a wait could be a real one a stop is asked for before (guard.rs). With BECKET_FUZZ_TRACE in the
@@ -18,8 +19,10 @@ mod calls;
 mod guard;
 mod handlers;
 mod input;
+mod operations;
 mod simulation;
 mod system;
+mod tasks;
 mod world;
 
 use input::Input;

@@ -2,6 +2,7 @@
 //! input, and it is looked whether becket gave back what was its own.
 
 use crate::input::Input;
+use crate::operations::Operations;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -21,6 +22,7 @@ static SLEEPER: AtomicI32 = AtomicI32::new(0);
 pub struct System {
     /// Children that may be there to be reaped.
     children: RefCell<Vec<i32>>,
+    listener: RefCell<Box<[u8]>>,
     open_before: Vec<i32>,
     pub signals_used: Cell<bool>,
 }
@@ -73,7 +75,12 @@ extern "C" fn end_at_once(code: *mut libc::c_void) -> i32 {
 
 impl System {
     pub fn new() -> System {
-        System { children: RefCell::default(), open_before: open_fds(), signals_used: Cell::new(false) }
+        System {
+            children: RefCell::default(),
+            listener: RefCell::default(),
+            open_before: open_fds(),
+            signals_used: Cell::new(false),
+        }
     }
 
     /// An fd: one of ours, open or not, or a number that no fd has.
@@ -87,7 +94,13 @@ impl System {
         }
     }
 
-    fn place(fd: i32, at: usize) {
+    /// Moves an fd to a number of ours; what an operation needs is not closed.
+    fn place(fd: i32, at: usize, operations: &Operations) {
+        if operations.need(FDS[at % FDS.len()]) {
+            // SAFETY: no pointer is passed; the fd is ours.
+            check(unsafe { libc::close(fd) }, "close");
+            return;
+        }
         // SAFETY: no pointer is passed; the number is one of ours.
         check(unsafe { libc::dup3(fd, FDS[at % FDS.len()], libc::O_CLOEXEC) }, "dup3");
         // SAFETY: no pointer is passed; the fd is ours.
@@ -95,12 +108,12 @@ impl System {
     }
 
     /// Opens something at one of our numbers, whatever was there.
-    pub fn open(&self, input: &Input) {
+    pub fn open(&self, input: &Input, operations: &Operations) {
         let at = input.below(FDS.len());
         let mut two = [-1; 2];
         // SAFETY: the array has room for two, the names end in NUL.
         unsafe {
-            match input.below(8) {
+            match input.below(11) {
                 0 => check(libc::pipe2(two.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK), "pipe"),
                 1 | 2 => {
                     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
@@ -122,6 +135,14 @@ impl System {
                     two[0] = check(libc::open(c"/".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY), "open");
                     0
                 }
+                7 | 8 => {
+                    two[0] = self.socket(false);
+                    0
+                }
+                9 => {
+                    two[0] = self.socket(true);
+                    0
+                }
                 _ => {
                     two[0] = libc::dup(FDS[input.below(FDS.len())]);
                     0
@@ -129,13 +150,44 @@ impl System {
             };
         }
         for (place, fd) in two.into_iter().enumerate().filter(|(_, fd)| *fd >= 0) {
-            System::place(fd, at + place);
+            System::place(fd, at + place, operations);
         }
     }
 
-    pub fn close(&self, input: &Input) {
-        // SAFETY: no pointer is passed; a number of ours that is not open is an error.
-        unsafe { libc::close(FDS[input.below(FDS.len())]) };
+    pub fn close(&self, input: &Input, operations: &Operations) {
+        let fd = FDS[input.below(FDS.len())];
+        if !operations.need(fd) {
+            // SAFETY: no pointer is passed; a number of ours that is not open is an error.
+            unsafe { libc::close(fd) };
+        }
+    }
+
+    /// A socket that listens, under a name that the kernel chooses, or one that is to be connected.
+    fn socket(&self, listens: bool) -> i32 {
+        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: no pointer is passed.
+        let fd = check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) }, "socket");
+        if listens {
+            // SAFETY: all zeros is a valid one: integers.
+            let mut name: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+            name.sun_family = libc::AF_UNIX as libc::sa_family_t;
+            let mut length = size_of::<libc::sa_family_t>() as libc::socklen_t;
+            // SAFETY: the name is as long as is said, and has room for as much.
+            unsafe {
+                check(libc::bind(fd, (&raw const name).cast(), length), "bind");
+                check(libc::listen(fd, 2), "listen");
+                length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+                check(libc::getsockname(fd, (&raw mut name).cast(), &raw mut length), "getsockname");
+                let bytes = std::slice::from_raw_parts((&raw const name).cast::<u8>(), length as usize);
+                self.listener.replace(bytes.into());
+            }
+        }
+        fd
+    }
+
+    /// The name of the socket that listens, or none.
+    pub fn listener(&self) -> Box<[u8]> {
+        self.listener.borrow().clone()
     }
 
     pub fn write(&self, input: &Input) {

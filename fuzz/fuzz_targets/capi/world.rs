@@ -2,8 +2,10 @@
 
 use crate::guard::Guard;
 use crate::input::Input;
+use crate::operations::{self, Operations};
 use crate::simulation::{self, Pool, Simulation};
 use crate::system::System;
+use crate::tasks::Tasks;
 use becket::ffi::constants::*;
 use becket::ffi::types::{becket_event, becket_handle, becket_loop, becket_simulator, becket_statistics};
 use std::alloc::{Layout, alloc, dealloc};
@@ -76,7 +78,10 @@ pub struct Arena {
     pub simulated: Cell<bool>,
     pub sources_max: Cell<u32>,
     pub posts_max: Cell<u32>,
+    pub operations_max: Cell<u32>,
     pub sources: RefCell<BTreeMap<becket_handle, Source>>,
+    /// Operations that have completed: their event can be dispatched as long as nobody else has the place.
+    pub ended: RefCell<BTreeMap<becket_handle, Source>>,
     /// Some handles that are stale.
     pub past: RefCell<Vec<becket_handle>>,
     /// Handlers of it that are being called.
@@ -101,7 +106,9 @@ impl Arena {
             simulated: Cell::new(false),
             sources_max: Cell::new(0),
             posts_max: Cell::new(0),
+            operations_max: Cell::new(0),
             sources: RefCell::default(),
+            ended: RefCell::default(),
             past: RefCell::default(),
             handling: Cell::new(0),
             guard: Cell::new(Guard::None),
@@ -123,6 +130,7 @@ impl Arena {
     }
 
     pub fn forget_all(&self) {
+        self.ended.borrow_mut().clear();
         let handles: Vec<_> = self.sources.borrow().keys().copied().collect();
         handles.into_iter().for_each(|handle| self.forget(handle));
     }
@@ -142,15 +150,30 @@ impl Arena {
             return;
         }
         let statistics = self.statistics();
-        assert_eq!(statistics.sources as usize, self.sources.borrow().len(), "sources");
+        let operations = self.sources.borrow().values().filter(|it| it.kind == BECKET_KIND_OPERATION).count();
+        assert_eq!(statistics.sources as usize, self.sources.borrow().len() - operations, "sources");
+        assert_eq!(statistics.operations_now as usize, operations, "operations");
         assert_eq!((statistics.sources_max, statistics.posts_max), (self.sources_max.get(), self.posts_max.get()));
+        assert_eq!(statistics.operations_max, self.operations_max.get());
         assert!(statistics.posts <= statistics.posts_max);
         assert!(statistics.queued <= statistics.queued_max);
-        assert!(statistics.queued_max <= statistics.sources_max + statistics.posts_max);
+        let most = statistics.sources_max + statistics.posts_max + statistics.operations_max;
+        assert!(statistics.queued_max <= most);
     }
 
-    /// Whether an event may have come now.
-    pub fn check_event(&self, event: &becket_event) {
+    /// An event came: whether it may have. Whose it was.
+    pub fn event_came(&self, world: &World<'_>, event: &becket_event) -> Source {
+        self.check_event(event);
+        let source = self.source(event.handle).expect("a live source");
+        if event.kind == BECKET_KIND_OPERATION {
+            world.operations.complete(self, event);
+            self.ended.borrow_mut().insert(event.handle, source);
+            self.forget(event.handle);
+        }
+        source
+    }
+
+    fn check_event(&self, event: &becket_event) {
         let source = self.source(event.handle).expect("the event of a live source");
         assert!(event.kind == source.kind || event.kind == BECKET_KIND_POST, "kind {}", event.kind);
         assert_eq!(event.user as usize, source.user);
@@ -167,6 +190,7 @@ impl Arena {
                 assert!(asked || interest & BECKET_ONESHOT != 0, "{:#x} for {interest:#x}", event.flags);
                 assert!(event.flags & BECKET_TIMEOUT == 0 || event.flags & readiness == 0);
             }
+            BECKET_KIND_OPERATION => assert_eq!((event.flags, event.fd), (0, source.fd)),
             _ => {
                 assert_eq!(event.fd, source.fd);
                 assert_eq!(event.flags & !BECKET_TRIGGERED, 0);
@@ -178,11 +202,12 @@ impl Arena {
     }
 
     /// Everything can be given back, and had again.
-    fn close(&self) {
+    fn close(&self, world: &World<'_>) {
         if !self.live.get() {
             return;
         }
         let at = self.at.get();
+        operations::end(world, self);
         let handles: Vec<_> = self.sources.borrow().keys().copied().collect();
         for handle in handles {
             assert_eq!(c!(becket::ffi::source::becket_remove(at, handle)), 0);
@@ -223,6 +248,8 @@ pub struct World<'a> {
     pub arenas: [Arena; 3],
     pub simulations: [Simulation; 2],
     pub pool: Pool,
+    pub operations: Operations,
+    pub tasks: Tasks,
     /// Calls that call handlers, one inside the other.
     pub depth: Cell<u32>,
     /// The event that the program itself made up, or kept.
@@ -241,6 +268,8 @@ impl<'a> World<'a> {
             arenas: [Arena::new(), Arena::new(), Arena::new()],
             simulations: [Simulation::new(), Simulation::new()],
             pool: Pool::new(),
+            operations: Operations::default(),
+            tasks: Tasks::new(),
             depth: Cell::new(0),
             dispatched: Cell::new(std::ptr::null()),
             // SAFETY: all zeros is a valid one: integers and a pointer.
@@ -321,6 +350,7 @@ impl<'a> World<'a> {
 
     pub fn close_all(&self) {
         simulation::calm(self);
-        self.arenas.iter().for_each(Arena::close);
+        self.arenas.iter().for_each(|arena| arena.close(self));
+        self.operations.check_past();
     }
 }

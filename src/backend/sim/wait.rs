@@ -18,6 +18,7 @@ const INTERRUPTED_AFTER: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_micros(1);
 
 /// One descriptor, and what the loop asks of it.
+#[repr(align(8))] // its size is a multiple of that, also where u64 has an alignment of four
 pub(super) struct Fd {
     /// The loop's source, where it watches this.
     pub(super) watcher: Handle,

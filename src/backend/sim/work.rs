@@ -126,8 +126,10 @@ impl State {
         }
         match self.works[index].stage {
             Stage::Pending if self.random.below(2) == 0 => self.works[index].cancelled = true,
-            // Who was in the middle of it says so.
-            Stage::Pending if self.random.below(4) == 0 => self.finish(index, Err(Error::INTERRUPTED)),
+            // Who was in the middle of it says so. (A close that was has closed.)
+            Stage::Pending if self.works[index].request.call != request::Call::Close && self.random.below(4) == 0 => {
+                self.finish(index, Err(Error::INTERRUPTED));
+            }
             Stage::Pending | Stage::Waiting => self.finish(index, Err(Error::CANCELED)),
             Stage::Free | Stage::Done => {}
         }

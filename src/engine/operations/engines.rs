@@ -87,6 +87,9 @@ impl Engine {
         } else if waited && result >= 0 || again && cancelled {
             // It would be asked again.
             return self.complete(index, CANCELED);
+        } else if waited && result == CANCELED && !cancelled {
+            // All polls were ended, to be made anew.
+            request.beside = POLLING;
         } else if again {
             // A file that does not block: it is waited for, and asked again. (Of files nobody can wait for.)
             request.beside = if by_files { 0 } else { POLLING };
