@@ -126,8 +126,10 @@ impl State {
         }
         match self.works[index].stage {
             Stage::Pending if self.random.below(2) == 0 => self.works[index].cancelled = true,
-            // Who was in the middle of it says so.
-            Stage::Pending if self.random.below(4) == 0 => self.finish(index, Err(Error::INTERRUPTED)),
+            // Who was in the middle of it says so. (A close that was has closed.)
+            Stage::Pending if self.works[index].request.call != request::Call::Close && self.random.below(4) == 0 => {
+                self.finish(index, Err(Error::INTERRUPTED));
+            }
             Stage::Pending | Stage::Waiting => self.finish(index, Err(Error::CANCELED)),
             Stage::Free | Stage::Done => {}
         }
@@ -401,10 +403,15 @@ impl State {
 impl State {
     /// How many completions there are to be told. O(operations).
     pub(super) fn find_completions(&mut self) -> usize {
-        let now = self.now;
-        let used = self.works.first_mut(self.works_used).iter_mut();
-        let done = used.filter(|it| it.stage == Stage::Done && it.at <= now);
-        done.map(|it| it.found = true).count()
+        let mut count = 0;
+        for index in 0..self.works_used {
+            let it = &mut self.works[index];
+            if it.stage == Stage::Done && it.at <= self.now {
+                it.found = true;
+                count += 1;
+            }
+        }
+        count
     }
 
     /// What is to be told of a place, once: whose it is, and its result.
