@@ -1,4 +1,4 @@
-//! Random programs of operations against a small model, in the simulator, and on the backends of the system with what is
+//! Random programs of operations against a small model, in the simulator, with what is
 //! certain there. A failure prints its seed.
 //!
 //! Checked all along: each operation that was accepted completes once, and nothing of it comes after that; a full table
