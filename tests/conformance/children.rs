@@ -50,6 +50,7 @@ fn a_childs_end_comes_with_its_status(backend: BackendChoice) {
         let mut shell = Shell::waiting();
         let mut rig = Rig::with(&config);
         let source = rig.child("child", shell.0.id(), nothing);
+        assert_eq!(rig.event_loop.child_pid(source), Ok(shell.0.id() as i32));
         assert_eq!(rig.turn(), [""; 0], "it runs");
         shell.end();
         // The run ends with it: what has ended keeps nothing alive.

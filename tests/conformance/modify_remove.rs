@@ -29,6 +29,7 @@ each_backend! {
     handles_that_never_were_are_stale
     the_wrong_kind_is_an_error_that_changes_nothing
     getters_give_what_was_given
+    getters_give_what_one_kind_has
     another_handler_takes_over_from_the_next_event_on
     a_source_without_a_handler_is_for_next
     remove_never_closes
@@ -469,6 +470,48 @@ fn getters_give_what_was_given(backend: BackendChoice) {
     let event = rig.event_loop.next(Kinds::all()).unwrap().expect("it is ready");
     let told = (event.source, event.kind, event.fd, event.level, event.token, event.value);
     assert_eq!(told, (io, Kind::Io, ours.as_raw_fd(), 3, token, 0));
+}
+
+fn getters_give_what_one_kind_has(backend: BackendChoice) {
+    use becket::{Duration, Instant};
+    let (ours, _theirs) = pair();
+    let mut rig = Rig::new(backend);
+    let (delay, period, span) = (Duration::from_millis(5), Duration::from_millis(7), Duration::from_secs(2));
+    let io = rig.io("io", &ours, READABLE, nothing);
+    let timer = rig.timer("timer", 5 * MS, 7 * MS, nothing);
+    let hooks = [rig.before("before", nothing), rig.after("after", nothing), rig.idle("idle", nothing)];
+    let deferred = rig.deferred("deferred", nothing);
+    let it = &rig.event_loop;
+
+    for hook in hooks {
+        assert_eq!(it.hook_enabled(hook), Ok(true));
+        it.enable_hook(hook, false).unwrap();
+        assert_eq!(it.hook_enabled(hook), Ok(false));
+    }
+    assert_eq!(it.hook_enabled(deferred), Ok(false));
+    it.defer(deferred).unwrap();
+    assert_eq!(it.hook_enabled(deferred), Ok(true));
+    assert_eq!([io, timer].map(|other| it.hook_enabled(other)), [Err(Error::INVALID); 2]);
+
+    assert_eq!(it.timer_period(timer), Ok(period));
+    it.arm_timer(timer, delay, Duration::ZERO).unwrap();
+    assert_eq!(it.timer_period(timer), Ok(Duration::ZERO));
+    assert_eq!((it.timer_period(io), it.timer_deadline(io)), (Err(Error::INVALID), Err(Error::INVALID)));
+
+    assert_eq!((it.idle_timeout(io), it.deadline(io)), (Ok(Duration::FOREVER), Ok(Instant::NEVER)));
+    it.set_idle_timeout(io, span).unwrap();
+    it.set_deadline(io, delay).unwrap();
+    assert_eq!((it.idle_timeout(io), it.deadline(io)), (Ok(span), Ok(it.now().unwrap() + delay)));
+    for none in [Duration::ZERO, Duration::FOREVER] {
+        it.set_idle_timeout(io, span).unwrap();
+        it.set_idle_timeout(io, none).unwrap();
+        assert_eq!(it.idle_timeout(io), Ok(Duration::FOREVER));
+    }
+    it.set_deadline_at(io, Instant::NEVER).unwrap();
+    assert_eq!(it.deadline(io), Ok(Instant::NEVER));
+    assert_eq!((it.idle_timeout(timer), it.deadline(timer)), (Err(Error::INVALID), Err(Error::INVALID)));
+    assert_eq!(rig.after_ns(5 * MS), ["timer 1", "deferred"]);
+    assert_eq!(rig.event_loop.hook_enabled(deferred), Ok(false), "it was scheduled once");
 }
 
 fn another_handler_takes_over_from_the_next_event_on(backend: BackendChoice) {

@@ -48,6 +48,12 @@ fn install(signal: i32, handler: extern "C" fn(i32)) {
 fn a_signal_is_an_event(backend: BackendChoice) {
     let mut rig = Rig::new(backend);
     let source = rig.signal("usr1", USR1, nothing);
+    let other = rig.wake("other", nothing);
+    assert_eq!(
+        (rig.event_loop.signal_number(source), rig.event_loop.child_pid(source)),
+        (Ok(USR1), Err(Error::INVALID))
+    );
+    assert_eq!(rig.event_loop.signal_number(other), Err(Error::INVALID));
     rig.assert_silent();
     raise(USR1);
     assert_eq!(rig.event_loop.poll(Duration::ZERO), Ok(1));
