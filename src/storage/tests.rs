@@ -230,6 +230,9 @@ fn lists_are_queues_that_give_up_what_is_in_their_middle() {
             }
             let queued: usize = model[..3].iter().map(VecDeque::len).sum();
             assert_eq!(lists.queued() as usize, queued);
+            let levels = [0, 1, 2, 3].map(|level| u8::from(lists.any(List::QUEUE.at(level).set())) << level);
+            assert_eq!(lists.levels(List::QUEUE), levels.iter().sum::<u8>());
+            assert_eq!(lists.levels(List::LATE), u8::from(!model[2].is_empty()));
             for (list, expected) in all.into_iter().zip(&model) {
                 assert_eq!(lists.first_of(list, |_| true), expected.front().copied());
                 assert_eq!(lists.any(list.set()), !expected.is_empty());
@@ -243,6 +246,18 @@ fn lists_are_queues_that_give_up_what_is_in_their_middle() {
             }
         }
     });
+}
+
+/// Numbers from 1 to 4 are the queue, from 5 to 8 the late one, and the others are no events.
+#[test]
+fn lists_are_queues_late_ones_or_none() {
+    for level in 0..4 {
+        assert!(List::QUEUE.at(level).is_queue() && !List::QUEUE.at(level).is_late());
+        assert!(List::LATE.at(level).is_queue() && List::LATE.at(level).is_late());
+    }
+    for list in [List::NONE, List::TRIGGERED, List::BEFORE, List::AFTER, List::IDLE, List::DEFERRED, List::ALWAYS] {
+        assert!(!list.is_queue() && !list.is_late());
+    }
 }
 
 fn names(count: u32) -> Names {
