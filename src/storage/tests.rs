@@ -292,6 +292,59 @@ fn a_handle_is_stale_after_its_slot_was_retired() {
     }
 }
 
+#[test]
+fn a_place_belongs_to_one_handle() {
+    let names = names(3);
+    let old = names.handle(1);
+    assert_eq!([old, names.handle(0), Handle::NONE].map(Names::place_of), [2, 1, 0]);
+    assert!(names.is_of(2, old));
+    assert_eq!([0, 4, u32::MAX].map(|place| names.is_of(place, old)), [false; 3], "there is no such place");
+    assert!(!names.is_of(1, Handle::NONE));
+    names.retire(1);
+    assert!(!names.is_of(2, old), "the generation is another");
+    assert!(names.is_of(2, names.handle(1)));
+    // A wake changes the word, and not whose it is.
+    assert_eq!(names.wake(names.handle(1)), Woken::First);
+    assert!(names.is_of(2, names.handle(1)));
+}
+
+/// Two values of a link are taken: none, and the end.
+#[test]
+fn as_many_sources_as_a_link_can_name() {
+    use super::layout::bytes;
+    assert_eq!(Names::SOURCES_MAX, (1 << 24) - 3);
+    assert!(bytes(Names::SOURCES_MAX, 0, 0).is_some());
+    assert_eq!(bytes(Names::SOURCES_MAX + 1, 0, 0), None);
+    // A post is a node as a source is, and nodes have fewer numbers than words.
+    assert!(bytes(0, NIL as usize, 0).is_some() && bytes(1, NIL as usize - 1, 0).is_some());
+    assert_eq!((bytes(0, NIL as usize + 1, 0), bytes(1, NIL as usize, 0)), (None, None));
+    assert_eq!((bytes(usize::MAX, 0, 0), bytes(0, usize::MAX, 0), bytes(1, 0, usize::MAX)), (None, None, None));
+    assert_eq!(bytes(3, 5, 0), Some(3584 + 80 * 3 + 24 * 5));
+    #[cfg(feature = "operations")]
+    {
+        assert!(bytes(1, 0, Names::SOURCES_MAX - 1).is_some() && bytes(1, NIL as usize - 3, 2).is_some());
+        assert_eq!((bytes(1, 0, Names::SOURCES_MAX), bytes(1, NIL as usize - 2, 2)), (None, None));
+        assert_eq!(bytes(3, 5, 7), Some(3584 + 80 * 3 + 24 * 5 + 128 * 7));
+    }
+}
+
+#[cfg(feature = "operations")]
+#[test]
+fn a_handle_of_what_keeps_its_generation_elsewhere() {
+    let names = Names::new(region::<AtomicU64>(4), 3);
+    let handle = Names::handle_of(5, 9);
+    assert_eq!((Names::parts_of(handle), Names::place_of(handle)), (Some((5, 9)), 6));
+    assert_eq!((Names::parts_of(Handle::NONE), names.resolve(handle)), (None, None));
+    assert_eq!(names.generation_after(9), 10);
+    assert_eq!(names.next_generation(), 11, "no other handle gets it");
+    assert_eq!(names.generation_after((1 << 39) - 1), 0);
+    // What the loop watches for itself has a handle as sources have, and is nobody's to wake.
+    names.watch(3, 20);
+    assert_eq!(names.handle(3), Names::handle_of(3, 20));
+    assert_eq!((names.sources(), names.next_generation()), (3, 21));
+    assert_eq!((names.wake(names.handle(3)), names.resolve(names.handle(3))), (Woken::Stale, None));
+}
+
 /// Words without a name hold anything; a wake by a guessed handle must not touch them.
 #[test]
 fn what_was_never_used_has_no_name() {
@@ -441,6 +494,22 @@ fn places_are_taken_once_until_they_are_given_back() {
     for places in [(0, 5, 0), (4, 3, 0), (0, 3, 4)].map(|(free, mark, taken)| Places { free, mark, taken }) {
         assert!(!places.is_valid(4));
     }
+}
+
+#[test]
+fn a_plain_io_source_has_nothing_to_look_at() {
+    let mut plain = Link::new(Kind::Io);
+    plain.set(bits::IDLE | bits::UNCOUNTED | bits::COUNTED, true);
+    assert!(plain.is_plain_io());
+    for bit in [1, 2, bits::ONESHOT, bits::TRIGGERED, bits::ACTIVE] {
+        let mut link = Link::new(Kind::Io);
+        link.set(bit, true);
+        assert!(!link.is_plain_io(), "bit {bit}");
+    }
+    let mut queued = Link::new(Kind::Io);
+    queued.join(1, NIL);
+    assert!(!queued.is_plain_io());
+    assert!(!Link::new(Kind::Timer).is_plain_io());
 }
 
 #[test]
