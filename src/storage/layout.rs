@@ -297,3 +297,63 @@ impl<const S: usize, const P: usize, const O: usize> Default for StaticStorage<S
         StaticStorage::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    /// Where the regions of a loop lie: each begins where the one before it ends, the last ends within the block.
+    #[test]
+    fn regions_lie_side_by_side() {
+        for (sources, posts, operations) in
+            [(0, 0, 0), (1, 0, 0), (0, 1, 0), (3, 5, 0), (7, 2, 3), (0, 0, 9), (100, 9, 31)]
+        {
+            if operations > 0 && !cfg!(feature = "operations") {
+                continue;
+            }
+            let needed = bytes(sources, posts, operations).expect("few of each");
+            let mut memory = vec![0_u64; needed.div_ceil(8)];
+            let start = NonNull::from(memory.as_mut_slice()).cast();
+            let block = |bytes| Block { start, bytes, sources, posts, operations };
+            let layout = Layout::new(&block(needed)).ok().expect("it is large enough");
+            assert!(matches!(Layout::new(&block(needed - 1)), Err(Error::NO_BUFFERS)));
+            // SAFETY: within the memory, or one behind it.
+            let misaligned = Block { start: unsafe { start.add(1) }, ..block(needed) };
+            assert!(matches!(Layout::new(&misaligned), Err(Error::INVALID)));
+
+            let slots = layout.slots_count();
+            assert_eq!(slots, sources + operations);
+            let mut parts: Vec<(usize, usize)> = vec![
+                (REGIONS_OFFSET, REGISTRATION_BYTES * (slots + OWN_REGISTRATIONS)),
+                (layout.names_offset(), 8 * (slots + OWN_NAMES)),
+                (layout.slots_offset(), size_of::<Slot>() * slots),
+                (layout.deadlines_offset(), 12 * slots),
+                (layout.fd_index_offset(), 4 * slots),
+                (layout.links_offset(), size_of::<Link>() * (slots + posts)),
+                (layout.posts_offset(), size_of::<Post>() * posts),
+            ];
+            #[cfg(feature = "operations")]
+            {
+                // SAFETY: once for this memory; nobody uses it.
+                let (table, _) = unsafe { layout.operations() };
+                assert_eq!(table.max() as usize, operations);
+                let offset = parts[6].0 + parts[6].1;
+                parts.push((offset, (size_of::<operations::Entry>() + 4) * operations));
+            }
+            for pair in parts.windows(2) {
+                assert_eq!(pair[0].0 + pair[0].1, pair[1].0, "{parts:?}");
+            }
+            let end = parts.last().map(|it| it.0 + it.1);
+            assert!(end <= Some(needed), "{parts:?} in {needed} bytes");
+        }
+    }
+
+    #[test]
+    fn static_storage_is_taken_once() {
+        static STORAGE: StaticStorage<1, 1> = StaticStorage::new();
+        assert!(STORAGE.take().is_some());
+        assert!(STORAGE.take().is_none());
+    }
+}
