@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 each_backend! {
     a_full_table_refuses_every_kind_and_changes_nothing
     a_slot_that_was_given_back_can_be_used_at_once
+    slots_are_taken_from_both_ends
     every_slot_comes_back
     loops_of_every_small_size
     a_loop_without_sources
@@ -56,6 +57,30 @@ fn a_slot_that_was_given_back_can_be_used_at_once(backend: BackendChoice) {
         event_loop.add_io(fd, READABLE, handler, token).unwrap();
     });
     assert_eq!(rig.turns(2), ["io readable", "again readable"]);
+}
+
+/// What has an fd stands first, so that select and poll look at no more than there is.
+fn slots_are_taken_from_both_ends(backend: BackendChoice) {
+    let pairs: Vec<_> = (0..3).map(|_| readable()).collect();
+    let mut rig = Rig::sized::<3, 0>(&virtual_config(backend));
+    // The slot in a handle, counted from 1.
+    let place = |handle: becket::Handle| handle.raw() & 0xff_ffff;
+    let timer = rig.timer("timer", 1, 0, nothing);
+    let wake = rig.wake("wake", nothing);
+    assert_eq!((place(timer), place(wake)), (3, 2));
+    rig.event_loop.remove(wake).unwrap();
+    let first = rig.io("first", &pairs[0].0, READABLE, nothing);
+    assert_eq!(place(first), 1);
+    // No slot is left that never was used: each side takes its own again, and then the other's.
+    let wake = rig.wake("wake", nothing);
+    assert_eq!(place(wake), 2);
+    [wake, timer, first].into_iter().for_each(|it| rig.event_loop.remove(it).unwrap());
+    let all = [0, 1, 2].map(|at| place(rig.io("io", &pairs[at].0, READABLE, nothing)));
+    assert_eq!(all, [1, 2, 3]);
+    assert_eq!(rig.turn(), ["io readable"; 3]);
+    let last = rig.app.pop();
+    rig.event_loop.remove(last).unwrap();
+    assert_eq!(place(rig.wake("wake", nothing)), place(last));
 }
 
 fn every_slot_comes_back(backend: BackendChoice) {

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 each_backend! { alone:
     a_childs_end_comes_with_its_status
+    a_child_that_is_watched_by_descriptor_0
     a_child_that_was_killed
     a_child_that_had_ended_before
     many_children_each_tell_their_own
@@ -59,6 +60,20 @@ fn a_childs_end_comes_with_its_status(backend: BackendChoice) {
         rig.event_loop.remove(source).unwrap();
         assert_eq!(rig.event_loop.statistics().sources, 0);
     }
+}
+
+/// A program without standard input: the lowest free number is as good as any.
+fn a_child_that_is_watched_by_descriptor_0(backend: BackendChoice) {
+    let mut shell = Shell::waiting();
+    let mut rig = Rig::with(&Config { backend, ..Config::default() });
+    // SAFETY: standard input, which nobody reads in this process.
+    assert_eq!(unsafe { libc::close(0) }, 0);
+    let source = rig.child("child", shell.0.id(), nothing);
+    shell.end();
+    assert_eq!(rig.run().0, [format!("child {}", 5 << 8)]);
+    // SAFETY: asks for flags alone.
+    assert_eq!(unsafe { libc::fcntl(0, libc::F_GETFD) }, -1, "what the loop opened is closed");
+    rig.event_loop.remove(source).unwrap();
 }
 
 fn a_child_that_was_killed(backend: BackendChoice) {
