@@ -317,7 +317,7 @@ mod tests {
             let mut memory = vec![0_u64; needed.div_ceil(8)];
             let start = NonNull::from(memory.as_mut_slice()).cast();
             let block = |bytes| Block { start, bytes, sources, posts, operations };
-            let layout = Layout::new(&block(needed)).ok().expect("it is large enough");
+            let layout = Layout::new(&block(needed)).expect("it is large enough");
             assert!(matches!(Layout::new(&block(needed - 1)), Err(Error::NO_BUFFERS)));
             // SAFETY: within the memory, or one behind it.
             let misaligned = Block { start: unsafe { start.add(1) }, ..block(needed) };
