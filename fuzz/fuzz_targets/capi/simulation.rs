@@ -122,6 +122,9 @@ pub const CALLS: &[Call] = &[
     },
     pool_get,
     pool_put,
+    |world| on_one(world, "set_ring", |it| c!(becket_sim_set_ring(it, world.input.number() as i32 & 1)).into()),
+    |world| on_one(world, "set_latency", |it| c!(becket_sim_set_latency(it, world.input.number())).into()),
+    |world| on_one(world, "set_file_size", |it| c!(becket_sim_set_file_size(it, world.input.number())).into()),
 ];
 
 fn which(world: &World<'_>) -> u32 {
