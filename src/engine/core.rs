@@ -519,7 +519,12 @@ impl Core {
         let mut end = End::new(self, timeout);
         let mut sleep = Duration::ZERO;
         loop {
-            self.reap(sleep)?;
+            if self.reap(sleep) == Err(Error::STALE) {
+                self.with(|engine| {
+                    engine.end_unserved();
+                    Ok(())
+                })?;
+            }
             let count = self.deliver(call)?;
             if !self.look(|engine| Ok(engine.has_operations()))? {
                 return Ok(());
@@ -532,7 +537,7 @@ impl Core {
     }
 
     /// A turn without handlers, for the sake of operations: a stop stays what it is. ESTALE: the simulator serves another
-    /// loop, and nothing completes any more.
+    /// loop, and nothing completes by itself any more.
     #[cfg(feature = "operations")]
     fn reap(&self, sleep: Duration) -> Result<()> {
         self.lay_out(sleep, false);

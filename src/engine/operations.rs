@@ -408,6 +408,16 @@ impl Engine {
         }
     }
 
+    /// Ends what nobody carries out any more, after [`Engine::cancel_all`]: the simulator serves another loop. O(operations).
+    pub(super) fn end_unserved(&mut self) {
+        for number in 0..self.operations.table.mark() {
+            let index = self.operations.first + number;
+            if self.lists.links[index].is(Kind::Operation) && self.operations.place_of(index) == state::SUBMITTED {
+                self.submission_ended(index, CANCELED);
+            }
+        }
+    }
+
     /// Accepts nothing from now on. EBUSY: it does not already.
     pub(super) fn begin_drain(&mut self) -> Result<()> {
         if self.operations.draining {
