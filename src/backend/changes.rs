@@ -14,18 +14,19 @@ const ROOM: usize = 32;
 pub(super) struct Changes {
     places: [u32; ROOM],
     count: u32,
-    /// Some are not in the list.
-    more: bool,
+    /// Those that are not in the list lie below this place: not only among the ones that are watched now, for a place may
+    /// have been left since.
+    more: u32,
 }
 
 impl Changes {
     pub(super) const fn new() -> Changes {
-        Changes { places: [0; ROOM], count: 0, more: false }
+        Changes { places: [0; ROOM], count: 0, more: 0 }
     }
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.count == 0 && !self.more
+        self.count == 0 && self.more == 0
     }
 
     /// Adds a place. O(1).
@@ -39,7 +40,7 @@ impl Changes {
                 *free = place;
                 self.count += 1;
             }
-            None => self.more = true,
+            None => self.more = self.more.max(place + 1),
         }
     }
 
@@ -49,15 +50,14 @@ impl Changes {
         for registration in registrations.first_mut(count) {
             registration.state |= CHANGED;
         }
-        self.more = true;
+        self.more = self.more.max(count);
     }
 
     /// Takes each place out and calls `apply`, which says whether that is done with; if not, it comes again next time.
-    /// O(changes), or O(count) when there were many.
+    /// O(changes), or O(registrations) when there were many.
     pub(super) fn apply(
         &mut self,
         registrations: &mut Registrations,
-        count: u32,
         mut apply: impl FnMut(&mut Registrations, u32) -> bool,
     ) {
         let listed = take(&mut self.count);
@@ -74,9 +74,10 @@ impl Changes {
                 each(self, registrations, place);
             }
         }
-        if take(&mut self.more) {
+        let below = take(&mut self.more);
+        if below > 0 {
             let again = self.count;
-            for place in 0..count {
+            for place in 0..below {
                 let told = (0..again).any(|at| self.places[at as usize] == place);
                 if registrations[place].state & CHANGED != 0 && !told {
                     each(self, registrations, place);

@@ -164,7 +164,7 @@ impl Epoll {
         }
         if !self.changes.is_empty() {
             let mut changes = core::mem::replace(&mut self.changes, Changes::new());
-            changes.apply(registrations, count, |registrations, place| {
+            changes.apply(registrations, |registrations, place| {
                 self.apply(&mut registrations[place], handle(names, place), |ready| report(place, ready))
             });
             self.changes = changes;

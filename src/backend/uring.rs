@@ -235,7 +235,7 @@ impl Backend<Area> for Uring {
         }
         if !self.changes.is_empty() {
             let mut changes = core::mem::replace(&mut self.changes, Changes::new());
-            changes.apply(registrations, count, |registrations, place| {
+            changes.apply(registrations, |registrations, place| {
                 self.apply(&mut registrations[place], handle(names, place))
             });
             self.changes = changes;

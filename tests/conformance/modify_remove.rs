@@ -14,6 +14,7 @@ each_backend! {
     a_handler_modifies_its_own_interest
     a_direction_that_was_modified_away_is_not_told
     a_direction_that_was_not_asked_for_at_collection_is_not_told
+    a_place_that_was_left_while_many_were_changed
     a_source_that_is_paused_while_queued_is_silent
     a_pause_that_is_taken_back_while_queued_changes_nothing
     a_handler_removes_its_own_source
@@ -37,6 +38,30 @@ each_backend! {
 
 each_backend! { alone:
     remove_is_legal_after_a_close
+}
+
+/// A change of a source that is removed before the kernel was told leaves nothing behind that keeps the place's next owner
+/// from being told of, however many were changed.
+fn a_place_that_was_left_while_many_were_changed(backend: BackendChoice) {
+    const COUNT: usize = 40;
+    let pairs: Vec<_> = (0..COUNT).map(|_| readable()).collect();
+    let mut rig = Rig::sized::<64, 0>(&virtual_config(backend));
+    let names: Vec<String> = (0..COUNT).map(|index| format!("{index}")).collect();
+    let sources: Vec<_> =
+        names.iter().zip(&pairs).map(|(name, (ours, _))| rig.io(name, ours, READABLE, nothing)).collect();
+    assert_eq!(rig.turn().len(), COUNT);
+    for source in &sources {
+        rig.event_loop.modify_io(*source, PAUSED).unwrap();
+    }
+    for source in &sources[COUNT - 4..] {
+        rig.event_loop.remove(*source).unwrap();
+    }
+    assert_eq!(rig.turn(), Vec::<String>::new());
+    for (ours, _) in &pairs[COUNT - 4..] {
+        let again = rig.io("again", ours, PAUSED, nothing);
+        rig.event_loop.modify_io(again, READABLE).unwrap();
+    }
+    assert_eq!(rig.turn(), vec!["again readable"; 4]);
 }
 
 fn modify_is_idempotent(backend: BackendChoice) {
