@@ -137,7 +137,12 @@ impl Watched {
             Watched::Valgrind => {
                 let mut command = Command::new("valgrind");
                 command.env("TEST_UNDER_VALGRIND", "1");
-                command.args(["-q", "--leak-check=full", &format!("--error-exitcode={FOUND_SOMETHING}")]);
+                command.args([
+                    "-q",
+                    "--leak-check=full",
+                    "--fair-sched=try",
+                    &format!("--error-exitcode={FOUND_SOMETHING}"),
+                ]);
                 command.arg(program(name));
                 command
             }
