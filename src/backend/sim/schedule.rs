@@ -24,6 +24,7 @@ pub(super) enum What {
 }
 
 #[derive(Clone, Copy)]
+#[repr(align(8))] // its size is a multiple of that, also where u64 has an alignment of four
 pub(super) struct Event {
     pub(super) at: Instant,
     order: u64,
