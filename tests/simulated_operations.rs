@@ -228,6 +228,23 @@ fn a_drain_ends_everything() {
     }
 }
 
+/// Also where an idle source keeps the loop from sleeping: then the drain makes the time pass, in steps that grow.
+#[test]
+fn a_drain_outlasts_operations_of_years() {
+    for seed in 0..40 {
+        let (event_loop, simulator, mut app) = begin(seed);
+        simulator.set_latency(Duration::from_secs(10_000_000_000)).unwrap();
+        event_loop.add_idle(|_, _, _| panic!("a drain calls nothing else"), 0).unwrap();
+        for token in 0..4 {
+            event_loop.open(AT_FOLDER, c"any", 0, 0, on_done, token).unwrap();
+        }
+        event_loop.poll(Duration::ZERO).unwrap();
+        assert_eq!(event_loop.drain(&mut app, FOREVER), Ok(()));
+        app.done.sort_unstable();
+        assert!((0..4).eq(app.done.iter().map(|it| it.0)), "{:?}", app.done);
+    }
+}
+
 /// A loop that is dropped leaves nothing behind.
 #[test]
 fn what_nobody_has_collected_is_closed() {

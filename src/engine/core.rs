@@ -637,7 +637,7 @@ impl Core {
 #[cfg(feature = "operations")]
 const ABANDON_AFTER: Duration = Duration::from_secs(5);
 
-/// Simulated time that passes at least between two looks for what comes.
+/// Simulated time that passes at least between the first two looks for what comes.
 #[cfg(feature = "operations")]
 const A_LITTLE: Duration = Duration::from_micros(10);
 
@@ -647,6 +647,8 @@ const A_LITTLE: Duration = Duration::from_micros(10);
 struct End {
     left: Duration,
     until: Instant,
+    /// Simulated time that passes until the next look: longer each time, for what takes years.
+    step: Duration,
 }
 
 #[cfg(feature = "operations")]
@@ -654,7 +656,7 @@ impl End {
     fn new(core: &Core, span: Duration) -> End {
         // SAFETY: as in `Core::with`.
         let now = unsafe { &*core.waiting.get() }.plan.now().unwrap_or_else(sys::clock::now);
-        End { left: span, until: now + span }
+        End { left: span, until: now + span, step: A_LITTLE }
     }
 
     fn is_over(&self) -> bool {
@@ -672,7 +674,9 @@ impl End {
         let sleeps = !(engine.has_work() || core.shared.pending());
         if simulated.is_some() && !sleeps && !self.is_over() {
             // Time passes all the same.
-            let _ = core.with(|engine| engine.backend.advance(A_LITTLE));
+            let step = self.step.min(self.left);
+            self.step = Duration::from_nanos(step.as_nanos().saturating_mul(2));
+            let _ = core.with(|engine| engine.backend.advance(step));
             return Duration::ZERO;
         }
         if self.is_over() || sleeps && (simulated.is_some() || !waiting.virtual_clock) {
