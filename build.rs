@@ -62,6 +62,8 @@ mod header {
         "wake",
         "hook",
         "operation",
+        "listener",
+        "stream",
         "task",
         "pool",
         "simulator",
