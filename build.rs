@@ -84,11 +84,18 @@ mod header {
         "TIMEOUT",
         "DEADLINE",
         "TRIGGERED",
+        "PAUSED",
         "ONESHOT",
         "TRUSTED",
         "EDGE",
         "EXCLUSIVE",
         "DATA_ONLY",
+        "LISTEN_REUSE_PORT",
+        "LISTEN_IPV4_TOO",
+        "LISTEN_EXCLUSIVE",
+        "LISTEN_REPLACE",
+        "LISTEN_UNLINK",
+        "LISTEN_WITHOUT_PLACE",
     ];
 
     /// Types of the system's that are structs in C.

@@ -15,6 +15,8 @@ pub(crate) mod core;
 mod event;
 mod hooks;
 pub(crate) mod io;
+#[cfg(feature = "streams")]
+pub(crate) mod listeners;
 #[cfg(feature = "operations")]
 mod operations;
 pub(crate) mod sources;
@@ -158,6 +160,8 @@ pub(crate) struct Engine {
     backend: AnyBackend,
     #[cfg(feature = "operations")]
     operations: operations::Operations,
+    #[cfg(feature = "streams")]
+    listeners: listeners::Listeners,
     backend_note: &'static ::core::ffi::CStr,
 }
 

@@ -14,7 +14,7 @@ use core::mem::replace;
 
 /// Whether sources of a kind have an fd.
 fn has_fd(kind: Kind) -> bool {
-    matches!(kind, Kind::Io | Kind::Child)
+    matches!(kind, Kind::Io | Kind::Child | Kind::Listener)
 }
 
 /// Slots: taken and given back.
@@ -127,6 +127,10 @@ impl Engine {
         let free = replace(self.free_beside(index), index);
         self.lists.links[index].vacate(free);
         self.statistics.sources -= 1;
+        #[cfg(feature = "streams")]
+        {
+            self.listeners.room = true;
+        }
     }
 
     /// The handle of a source that was just set up.
@@ -144,6 +148,8 @@ impl Engine {
                 !self.interest_of(index).is_empty() || self.lists.slots[index].fixed_deadline() != Instant::NEVER
             }
             Some(Kind::Signal | Kind::Wake) => true,
+            #[cfg(feature = "streams")]
+            Some(Kind::Listener) => self.is_listening(index),
             Some(Kind::Before | Kind::After) => false,
             _ => link.has(bits::ACTIVE),
         };
@@ -180,6 +186,8 @@ impl Engine {
                 signals::release(self.lists.slots[index].extra.cast_signed(), &self.shared, true);
             }
             Some(Kind::Child) => self.forget_child(index),
+            #[cfg(feature = "streams")]
+            Some(Kind::Listener) => self.forget_listener(index, false),
             _ => {}
         }
         self.vacate(index);
@@ -192,6 +200,8 @@ impl Engine {
 
     /// Removes everything. O(sources that there ever were).
     pub(crate) fn remove_all(&mut self) {
+        #[cfg(feature = "streams")]
+        self.close_listeners(true);
         let mut from = 0;
         while let Some(index) = self.next_source(from) {
             self.remove_index(index);
@@ -199,8 +209,11 @@ impl Engine {
         }
     }
 
-    /// Closes the pidfds of the children, in a forked child: they are copies, and the backend is the parent's.
-    pub(crate) fn close_child_fds(&mut self) {
+    /// Closes what the loop has opened for its sources (pidfds, sockets that listen) in a forked child: they are copies, and the
+    /// backend is the parent's.
+    pub(crate) fn close_own_fds(&mut self) {
+        #[cfg(feature = "streams")]
+        self.close_listeners(false);
         let mut from = 0;
         while let Some(index) = self.next_child(from) {
             let registration = &mut self.registrations[index + 1];

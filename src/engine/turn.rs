@@ -32,6 +32,8 @@ impl Engine {
         }
         #[cfg(feature = "operations")]
         let patience = self.prepare_operations();
+        #[cfg(feature = "streams")]
+        self.resume_listeners();
         if cfg!(becket_small) || self.trim {
             self.trim_watched();
         }
@@ -371,8 +373,8 @@ impl Engine {
                 self.phase.idle_done |= kind < Kind::Before as u8;
                 return true;
             }
-            // It concerns nobody any more.
-            self.statistics.stale_dropped += 1;
+            // It concerns nobody any more. (A listener finds out that there is no further connection.)
+            self.statistics.stale_dropped += u64::from(kind != Kind::Listener as u8);
         }
     }
 
@@ -507,6 +509,10 @@ impl Engine {
         if kind == Kind::Operation {
             return self.take_operation(index, taken);
         }
+        #[cfg(feature = "streams")]
+        if kind == Kind::Listener {
+            return self.take_listener(index, taken);
+        }
         let slot = &mut self.lists.slots[index];
         let pending = slot.ready() != 0;
         slot.set_ready(0);
@@ -545,7 +551,7 @@ impl Engine {
                 self.rest(index);
                 on
             }
-            Kind::Io | Kind::Child | Kind::Wake | Kind::Post | Kind::Operation => false,
+            Kind::Io | Kind::Child | Kind::Wake | Kind::Post | Kind::Operation | Kind::Listener => false,
         };
         taken.value = value;
         taken.flags = if triggered { Ready::TRIGGERED.bits().into() } else { 0 };
