@@ -800,13 +800,18 @@ fn a_simulated_listener_loses_nothing() {
                     simulator.close(socket).unwrap()
                 }
             }
-            accepted += rig.turn_for(MS).iter().filter(|line| *line == "l connection").count();
+            accepted += rig.turn_for(50 * MS).iter().filter(|line| *line == "l connection").count();
             if clients.len() == 6 {
                 simulator.close(clients.remove(0)).unwrap();
             }
         }
         assert!(accepted > 10, "seed {seed}: {accepted}");
         simulator.set_all_faults(0, Duration::ZERO).unwrap();
+        // The longest pause, and all that is left.
+        for _ in 0..2 {
+            rig.turn_for(1000 * MS);
+        }
+        assert_eq!(simulator.ready(fd), Ok(Ready::empty()), "seed {seed}");
         for client in clients {
             simulator.close(client).unwrap();
         }
