@@ -89,6 +89,13 @@ mod header {
         "EDGE",
         "EXCLUSIVE",
         "DATA_ONLY",
+        "DATAGRAM",
+        "STREAM_CONNECTED",
+        "STREAM_DATA",
+        "STREAM_END",
+        "STREAM_SENT",
+        "STREAM_LOW",
+        "STREAM_CLOSED",
     ];
 
     /// Types of the system's that are structs in C.

@@ -15,6 +15,8 @@ use crate::process::signals;
 use crate::storage::layout::REGIONS_OFFSET;
 use crate::storage::slot::NIL;
 use crate::storage::{Block, Layout};
+#[cfg(feature = "streams")]
+use crate::streams::StreamsMemory;
 use crate::sys;
 use crate::time::{Duration, Instant};
 use core::cell::UnsafeCell;
@@ -218,6 +220,8 @@ impl Core {
                 statistics: Statistics::default(),
                 #[cfg(feature = "operations")]
                 operations: super::operations::Operations::new(layout.operations(), layout.sources as u32, files),
+                #[cfg(feature = "streams")]
+                streams: given.streams.map_or_else(crate::storage::streams::Table::none, StreamsMemory::table),
             }));
             #[cfg(feature = "operations")]
             (*(*at).engine.get()).name_files();

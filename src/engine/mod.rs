@@ -19,6 +19,8 @@ pub(crate) mod io;
 mod operations;
 pub(crate) mod sources;
 mod statistics;
+#[cfg(feature = "streams")]
+pub(crate) mod streams;
 mod timers;
 mod turn;
 
@@ -158,6 +160,8 @@ pub(crate) struct Engine {
     backend: AnyBackend,
     #[cfg(feature = "operations")]
     operations: operations::Operations,
+    #[cfg(feature = "streams")]
+    streams: crate::storage::streams::Table,
     backend_note: &'static ::core::ffi::CStr,
 }
 

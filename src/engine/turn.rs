@@ -32,6 +32,8 @@ impl Engine {
         }
         #[cfg(feature = "operations")]
         let patience = self.prepare_operations();
+        #[cfg(feature = "streams")]
+        self.feed_streams();
         if cfg!(becket_small) || self.trim {
             self.trim_watched();
         }
@@ -362,6 +364,8 @@ impl Engine {
             let due = match Kind::from_number(kind) {
                 Some(Kind::Io) => self.take_io(node, taken),
                 Some(Kind::Post) => self.take_post(node, taken),
+                #[cfg(feature = "streams")]
+                Some(Kind::Stream) => self.take_stream(node, taken),
                 Some(kind) => self.take_other(node, kind, taken),
                 None => false,
             };
@@ -372,7 +376,8 @@ impl Engine {
                 return true;
             }
             // It concerns nobody any more.
-            self.statistics.stale_dropped += 1;
+            let counts = !cfg!(feature = "streams") || kind != Kind::Stream as u8;
+            self.statistics.stale_dropped += u64::from(counts); // (a stream may have sent, and have nothing to tell)
         }
     }
 
@@ -460,6 +465,7 @@ impl Engine {
         taken.handler = target.handler;
         taken.kind = kind.mask().bits();
         taken.fd = fd;
+        taken.data = core::ptr::null_mut();
         taken.level = self.lists.links[index].level().into();
     }
 
@@ -545,7 +551,7 @@ impl Engine {
                 self.rest(index);
                 on
             }
-            Kind::Io | Kind::Child | Kind::Wake | Kind::Post | Kind::Operation => false,
+            Kind::Io | Kind::Child | Kind::Wake | Kind::Post | Kind::Operation | Kind::Stream => false,
         };
         taken.value = value;
         taken.flags = if triggered { Ready::TRIGGERED.bits().into() } else { 0 };

@@ -6,7 +6,9 @@ use super::{check, last_error};
 use crate::error::{Error, Result};
 use crate::ready::Ready;
 use crate::request::{Call, Request};
-#[cfg(feature = "capi")]
+#[cfg(all(feature = "capi", feature = "streams"))]
+pub(crate) use libc::sa_family_t;
+#[cfg(any(feature = "capi", feature = "streams"))]
 pub(crate) use libc::sockaddr;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use libc::statx;
@@ -399,7 +401,7 @@ fn connected(fd: i32) -> Result<i32> {
 }
 
 /// An option of a socket that is a number.
-fn option(fd: i32, name: i32) -> Result<i32> {
+pub(super) fn option(fd: i32, name: i32) -> Result<i32> {
     let mut value: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as socklen_t;
     // SAFETY: the place is valid for as many bytes as are said.
