@@ -96,6 +96,14 @@ mod header {
         "LISTEN_REPLACE",
         "LISTEN_UNLINK",
         "LISTEN_WITHOUT_PLACE",
+        "LISTEN_FOR_STREAMS",
+        "DATAGRAM",
+        "STREAM_CONNECTED",
+        "STREAM_DATA",
+        "STREAM_END",
+        "STREAM_SENT",
+        "STREAM_LOW",
+        "STREAM_CLOSED",
     ];
 
     /// Types of the system's that are structs in C.

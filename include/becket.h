@@ -130,6 +130,21 @@ extern "C" {
 /** This listener has paused by itself, for want of room; it goes on by itself too. */
 #define BECKET_PAUSED 512u
 
+/* ---- Streams: becket_event.flags ---- */
+
+/** It is connected. */
+#define BECKET_STREAM_CONNECTED 1048576u
+/** Something was received. */
+#define BECKET_STREAM_DATA 65536u
+/** The peer sends no more. */
+#define BECKET_STREAM_END 131072u
+/** A request is done. */
+#define BECKET_STREAM_SENT 262144u
+/** The queue is not above the low watermark any more. */
+#define BECKET_STREAM_LOW 524288u
+/** It has ended. */
+#define BECKET_STREAM_CLOSED 2097152u
+
 /* ---- Options, together with an interest ---- */
 
 /** The interest becomes 0 on delivery of readiness. For becket_io_add() and becket_io_modify(). */
@@ -148,6 +163,8 @@ extern "C" {
  * For becket_io_add() only, on epoll; else -ENOTSUP.
  */
 #define BECKET_EXCLUSIVE 32768u
+/** The socket is one of datagrams. For becket_stream_add() only, with BECKET_TRUSTED. */
+#define BECKET_DATAGRAM 4096u
 
 /* ---- Kinds: becket_event.kind, and masks for becket_next() ---- */
 
@@ -173,10 +190,12 @@ extern "C" {
 #define BECKET_KIND_AFTER 512
 /** The completion of an operation. */
 #define BECKET_KIND_OPERATION 1024
+/** What a stream tells. */
+#define BECKET_KIND_STREAM 2048
 /** A connection to a listener. */
-#define BECKET_KIND_LISTENER 2048
+#define BECKET_KIND_LISTENER 4096
 /** All of them. */
-#define BECKET_KIND_ALL 4095
+#define BECKET_KIND_ALL 8191
 
 /* ---- Sizes, in bytes: upper bounds that hold on every system ---- */
 
@@ -190,6 +209,10 @@ extern "C" {
 #define BECKET_OPERATION_BYTES 128
 /** One request of POSIX AIO, in memory of its own: becket_aio. */
 #define BECKET_AIO_BYTES 240
+/** One stream beside its source, in memory of its own: becket_streams. */
+#define BECKET_STREAM_BYTES 48
+/** One buffer of that memory, beside its own bytes. */
+#define BECKET_STREAM_BUFFER_BYTES 8
 
 /* ---- The loop, its sources, its events ----
  *
@@ -217,23 +240,25 @@ typedef struct becket_event {
   /**
    * Timer: periods that have gone by, 1 or more. Signal: how often it came. Child: its status, as waitpid(2)
    * gives it, or -ECHILD when somebody else has reaped it, or -EAGAIN when it still runs and the source was
-   * triggered. Post: the value. Operation: what the system call returns, or a negative errno value. Listener: the fd of
-   * the connection, or a negative errno value. Else 0.
+   * triggered. Post: the value. Operation: what the system call returns, or a negative errno value. Stream: see
+   * there. Listener: the fd of the connection, or a negative errno value. Else 0.
    */
   int64_t value;
   /** What was given with the handler. */
   void *user;
   /** BECKET_KIND_…: the source's, or BECKET_KIND_POST. */
   uint32_t kind;
-  /** Readiness of an I/O source; BECKET_PAUSED of a listener; BECKET_TRIGGERED on any. */
+  /** Readiness of an I/O source; what a stream tells; BECKET_PAUSED of a listener; BECKET_TRIGGERED on any. */
   uint32_t flags;
   /**
-   * I/O, listener: the source's fd. Signal: its number. Child: the process. Operation: its fd, but for openat, openat2 and
-   * statx. Else -1.
+   * I/O, stream, listener: the source's fd. Signal: its number. Child: the process. Operation: its fd, but for openat, openat2
+   * and statx. Else -1.
    */
   int32_t fd;
   /** The level of the source. */
   uint32_t level;
+  /** Stream: what was received, or the request that is done. Else NULL. */
+  void *data;
 } becket_event;
 
 /**
@@ -276,6 +301,22 @@ typedef struct becket_aio {
   uint32_t count;
 } becket_aio;
 
+/** Describes memory for streams. It has to stay until the loop is closed. BECKET_STREAMS declares both. */
+typedef struct becket_streams {
+  /** sizeof(becket_streams). */
+  size_t size;
+  /** The block, aligned to 16 bytes. */
+  void *block;
+  /** Bytes: at least becket_streams_size(). */
+  size_t block_size;
+  /** The most streams at once. */
+  uint32_t streams;
+  /** Buffers that all of them receive into: one, and as many as the program keeps at once (becket_stream_keep()). */
+  uint32_t buffers;
+  /** Bytes of each: the most that one event brings. 256 or more, a multiple of 16. (A datagram needs 136 beside its own.) */
+  uint32_t buffer_size;
+} becket_streams;
+
 /** How a loop is to be. Zeros mean the default. */
 typedef struct becket_config {
   /** sizeof(becket_config). */
@@ -304,6 +345,8 @@ typedef struct becket_config {
   int32_t aio_signal;
   /** Memory for POSIX AIO, or NULL. Without AIO nobody looks at it. */
   const becket_aio *aio;
+  /** Memory for streams, or NULL: there is room for none. */
+  const becket_streams *streams;
 } becket_config;
 
 /** An fd that a foreign loop has to watch for becket, and what for. */
@@ -342,6 +385,8 @@ typedef struct becket_statistics {
   uint64_t events_after;
   /** Completions of operations. */
   uint64_t events_operation;
+  /** Streams. */
+  uint64_t events_stream;
   /** Of listeners: connections and pauses. */
   uint64_t events_listener;
   /** Nanoseconds spent in the wait. */
@@ -382,6 +427,8 @@ typedef struct becket_statistics {
  * A loop lives in one block of memory and never asks for more:
  *
  *   3584 bytes + 80 a source + 24 a post + 128 an operation
+ *
+ * Rings of io_uring, POSIX AIO and streams have memory of their own, in the configuration.
  *
  * BECKET_MEMORY declares a block of a size that is known when the program is compiled, and its descriptor. A program
  * that learns its capacities at run time fills a descriptor for memory of its own. The block need not be zeroed, and
@@ -451,6 +498,17 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
   BECKET_BLOCK(name##_block, 8, BECKET_AIO_SIZE(count_max));                                    \
   static const becket_aio name = {sizeof(becket_aio), name##_block, sizeof name##_block, (count_max)}
 
+/** Bytes of memory for so many streams, and so many buffers of buffer_size bytes, a multiple of 16. */
+#define BECKET_STREAMS_SIZE(streams, buffers, buffer_size)                                      \
+  ((size_t)BECKET_STREAM_BYTES * (size_t)(streams) +                                            \
+   ((size_t)BECKET_STREAM_BUFFER_BYTES + (size_t)(buffer_size)) * (size_t)(buffers))
+
+/** Declares memory for streams (zeroed, in .bss) and name, its constant descriptor: static BECKET_STREAMS(streams, 1000, 4, 16384); */
+#define BECKET_STREAMS(name, streams_max, buffers_max, buffer_bytes)                            \
+  BECKET_BLOCK(name##_block, 16, BECKET_STREAMS_SIZE(streams_max, buffers_max, buffer_bytes));  \
+  static const becket_streams name = {sizeof(becket_streams), name##_block, sizeof name##_block, \
+                                      (streams_max), (buffers_max), (buffer_bytes)}
+
 /** Bytes that a simulator needs with so many descriptors, and so many events that are to come. */
 #define BECKET_SIMULATOR_SIZE(fds, events)                                                      \
   ((size_t)BECKET_SIMULATOR_BYTES + (size_t)BECKET_SIMULATOR_FD_BYTES * (size_t)(fds) +         \
@@ -494,8 +552,8 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
 int becket_loop_init(becket_loop **loop, const becket_memory *memory, const becket_config *config);
 
 /**
- * Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, and none of
- * the program's. Then the memory is the caller's again, once no other thread is in becket_wake() or becket_stop() any
+ * Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, those of streams
+ * too (what they have queued is not sent, and has no event), and none of the program's. Then the memory is the caller's again, once no other thread is in becket_wake() or becket_stop() any
  * more. In a forked child it gives up the child's copies alone. -EBUSY: called in a handler, or another thread waits, or
  * operations are in flight: becket_loop_drain() ends them.
  * O(sources).
@@ -1098,6 +1156,8 @@ const char *becket_files_note(const becket_loop *loop);
 #define BECKET_LISTEN_UNLINK 16u
 /** Connections are accepted also when no source is free. Not together with becket_listen_options.places. */
 #define BECKET_LISTEN_WITHOUT_PLACE 32u
+/** Each connection becomes a stream: none is accepted while there is no room for another one. */
+#define BECKET_LISTEN_FOR_STREAMS 64u
 
 /** What a listener is to be like. Zeros mean the default. */
 typedef struct becket_listen_options {
@@ -1195,6 +1255,194 @@ int becket_address_parse(const char *text, struct sockaddr *address, socklen_t *
  * not fit.
  */
 int becket_address_format(const struct sockaddr *address, socklen_t length, char *text, size_t size);
+
+/* ---- Streams ----
+ *
+ * A stream is a source that receives and sends by itself: over a connected socket, or over one that it connects, or over a
+ * socket of datagrams. Its memory is that of becket_config.streams: 128 bytes for an idle one (80 of its source, and 48), and
+ * the buffers that all streams receive into.
+ *
+ * The fd is the loop's from becket_stream_add() on: it is closed with the stream, and by becket_loop_close(); after
+ * becket_remove() it is the program's again. What every source has, a stream has too: level, handler, keepalive, posts,
+ * becket_io_timeout(), becket_io_deadline(), becket_io_fd(). Nothing else may read from the fd or write to it.
+ *
+ * Each event, BECKET_KIND_STREAM, tells one thing, by one of these flags (with BECKET_TRIGGERED it may tell none):
+ *
+ *   BECKET_STREAM_CONNECTED  becket_stream_connect() has connected it
+ *   BECKET_STREAM_DATA       value bytes were received: at data, valid until the handler returns or, before that, until
+ *                            the next event is taken out of the loop; becket_stream_keep() makes it last
+ *   BECKET_STREAM_END        the peer sends no more; what is sent to it may still arrive
+ *   BECKET_STREAM_SENT       a request is done, and the program's again: data is the becket_send_request, value its bytes,
+ *                            or a negative errno value
+ *   BECKET_STREAM_LOW        the queue was above the high watermark, and is not above the low one any more
+ *   BECKET_TIMEOUT, BECKET_DEADLINE   as for I/O sources: that is all, unless the program does something about it
+ *   BECKET_STREAM_CLOSED     the last event: value is 0, or the reason as a negative errno value. The fd is closed by the time
+ *                            of it, the handle stale, all requests were done before
+ *
+ * A stream ends, with CLOSED, when the program closes or resets it, when it cannot be connected, and when receiving fails, or
+ * sending after the end. When only sending fails, the requests are done with that error, further ones are -EPIPE, and what the
+ * peer has sent can still be received.
+ *
+ *   static BECKET_STREAMS(streams, 1000, 4, 16384);      // 1000 streams, 4 buffers of 16 KiB
+ *   becket_config config = {.size = sizeof config, .streams = &streams};
+ *
+ * The functions below return 0 or a positive number, or an error after which nothing has changed. -ESTALE: the stream has ended,
+ * or was removed; -EINVAL: it is no stream.
+ */
+
+/** It is done, and will have no event. */
+#define BECKET_SEND_DONE 0
+/** It is queued: BECKET_STREAM_SENT will tell. */
+#define BECKET_SEND_QUEUED 1
+/** It is queued, and more is than the high watermark: BECKET_STREAM_LOW will tell when to go on. */
+#define BECKET_SEND_FULL 2
+
+/**
+ * One thing to be sent, in the program's memory: zeros before its first use. From its submission until it is done it is the
+ * stream's, and so is what it leads to.
+ */
+typedef struct becket_send_request {
+  /** The program's. */
+  void *user;
+  /** becket's. */
+  uint64_t state[13];
+} becket_send_request;
+
+/**
+ * Bytes of memory for so many streams and buffers: what BECKET_STREAMS_SIZE says, or 0 when there can be no such memory. Any
+ * thread. O(1).
+ */
+size_t becket_streams_size(uint32_t streams, uint32_t buffers, uint32_t buffer_size);
+
+/**
+ * A stream over a connected socket, or one of datagrams. It becomes non-blocking. flags: 0; or BECKET_TRUSTED: it is a
+ * non-blocking socket, which saves three system calls, and then BECKET_DATAGRAM too where it is one of datagrams.
+ *
+ * -EBADF, -ENOTSOCK; -EEXIST: the fd has a source; -ENOSPC: there is no room for another source, or for another stream; and what
+ * becket_io_add() says of the fd. O(1) expected.
+ */
+int becket_stream_add(becket_loop *loop,
+                      int fd,
+                      uint32_t flags,
+                      becket_handler handler,
+                      void *user,
+                      becket_handle *handle);
+
+/**
+ * A stream over a new socket, which it connects: BECKET_STREAM_CONNECTED, or BECKET_STREAM_CLOSED with the reason, after
+ * within_ns (BECKET_NEVER: whenever the system says so) -ETIMEDOUT. What is sent meanwhile is queued. The address is copied by
+ * the system.
+ *
+ * -ENOSPC: there is no room for another source, or for another stream; -EAGAIN: the queue of a UNIX socket's listener is full;
+ * and what the system says at once: -EMFILE, -ENOENT, -ENETUNREACH, … O(1) expected, O(log n) with a deadline.
+ */
+int becket_stream_connect(becket_loop *loop,
+                          const struct sockaddr *address,
+                          socklen_t length,
+                          uint64_t within_ns,
+                          becket_handler handler,
+                          void *user,
+                          becket_handle *handle);
+
+/**
+ * Sends bytes, in the order of submission: at once where nothing is queued, and what the socket does not take when it does. All of
+ * them are sent, or the request is done with an error. It never refuses for want of room, since the memory is the
+ * program's: who sends more than the peer takes watches for BECKET_SEND_FULL.
+ *
+ * BECKET_SEND_DONE, BECKET_SEND_QUEUED or BECKET_SEND_FULL; -EPIPE: the stream sends no more, because it is shut down, or closes, or
+ * sending has failed; -EBUSY: the request is in use. One system call that does not block at most.
+ */
+int becket_stream_send(becket_loop *loop,
+                       becket_handle stream,
+                       becket_send_request *request,
+                       const void *data,
+                       size_t length);
+
+/** The same from count vectors, 1024 at most, which have to stay as they are too. */
+int becket_stream_sendv(becket_loop *loop,
+                        becket_handle stream,
+                        becket_send_request *request,
+                        const struct iovec *vectors,
+                        int count);
+
+/**
+ * Sends length bytes of a regular file, from an offset on, by sendfile(2) where the system has it for that. It reads the file as
+ * it goes, and waits for the disk where that is not in memory. The value is less than length when the file ends before.
+ */
+int becket_stream_sendfile(becket_loop *loop,
+                           becket_handle stream,
+                           becket_send_request *request,
+                           int file,
+                           int64_t offset,
+                           uint64_t length);
+
+/** Sends one datagram to an address, which has to stay valid too. What the network says of it is the value; the stream goes on. */
+int becket_stream_sendto(becket_loop *loop,
+                         becket_handle stream,
+                         becket_send_request *request,
+                         const void *data,
+                         size_t length,
+                         const struct sockaddr *address,
+                         socklen_t address_length);
+
+/** Bytes that are queued. O(1). */
+int becket_stream_queued(const becket_loop *loop, becket_handle stream, uint64_t *bytes);
+
+/** The watermarks of the queue, in bytes; at first 16 and 64 KiB. -EINVAL: low is above high. O(1). */
+int becket_stream_watermarks(becket_loop *loop, becket_handle stream, uint32_t low, uint32_t high);
+
+/**
+ * Receives nothing until becket_stream_resume(): what the peer sends fills the system's own buffers, and then the peer has to
+ * wait. Its end, and that it is gone, are not told meanwhile. O(1).
+ */
+int becket_stream_pause(becket_loop *loop, becket_handle stream);
+
+/** Receives again. O(1). */
+int becket_stream_resume(becket_loop *loop, becket_handle stream);
+
+/**
+ * Keeps the buffer of the latest BECKET_STREAM_DATA, whatever becomes of its stream: data is the event's. Becket receives into
+ * those that are left; when there is none, streams that have something to receive wait, and go on in their order when one comes
+ * back. One stream keeps at most half of them (and 255): it receives nothing more until it has given one back.
+ *
+ * -EINVAL: no buffer is there; -ESTALE: it is not the latest event's any more, or is kept already. O(1).
+ */
+int becket_stream_keep(becket_loop *loop, const void *data);
+
+/**
+ * Gives a buffer back that was kept: data is any address in it. -EINVAL: no buffer is there; -ESTALE: it was not kept, or was
+ * given back. O(1).
+ */
+int becket_stream_release(becket_loop *loop, const void *data);
+
+/** How many buffers are not kept. O(1). */
+int becket_stream_buffers(const becket_loop *loop);
+
+/**
+ * Who has sent a datagram, for as long as its data is valid: data is the event's. *length is the address's length, or 0: it has
+ * none. -EINVAL: no datagram begins there; -ESTALE: it was given back. O(1).
+ */
+int becket_stream_sender(const becket_loop *loop, const void *data, const struct sockaddr **address, socklen_t *length);
+
+/**
+ * Sends no more after what is queued: the peer learns of the end, shutdown(2). Receiving goes on. A second time: nothing.
+ * -EPIPE: sending has failed. O(1).
+ */
+int becket_stream_shutdown(becket_loop *loop, becket_handle stream);
+
+/**
+ * Ends the stream: receives nothing more, sends what is queued, closes the fd, then BECKET_STREAM_CLOSED with 0. How long that
+ * takes is the peer's to say: BECKET_TIMEOUT, BECKET_DEADLINE and becket_stream_reset() are for that. As with close(2), a peer
+ * whose data was not received may not get the last of what was sent: who needs that shuts down, waits for the peer's end, and
+ * then closes. A second time: nothing. O(1).
+ */
+int becket_stream_close(becket_loop *loop, becket_handle stream);
+
+/**
+ * Ends the stream at once: what is queued is not sent, and the peer learns that the connection was broken off (SO_LINGER). All
+ * requests, and then the stream, end with -ECANCELED. O(requests).
+ */
+int becket_stream_reset(becket_loop *loop, becket_handle stream);
 
 /* ---- Tasks ----
  *

@@ -59,6 +59,8 @@ mod ready;
 mod request;
 mod ring;
 mod storage;
+#[cfg(feature = "streams")]
+mod streams;
 mod sys;
 mod time;
 

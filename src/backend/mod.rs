@@ -27,6 +27,8 @@ mod poll;
 mod select;
 #[cfg(feature = "simulator")]
 mod sim;
+#[cfg(feature = "streams")]
+mod streams;
 #[cfg(io_uring)]
 mod uring;
 
@@ -40,6 +42,8 @@ use crate::request::Request;
 use crate::ring::RingMemory;
 use crate::storage::names::Names;
 use crate::storage::region::Region;
+#[cfg(feature = "streams")]
+use crate::streams::StreamsMemory;
 use crate::sys;
 #[cfg(feature = "operations")]
 use crate::sys::operation as calls;
@@ -261,6 +265,8 @@ pub(crate) struct Given {
     pub(crate) ring: Option<RingMemory>,
     #[cfg(feature = "operations")]
     pub(crate) aio: Option<AioMemory>,
+    #[cfg(feature = "streams")]
+    pub(crate) streams: Option<StreamsMemory>,
     pub(crate) simulator: Option<SimulatorRef>,
 }
 

@@ -15,6 +15,8 @@ use crate::process::signals;
 use crate::storage::layout::REGIONS_OFFSET;
 use crate::storage::slot::NIL;
 use crate::storage::{Block, Layout};
+#[cfg(feature = "streams")]
+use crate::streams::StreamsMemory;
 use crate::sys;
 use crate::time::{Duration, Instant};
 use core::cell::UnsafeCell;
@@ -220,6 +222,8 @@ impl Core {
                 operations: super::operations::Operations::new(layout.operations(), layout.sources as u32, files),
                 #[cfg(feature = "streams")]
                 listeners: super::listeners::Listeners::new(),
+                #[cfg(feature = "streams")]
+                streams: given.streams.map_or_else(crate::storage::streams::Table::none, StreamsMemory::table),
             }));
             #[cfg(feature = "operations")]
             (*(*at).engine.get()).name_files();

@@ -40,6 +40,8 @@ pub(crate) struct Taken {
     pub(crate) flags: u32,
     pub(crate) fd: i32,
     pub(crate) level: u32,
+    /// Of a stream: what was received, or the request that is done.
+    pub(crate) data: *mut (),
     /// Of the front end; null: none.
     pub(crate) handler: *const (),
 }
@@ -53,6 +55,7 @@ impl Taken {
         flags: 0,
         fd: -1,
         level: 0,
+        data: core::ptr::null_mut(),
         handler: core::ptr::null(),
     };
 

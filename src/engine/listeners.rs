@@ -13,6 +13,7 @@
 //! A connection is accepted when its event is taken out, and not before: so none is ever held, and none without a place. All
 //! listeners are linked, the latest first, through their slots.
 
+use super::io::IoOptions;
 use super::{Engine, Taken};
 use crate::backend::{AnyBackend, Backend, Mode, Ready};
 use crate::error::{Error, Result};
@@ -38,6 +39,8 @@ pub struct ListenOptions {
     pub backlog: u32,
     /// Free sources that there have to be before a connection is accepted: what it will need, 255 at most.
     pub places: u32,
+    /// Each connection becomes a stream: there has to be room for another one too.
+    pub streams: bool,
     /// SO_REUSEPORT: other sockets may listen at the same address, of other processes too.
     pub reuse_port: bool,
     /// An IPv6 socket is for IPv4 too. (`:80` and `*:80` are in any case.)
@@ -55,6 +58,7 @@ impl Default for ListenOptions {
         ListenOptions {
             backlog: 0,
             places: 1,
+            streams: false,
             reuse_port: false,
             ipv4_too: false,
             exclusive: false,
@@ -98,6 +102,8 @@ mod flag {
     pub(super) const OWNED: u8 = 1 << 2;
     /// Its file goes with it.
     pub(super) const UNLINK: u8 = 1 << 3;
+    /// Its connections become streams.
+    pub(super) const STREAMS: u8 = 1 << 4;
 }
 
 /// What a listener remembers, in the slot's `time`. (`deadline`: the next listener, and above it the turn of `accepted`.)
@@ -151,11 +157,10 @@ impl Engine {
         };
         // Before anything is opened.
         self.free_slot(Kind::Listener)?;
-        let mode = if options.exclusive { Mode::EXCLUSIVE } else { Mode::empty() };
         let simulated = self.backend.is_simulated();
         let fd = match at {
             At::Socket(fd) => {
-                self.check_new(fd, mode)?;
+                self.check_new(fd, if options.exclusive { Mode::EXCLUSIVE } else { Mode::empty() })?;
                 self.backend.take_over(fd)?;
                 fd
             }
@@ -164,20 +169,23 @@ impl Engine {
             At::Address(address) => sys::open(address, how)?,
         };
         let owned = !matches!(at, At::Socket(_));
-        let added = self.check_new(fd, mode).and_then(|()| self.add_listener(fd, mode, target));
-        let index = added.inspect_err(|_| {
+        let trusted = IoOptions { trusted: true, exclusive: options.exclusive, ..IoOptions::default() };
+        let added = self.add_fd(Kind::Listener, fd, Ready::READABLE, trusted, target).inspect_err(|_| {
             if owned {
                 let _ = close(&mut self.backend, fd, true);
             }
         })?;
-        let flags = if owned { flag::OWNED } else { 0 } | if options.unlink { flag::UNLINK } else { 0 };
+        let index = self.resolve(added)?;
+        let flag = |on: bool, flag: u8| if on { flag } else { 0 };
+        let flags =
+            flag(owned, flag::OWNED) | flag(options.unlink, flag::UNLINK) | flag(options.streams, flag::STREAMS);
         self.set_listener(index, State { flags, places, stalls: 0, accepted: 0 });
         self.lists.slots[index].deadline = self.listeners.first.into();
         self.listeners.first = index;
-        Ok(self.added(index))
+        Ok(added)
     }
 
-    /// Whether a listener can have this fd. EBADF, EEXIST; EINVAL, ENOTSUP: not with this backend.
+    /// Whether a listener can have this fd of the program's. EBADF, EEXIST; EINVAL, ENOTSUP: not with this backend.
     fn check_new(&mut self, fd: i32, mode: Mode) -> Result<()> {
         if fd < 0 {
             return Err(Error::BAD_FD);
@@ -187,21 +195,6 @@ impl Engine {
         }
         let index = self.free_slot(Kind::Listener)?;
         self.backend.check(fd, index + 1, mode)
-    }
-
-    /// The index of a source for it.
-    fn add_listener(&mut self, fd: i32, mode: Mode, target: Target) -> Result<u32> {
-        let index = self.free_slot(Kind::Listener)?;
-        self.occupy(index, Kind::Listener, target);
-        self.displace_watch(fd);
-        if let Err(error) = self.register(index, fd, Ready::READABLE, mode) {
-            self.vacate(index);
-            self.watch_alone(fd);
-            return Err(error);
-        }
-        self.fd_index.insert(fd, index, &self.registrations);
-        self.share_source(fd, Ready::READABLE);
-        Ok(index)
     }
 
     /// Removes the listener and closes its socket, and removes its file where that was asked for. ESTALE; EINVAL: it is of
@@ -353,7 +346,7 @@ impl Engine {
         let slot = &mut self.lists.slots[index];
         slot.deadline = slot.deadline & u64::from(u32::MAX) | u64::from(turn) << 32;
         self.set_listener(index, state);
-        if !self.has_places(state.places) {
+        if !self.has_places(state) {
             return self.stall(index, Error::TABLE_FULL);
         }
         let fd = self.fd_of(index);
@@ -387,8 +380,10 @@ impl Engine {
         }
     }
 
-    fn has_places(&self, places: u8) -> bool {
-        self.sources() - self.statistics.sources >= places.into()
+    /// Whether a connection has what it will need.
+    fn has_places(&self, state: State) -> bool {
+        let free = self.sources() - self.statistics.sources;
+        free >= state.places.into() && (!state.has(flag::STREAMS) || self.streams.has_room())
     }
 
     /// Silent from now on, until there is room. What is to be told of it.
@@ -435,7 +430,7 @@ impl Engine {
         }
         let mut at = self.listeners.first;
         while at != NIL {
-            if self.has_places(self.listener(at).places) {
+            if self.has_places(self.listener(at)) {
                 self.unstall(at);
             }
             at = self.next_listener(at);

@@ -21,6 +21,8 @@ pub(crate) mod listeners;
 mod operations;
 pub(crate) mod sources;
 mod statistics;
+#[cfg(feature = "streams")]
+pub(crate) mod streams;
 mod timers;
 mod turn;
 
@@ -162,6 +164,8 @@ pub(crate) struct Engine {
     operations: operations::Operations,
     #[cfg(feature = "streams")]
     listeners: listeners::Listeners,
+    #[cfg(feature = "streams")]
+    streams: crate::storage::streams::Table,
     backend_note: &'static ::core::ffi::CStr,
 }
 

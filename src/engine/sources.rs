@@ -14,7 +14,7 @@ use core::mem::replace;
 
 /// Whether sources of a kind have an fd.
 fn has_fd(kind: Kind) -> bool {
-    matches!(kind, Kind::Io | Kind::Child | Kind::Listener)
+    matches!(kind, Kind::Io | Kind::Child | Kind::Listener | Kind::Stream)
 }
 
 /// Slots: taken and given back.
@@ -36,6 +36,18 @@ impl Engine {
     pub(super) fn resolve_kind(&self, handle: Handle, kind: Kind) -> Result<u32> {
         let index = self.resolve(handle)?;
         if self.lists.links[index].is(kind) { Ok(index) } else { Err(Error::INVALID) }
+    }
+
+    /// The slot of a live source that is an I/O source or a stream. EINVAL: it is of another kind. O(1).
+    #[inline]
+    pub(super) fn resolve_io(&self, handle: Handle) -> Result<u32> {
+        let index = self.resolve(handle)?;
+        let link = &self.lists.links[index];
+        if link.is(Kind::Io) || cfg!(feature = "streams") && link.is(Kind::Stream) {
+            Ok(index)
+        } else {
+            Err(Error::INVALID)
+        }
     }
 
     /// The first source from a slot on; with the slots behind it, all sources. O(slots between).
@@ -144,7 +156,7 @@ impl Engine {
     pub(super) fn recount(&mut self, index: u32) {
         let link = &self.lists.links[index];
         let active = match link.kind() {
-            Some(Kind::Io) => {
+            Some(Kind::Io | Kind::Stream) => {
                 !self.interest_of(index).is_empty() || self.lists.slots[index].fixed_deadline() != Instant::NEVER
             }
             Some(Kind::Signal | Kind::Wake) => true,
@@ -182,6 +194,11 @@ impl Engine {
     pub(super) fn remove_index(&mut self, index: u32) {
         match self.lists.links[index].kind() {
             Some(Kind::Io) => self.forget_fd(index, false),
+            #[cfg(feature = "streams")]
+            Some(Kind::Stream) => {
+                self.forget_stream(index);
+                self.forget_fd(index, false);
+            }
             Some(Kind::Signal) => {
                 signals::release(self.lists.slots[index].extra.cast_signed(), &self.shared, true);
             }
@@ -198,14 +215,19 @@ impl Engine {
         cfg!(feature = "operations") && self.lists.links[index].is(Kind::Operation)
     }
 
-    /// Removes everything. O(sources that there ever were).
+    /// Removes everything; the fds of streams are closed. O(sources that there ever were).
     pub(crate) fn remove_all(&mut self) {
         #[cfg(feature = "streams")]
         self.close_listeners(true);
         let mut from = 0;
         while let Some(index) = self.next_source(from) {
-            self.remove_index(index);
             from = index + 1;
+            #[cfg(feature = "streams")]
+            if self.lists.links[index].is(Kind::Stream) {
+                self.close_stream_at(index);
+                continue;
+            }
+            self.remove_index(index);
         }
     }
 

@@ -34,6 +34,8 @@ impl Engine {
         let patience = self.prepare_operations();
         #[cfg(feature = "streams")]
         self.resume_listeners();
+        #[cfg(feature = "streams")]
+        self.feed_streams();
         if cfg!(becket_small) || self.trim {
             self.trim_watched();
         }
@@ -364,6 +366,8 @@ impl Engine {
             let due = match Kind::from_number(kind) {
                 Some(Kind::Io) => self.take_io(node, taken),
                 Some(Kind::Post) => self.take_post(node, taken),
+                #[cfg(feature = "streams")]
+                Some(Kind::Stream) => self.take_stream(node, taken),
                 Some(kind) => self.take_other(node, kind, taken),
                 None => false,
             };
@@ -373,8 +377,10 @@ impl Engine {
                 self.phase.idle_done |= kind < Kind::Before as u8;
                 return true;
             }
-            // It concerns nobody any more. (A listener finds out that there is no further connection.)
-            self.statistics.stale_dropped += u64::from(kind != Kind::Listener as u8);
+            // It concerns nobody any more. (Or a stream has sent, and has nothing to tell; or a listener has found no further
+            // connection.)
+            let counts = !cfg!(feature = "streams") || kind < Kind::Stream as u8;
+            self.statistics.stale_dropped += u64::from(counts);
         }
     }
 
@@ -462,6 +468,7 @@ impl Engine {
         taken.handler = target.handler;
         taken.kind = kind.mask().bits();
         taken.fd = fd;
+        taken.data = core::ptr::null_mut();
         taken.level = self.lists.links[index].level().into();
     }
 
@@ -551,7 +558,7 @@ impl Engine {
                 self.rest(index);
                 on
             }
-            Kind::Io | Kind::Child | Kind::Wake | Kind::Post | Kind::Operation | Kind::Listener => false,
+            Kind::Io | Kind::Child | Kind::Wake | Kind::Post | Kind::Operation | Kind::Stream | Kind::Listener => false,
         };
         taken.value = value;
         taken.flags = if triggered { Ready::TRIGGERED.bits().into() } else { 0 };

@@ -60,6 +60,8 @@ pub const BECKET_LISTEN_REPLACE: u32 = 8;
 pub const BECKET_LISTEN_UNLINK: u32 = 16;
 /// Connections are accepted also when no source is free. Not together with becket_listen_options.places.
 pub const BECKET_LISTEN_WITHOUT_PLACE: u32 = 32;
+/// Each connection becomes a stream: none is accepted while there is no room for another one.
+pub const BECKET_LISTEN_FOR_STREAMS: u32 = 64;
 
 /// What a listener is to be like. Zeros mean the default.
 #[repr(C)]
@@ -92,9 +94,10 @@ unsafe fn options(at: *const becket_listen_options) -> Result<ListenOptions> {
         exclusive: has(BECKET_LISTEN_EXCLUSIVE),
         replace: has(BECKET_LISTEN_REPLACE),
         unlink: has(BECKET_LISTEN_UNLINK),
+        streams: has(BECKET_LISTEN_FOR_STREAMS),
     };
     let both = has(BECKET_LISTEN_WITHOUT_PLACE) && given.places > 0;
-    if both || given.flags >= BECKET_LISTEN_WITHOUT_PLACE << 1 { Err(Error::INVALID) } else { Ok(options) }
+    if both || given.flags >= BECKET_LISTEN_FOR_STREAMS << 1 { Err(Error::INVALID) } else { Ok(options) }
 }
 
 /// The bytes of a text that may be an address. EINVAL: there is none, or it is too long.

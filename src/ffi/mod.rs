@@ -20,6 +20,8 @@ pub mod signal;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod source;
+#[cfg(feature = "streams")]
+pub mod stream;
 #[cfg(feature = "operations")]
 pub mod task;
 pub mod timer;
@@ -158,7 +160,7 @@ macro_rules! same_place {
         };
     };
 }
-same_place!(handle source, value value, user user, kind kind, flags flags, fd fd, level level);
+same_place!(handle source, value value, user user, kind kind, flags flags, fd fd, level level, data data);
 
 /// Calls the handler of an event that was taken out.
 ///

@@ -22,6 +22,8 @@ pub(crate) mod select;
 pub(crate) mod signal;
 #[cfg(all(feature = "simulator", feature = "operations"))]
 pub(crate) mod simulated;
+#[cfg(feature = "streams")]
+pub(crate) mod stream;
 #[cfg(io_uring)]
 pub(crate) mod uring;
 

@@ -6,7 +6,9 @@ use super::{check, last_error};
 use crate::error::{Error, Result};
 use crate::ready::Ready;
 use crate::request::{Call, Request};
-#[cfg(feature = "capi")]
+#[cfg(all(feature = "capi", feature = "streams"))]
+pub(crate) use libc::sa_family_t;
+#[cfg(any(feature = "capi", feature = "streams"))]
 pub(crate) use libc::sockaddr;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use libc::statx;

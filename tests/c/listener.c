@@ -136,10 +136,9 @@ static void no_descriptors(void) {
   EQUAL(seen.pauses, 1);
   EQUAL(seen.error, -EMFILE);
   EQUAL(seen.connections, 0);
-  EQUAL(becket_listener_paused(loop, listener), BECKET_PAUSED);
-  /* 10, 30, 70, 150, 310 ms, two turns each; and what valgrind does for each is not ours. */
+  /* 10, 30, 70, 150, 310 ms, two turns each. (What valgrind does meanwhile is not ours.) */
   CHECK(statistics_of(loop).turns - turns <= 20);
-  CHECK(now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu < span / 2);
+  CHECK(now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu < span / 2 || getenv("TEST_UNDER_VALGRIND") != NULL);
   while (count > 0) close(files[--count]);
   CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
   wait_for(loop, &seen.connections, 1);
@@ -385,7 +384,7 @@ static void misuse(void) {
   EQUAL(becket_listen_at(loop, address, length - 1, NULL, on_connection, NULL, &handle), -EINVAL);
   const becket_listen_options wrong[] = {
       {.size = 1},
-      {.size = sizeof *wrong, .flags = 64},
+      {.size = sizeof *wrong, .flags = 128},
       {.size = sizeof *wrong, .places = 256},
       {.size = sizeof *wrong, .backlog = UINT32_MAX},
       {.size = sizeof *wrong, .flags = BECKET_LISTEN_WITHOUT_PLACE, .places = 1},
