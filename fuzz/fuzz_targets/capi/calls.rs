@@ -3,6 +3,7 @@
 use crate::c;
 use crate::guard;
 use crate::handlers::HANDLERS;
+use crate::listeners;
 use crate::operations;
 use crate::simulation;
 use crate::tasks;
@@ -157,6 +158,8 @@ const CALLS: &[Call] = &[
     operate,
     operate,
     operate,
+    |world| listeners::CALLS[world.input.below(listeners::CALLS.len())](world),
+    |world| listeners::CALLS[world.input.below(listeners::CALLS.len())](world),
     |world| tasks::CALLS[world.input.below(tasks::CALLS.len())](world),
     |world| tasks::CALLS[world.input.below(tasks::CALLS.len())](world),
 ];
@@ -255,7 +258,7 @@ fn number_of(world: &World<'_>, name: &str, call: impl FnOnce(*mut becket_loop, 
 }
 
 /// A call that tells what events of a source name.
-fn own_fd(world: &World<'_>, kind: u32, call: impl FnOnce(*mut becket_loop, becket_handle) -> i32) {
+pub fn own_fd(world: &World<'_>, kind: u32, call: impl FnOnce(*mut becket_loop, becket_handle) -> i32) {
     let (on, handle, answer) = ask(world, "fd", call);
     match on.arena.and_then(|arena| arena.source(handle)) {
         Some(source) if source.kind == kind => assert_eq!(answer, source.fd),
@@ -282,8 +285,7 @@ fn set_handler(world: &World<'_>) {
     let user = world.input.number() as usize;
     let (on, handle, answer) = ask(world, "set_handler", |at, handle| {
         // (A completion that nobody sees would be an fd that nobody closes.)
-        let sees_all =
-            world.arenas.iter().all(|it| it.source(handle).is_none_or(|it| it.kind != BECKET_KIND_OPERATION));
+        let sees_all = world.arenas.iter().all(|it| it.source(handle).is_none_or(|it| !brings_fds(it.kind)));
         handler = if sees_all { handler } else { handler.min(1) };
         c!(becket_set_handler(at, handle, HANDLERS[handler], user as *mut c_void))
     });
@@ -295,11 +297,18 @@ fn set_handler(world: &World<'_>) {
     }
 }
 
+/// Whether events of this kind may be fds that are the program's from then on.
+fn brings_fds(kind: u32) -> bool {
+    matches!(kind, BECKET_KIND_OPERATION | BECKET_KIND_LISTENER)
+}
+
 fn remove(world: &World<'_>) {
     let (on, handle, answer) = ask(world, "remove", |at, handle| c!(becket_remove(at, handle)));
     assert!(answer <= 0);
     if answer == 0 {
-        on.arena.unwrap().forget(handle);
+        let arena = on.arena.unwrap();
+        listeners::removed(arena.source(handle).unwrap());
+        arena.forget(handle);
     }
 }
 
@@ -417,7 +426,7 @@ fn find(world: &World<'_>) {
         return assert!(answer < 0 && out == MARK);
     };
     let sources = arena.sources.borrow();
-    let has = |source: &Source| source.kind == BECKET_KIND_IO && source.fd == fd;
+    let has = |source: &Source| matches!(source.kind, BECKET_KIND_IO | BECKET_KIND_LISTENER) && source.fd == fd;
     match sources.iter().find(|(_, source)| has(source)) {
         Some((handle, _)) => assert_eq!((answer, out), (0, *handle)),
         None => assert_eq!((answer, out), (-libc::ENOENT, MARK)),

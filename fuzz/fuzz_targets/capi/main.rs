@@ -19,6 +19,7 @@ mod calls;
 mod guard;
 mod handlers;
 mod input;
+mod listeners;
 mod operations;
 mod simulation;
 mod system;

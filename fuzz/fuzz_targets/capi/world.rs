@@ -2,6 +2,7 @@
 
 use crate::guard::Guard;
 use crate::input::Input;
+use crate::listeners;
 use crate::operations::{self, Operations};
 use crate::simulation::{self, Pool, Simulation};
 use crate::system::System;
@@ -191,6 +192,10 @@ impl Arena {
                 assert!(event.flags & BECKET_TIMEOUT == 0 || event.flags & readiness == 0);
             }
             BECKET_KIND_OPERATION => assert_eq!((event.flags, event.fd), (0, source.fd)),
+            BECKET_KIND_LISTENER => {
+                assert_eq!(event.fd, source.fd);
+                listeners::came(self, event);
+            }
             _ => {
                 assert_eq!(event.fd, source.fd);
                 assert_eq!(event.flags & !BECKET_TRIGGERED, 0);
@@ -211,6 +216,7 @@ impl Arena {
         let handles: Vec<_> = self.sources.borrow().keys().copied().collect();
         for handle in handles {
             assert_eq!(c!(becket::ffi::source::becket_remove(at, handle)), 0);
+            listeners::removed(self.source(handle).unwrap());
         }
         // Posts to nobody go when they are looked at, after a wait. (A simulator that serves another loop refuses that.)
         let turned = (0..3).map(|_| c!(becket::ffi::turn::becket_turn(at, 0))).max().unwrap_or(0);
