@@ -345,7 +345,7 @@ typedef struct becket_config {
   int32_t aio_signal;
   /** Memory for POSIX AIO, or NULL. Without AIO nobody looks at it. */
   const becket_aio *aio;
-  /** Memory for streams, or NULL: there is room for none. */
+  /** Memory for streams, or NULL: there is room for none. Where they are not built in nobody looks at it. */
   const becket_streams *streams;
 } becket_config;
 

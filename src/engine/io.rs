@@ -78,7 +78,8 @@ impl Engine {
     /// What cannot be waited for never blocks: it is ready in every turn. A file that blocks all the same is EPERM.
     #[cold]
     fn always_ready(&mut self, index: u32, fd: i32, interest: Ready, options: IoOptions, error: Error) -> Result<()> {
-        if error != Error::NOT_PERMITTED || !self.lists.links[index].is(Kind::Io) {
+        let is_stream = cfg!(feature = "streams") && self.lists.links[index].is(Kind::Stream);
+        if error != Error::NOT_PERMITTED || is_stream {
             return Err(error);
         }
         if !options.trusted {

@@ -14,7 +14,7 @@ use core::mem::replace;
 
 /// Whether sources of a kind have an fd.
 fn has_fd(kind: Kind) -> bool {
-    matches!(kind, Kind::Io | Kind::Child | Kind::Listener | Kind::Stream)
+    matches!(kind, Kind::Io | Kind::Child) || cfg!(feature = "streams") && matches!(kind, Kind::Stream | Kind::Listener)
 }
 
 /// Slots: taken and given back.
@@ -41,13 +41,11 @@ impl Engine {
     /// The slot of a live source that is an I/O source or a stream. EINVAL: it is of another kind. O(1).
     #[inline]
     pub(super) fn resolve_io(&self, handle: Handle) -> Result<u32> {
-        let index = self.resolve(handle)?;
-        let link = &self.lists.links[index];
-        if link.is(Kind::Io) || cfg!(feature = "streams") && link.is(Kind::Stream) {
-            Ok(index)
-        } else {
-            Err(Error::INVALID)
+        #[cfg(feature = "streams")]
+        if let Ok(index) = self.resolve_kind(handle, Kind::Stream) {
+            return Ok(index);
         }
+        self.resolve_kind(handle, Kind::Io)
     }
 
     /// The first source from a slot on; with the slots behind it, all sources. O(slots between).
@@ -156,7 +154,7 @@ impl Engine {
     pub(super) fn recount(&mut self, index: u32) {
         let link = &self.lists.links[index];
         let active = match link.kind() {
-            Some(Kind::Io | Kind::Stream) => {
+            Some(kind) if kind == Kind::Io || cfg!(feature = "streams") && kind == Kind::Stream => {
                 !self.interest_of(index).is_empty() || self.lists.slots[index].fixed_deadline() != Instant::NEVER
             }
             Some(Kind::Signal | Kind::Wake) => true,

@@ -71,6 +71,9 @@ pub(crate) mod flags {
     pub(crate) const CLOSED: u32 = 1 << 21;
 }
 
+/// In the free slot of a stream whose last event was taken out, as its time: no source has that, with all readiness.
+const LAST_WORD: u64 = u64::MAX;
+
 /// It is known by then what the fd is.
 const TRUSTED: IoOptions = IoOptions { oneshot: false, trusted: true, edge: false, exclusive: false };
 
@@ -435,6 +438,9 @@ impl Engine {
         taken.data = data;
         if flags == flags::CLOSED {
             self.close_stream_at(index);
+            let slot = &mut self.lists.slots[index];
+            slot.time = LAST_WORD;
+            slot.set_ready(u8::MAX);
         } else if self.has_more(index, number) {
             self.lists.queue(index);
         }

@@ -468,7 +468,9 @@ impl Engine {
         taken.handler = target.handler;
         taken.kind = kind.mask().bits();
         taken.fd = fd;
-        taken.data = core::ptr::null_mut();
+        if cfg!(feature = "streams") {
+            taken.data = core::ptr::null_mut();
+        }
         taken.level = self.lists.links[index].level().into();
     }
 

@@ -169,10 +169,6 @@ unsafe fn given(config: &becket_config) -> Result<Given> {
         }
         None => None,
     };
-    #[cfg(not(feature = "streams"))]
-    if !config.streams.is_null() {
-        return Err(Error::UNSUPPORTED);
-    }
     Ok(Given {
         ring,
         #[cfg(feature = "operations")]

@@ -130,7 +130,7 @@ pub struct becket_config {
     pub aio_signal: i32,
     /// Memory for POSIX AIO, or NULL. Without AIO nobody looks at it.
     pub aio: *const becket_aio,
-    /// Memory for streams, or NULL: there is room for none.
+    /// Memory for streams, or NULL: there is room for none. Where they are not built in nobody looks at it.
     pub streams: *const becket_streams,
 }
 
