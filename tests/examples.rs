@@ -37,7 +37,7 @@ fn count(text: &str, needle: &str) -> usize {
 
 #[test]
 fn help_and_bad_options() {
-    for name in ["echo", "timers", "signals", "wake", "udp", "serial", "foreign", "simulate", "copy"] {
+    for name in ["echo", "plain_echo", "timers", "signals", "wake", "udp", "serial", "foreign", "simulate", "copy"] {
         let program = util::program(&format!("examples/{name}"));
         let mut child = Child::start(&program, ["--help"]);
         child.expect_exit(0);
@@ -51,12 +51,22 @@ fn help_and_bad_options() {
         }
     }
     for bad in ["", "x", "-1", "65536", "99999999999999999999", "80x"] {
-        Child::start(util::program("examples/echo"), ["--port", bad]).expect_exit(2);
+        for echo in ECHOES {
+            Child::start(util::program(&format!("examples/{echo}")), ["--port", bad]).expect_exit(2);
+        }
         Child::start(util::program("examples/udp"), ["--port", bad]).expect_exit(2);
     }
 }
 
-// ------------------------------------------------------------------------------------------------ echo
+// ------------------------------------------------------------------------------------------------ echo, plain_echo
+
+/// On streams, and on plain sources: no client can tell them apart.
+const ECHOES: [&str; 2] = ["echo", "plain_echo"];
+
+/// Each of them on each backend.
+fn each_echo() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ECHOES.into_iter().flat_map(|echo| BACKENDS.map(|backend| (echo, backend)))
+}
 
 fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).expect("connect");
@@ -83,8 +93,8 @@ fn noise(size: usize) -> Vec<u8> {
 
 #[test]
 fn echo_answers_everybody_until_sigterm() {
-    everywhere(|watched, backend| {
-        let mut child = start(watched, "echo", backend, &["--port", "0"]);
+    let session = |watched, echo: &str, backend: &str| {
+        let mut child = start(watched, echo, backend, &["--port", "0"]);
         let line = child.wait_line("listening");
         assert!(line.ends_with(&format!("({backend})")), "{line}");
         let port = port_in(&line);
@@ -101,16 +111,17 @@ fn echo_answers_everybody_until_sigterm() {
         ask(&mut clients[0], b"still there?");
         child.signal(libc::SIGTERM);
         child.expect_exit(0);
-        assert!(child.out().ends_with("echo: ended"), "{}", child.out());
+        assert!(child.out().ends_with(&format!("{echo}: ended")), "{}", child.out());
         assert_eq!(clients[0].read(&mut [0; 8]).unwrap(), 0);
-    });
+    };
+    everywhere(|watched, backend| ECHOES.into_iter().for_each(|echo| session(watched, echo, backend)));
 }
 
 /// A client that sends and does not read: the server stops reading from it, and loses nothing.
 #[test]
 fn echo_has_back_pressure() {
-    for backend in BACKENDS {
-        let mut child = start(Watched::No, "echo", backend, &["--port", "0"]);
+    for (echo, backend) in each_echo() {
+        let mut child = start(Watched::No, echo, backend, &["--port", "0"]);
         let port = port_in(&child.wait_line("listening"));
         let data = noise(64 << 20);
         let mut sender = connect(port);
@@ -128,11 +139,11 @@ fn echo_has_back_pressure() {
                 break false;
             }
         };
-        assert!(stalled, "{backend}: the server took in everything and nobody read it");
+        assert!(stalled, "{echo} on {backend}: the server took in everything and nobody read it");
         let before = child.cpu_time();
         std::thread::sleep(Duration::from_millis(600));
         let spent = child.cpu_time() - before;
-        assert!(spent < Duration::from_millis(300), "{backend}: it spins: {spent:?}");
+        assert!(spent < Duration::from_millis(300), "{echo} on {backend}: it spins: {spent:?}");
         ask(&mut connect(port), b"and meanwhile it serves others");
 
         sender.set_write_timeout(Some(GUARD)).unwrap();
@@ -141,7 +152,7 @@ fn echo_has_back_pressure() {
         let writer = std::thread::spawn(move || sender.write_all(&rest).expect("write"));
         let mut back = vec![0; total];
         reader.read_exact(&mut back).expect("all of it");
-        assert!(back == data[..total], "{backend}: what came back differs");
+        assert!(back == data[..total], "{echo} on {backend}: what came back differs");
         writer.join().unwrap();
     }
 }
@@ -149,8 +160,8 @@ fn echo_has_back_pressure() {
 /// More clients than places: the one too many waits, silently, and is served when a place is free.
 #[test]
 fn echo_with_a_full_table() {
-    for backend in BACKENDS {
-        let mut child = start(Watched::No, "echo", backend, &["--port", "0"]);
+    for (echo, backend) in each_echo() {
+        let mut child = start(Watched::No, echo, backend, &["--port", "0"]);
         let port = port_in(&child.wait_line("listening"));
         let mut clients: Vec<TcpStream> = (0..256).map(|_| connect(port)).collect();
         for client in &mut clients {
@@ -160,9 +171,9 @@ fn echo_with_a_full_table() {
         let mut waiting = connect(port);
         waiting.write_all(b"y").unwrap();
         waiting.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
-        assert!(waiting.read(&mut [0; 1]).is_err(), "{backend}: served without a place");
+        assert!(waiting.read(&mut [0; 1]).is_err(), "{echo} on {backend}: served without a place");
         let spent = child.cpu_time() - before;
-        assert!(spent < Duration::from_millis(300), "{backend}: it spins: {spent:?}");
+        assert!(spent < Duration::from_millis(300), "{echo} on {backend}: it spins: {spent:?}");
         drop(clients.pop());
         waiting.set_read_timeout(Some(GUARD)).unwrap();
         let mut answer = [0; 1];
@@ -174,9 +185,9 @@ fn echo_with_a_full_table() {
 /// Out of fds: no spinning, and it recovers.
 #[test]
 fn echo_out_of_fds() {
-    for backend in BACKENDS {
+    for (echo, backend) in each_echo() {
         let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -n 16; exec \"$0\" \"$@\""]).arg(util::program("examples/echo"));
+        command.args(["-c", "ulimit -n 16; exec \"$0\" \"$@\""]).arg(util::program(&format!("examples/{echo}")));
         let mut child = Child::spawn(command.args(["--backend", backend, "--port", "0"]));
         let port = port_in(&child.wait_line("listening"));
         let mut clients: Vec<TcpStream> = (0..20).map(|_| connect(port)).collect();
@@ -185,9 +196,9 @@ fn echo_out_of_fds() {
         last.write_all(b"last").unwrap();
         last.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
         let before = child.cpu_time();
-        assert!(last.read(&mut [0; 1]).is_err(), "{backend}: 20 connections with 16 fds");
+        assert!(last.read(&mut [0; 1]).is_err(), "{echo} on {backend}: 20 connections with 16 fds");
         let spent = child.cpu_time() - before;
-        assert!(spent < Duration::from_millis(300), "{backend}: it spins: {spent:?}");
+        assert!(spent < Duration::from_millis(300), "{echo} on {backend}: it spins: {spent:?}");
         let mut last = clients.pop().unwrap();
         drop(clients);
         last.set_read_timeout(Some(GUARD)).unwrap();
@@ -199,11 +210,13 @@ fn echo_out_of_fds() {
 
 #[test]
 fn echo_says_that_its_port_is_taken() {
-    let mut first = start(Watched::No, "echo", "poll", &["--port", "0"]);
-    let port = port_in(&first.wait_line("listening")).to_string();
-    let mut second = start(Watched::No, "echo", "poll", &["--port", &port]);
-    second.expect_exit(1);
-    assert!(second.err().starts_with("echo: listen: "), "{}", second.err());
+    for echo in ECHOES {
+        let mut first = start(Watched::No, echo, "poll", &["--port", "0"]);
+        let port = port_in(&first.wait_line("listening")).to_string();
+        let mut second = start(Watched::No, echo, "poll", &["--port", &port]);
+        second.expect_exit(1);
+        assert!(second.err().starts_with(&format!("{echo}: listen: ")), "{}", second.err());
+    }
 }
 
 // ------------------------------------------------------------------------------------------------ copy

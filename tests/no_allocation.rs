@@ -401,6 +401,7 @@ fn sessions() -> BTreeMap<&'static str, Session> {
         ("echo", session(&["--port", "0"] as &[_], echo as fn(&mut Child), 0)),
         ("foreign", session(&["--port", "0"], foreign, 0)),
         ("httpd", session(&["--port", "0", "--root", "."], httpd, 0)),
+        ("plain_echo", session(&["--port", "0"], echo, 0)),
         ("signals", session(&["--restarts", "1000"], signals, 0)),
         ("simulate", session(&["--runs", "100"], nothing, 0)),
         ("timers", session(&[], nothing, 0)),
