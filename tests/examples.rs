@@ -37,7 +37,9 @@ fn count(text: &str, needle: &str) -> usize {
 
 #[test]
 fn help_and_bad_options() {
-    for name in ["echo", "plain_echo", "timers", "signals", "wake", "udp", "serial", "foreign", "simulate", "copy"] {
+    for name in
+        ["echo", "plain_echo", "chat", "timers", "signals", "wake", "udp", "serial", "foreign", "simulate", "copy"]
+    {
         let program = util::program(&format!("examples/{name}"));
         let mut child = Child::start(&program, ["--help"]);
         child.expect_exit(0);
@@ -55,6 +57,7 @@ fn help_and_bad_options() {
             Child::start(util::program(&format!("examples/{echo}")), ["--port", bad]).expect_exit(2);
         }
         Child::start(util::program("examples/udp"), ["--port", bad]).expect_exit(2);
+        Child::start(util::program("examples/chat"), ["--port", bad]).expect_exit(2);
     }
 }
 
@@ -63,9 +66,9 @@ fn help_and_bad_options() {
 /// On streams, and on plain sources: no client can tell them apart.
 const ECHOES: [&str; 2] = ["echo", "plain_echo"];
 
-/// Each of them on each backend.
+/// The one on each backend, the other on one.
 fn each_echo() -> impl Iterator<Item = (&'static str, &'static str)> {
-    ECHOES.into_iter().flat_map(|echo| BACKENDS.map(|backend| (echo, backend)))
+    BACKENDS.into_iter().map(|backend| ("echo", backend)).chain([("plain_echo", "poll")])
 }
 
 fn connect(port: u16) -> TcpStream {
@@ -216,6 +219,79 @@ fn echo_says_that_its_port_is_taken() {
         let mut second = start(Watched::No, echo, "poll", &["--port", &port]);
         second.expect_exit(1);
         assert!(second.err().starts_with(&format!("{echo}: listen: ")), "{}", second.err());
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ chat
+
+fn expect(stream: &mut TcpStream, text: &str) {
+    let mut got = vec![0; text.len()];
+    stream.read_exact(&mut got).expect("what was said");
+    assert_eq!(String::from_utf8_lossy(&got), text);
+}
+
+/// The others read what one says, in order, and as lines, whatever the pieces are in which it comes.
+#[test]
+fn chat_tells_all_others() {
+    everywhere(|watched, backend| {
+        let mut child = start(watched, "chat", backend, &["--port", "0"]);
+        let port = port_in(&child.wait_line("listening"));
+        let mut clients: Vec<TcpStream> = (0..3).map(|_| connect(port)).collect();
+        child.wait_line("2 has come");
+        for index in 0..3 {
+            clients[index].write_all(b"here\n").unwrap();
+            for other in (0..3).filter(|other| *other != index) {
+                expect(&mut clients[other], &format!("{index}: here\n"));
+            }
+        }
+        clients[0].write_all(b"one\ntwo\nth").unwrap();
+        expect(&mut clients[1], "0: one\n0: two\n");
+        clients[0].write_all(b"ree\n\n").unwrap();
+        for other in 1..3 {
+            let rest = if other == 1 { "0: three\n0: \n" } else { "0: one\n0: two\n0: three\n0: \n" };
+            expect(&mut clients[other], rest);
+        }
+        // A line without an end comes in pieces of 512 bytes.
+        let long = "x".repeat(512);
+        clients[1].write_all(format!("{long}y\n").as_bytes()).unwrap();
+        expect(&mut clients[2], &format!("1: {long}\n1: y\n"));
+        // One goes, and the others go on.
+        drop(clients.remove(0));
+        clients[1].write_all(b"bye\n").unwrap();
+        expect(&mut clients[0], "2: bye\n");
+        child.signal(libc::SIGTERM);
+        child.expect_exit(0);
+        assert!(child.out().ends_with("chat: ended: 10 lines, 0 dropped"), "{}", child.out());
+    });
+}
+
+/// A client that never reads is dropped, and the others do not notice.
+#[test]
+fn chat_drops_who_does_not_read() {
+    for backend in BACKENDS {
+        let mut child = start(Watched::No, "chat", backend, &["--port", "0"]);
+        let port = port_in(&child.wait_line("listening"));
+        let (mut speaker, mut reader) = (connect(port), connect(port));
+        let silent = connect(port);
+        child.wait_line("2 has come");
+        speaker.write_all(b"here\n").unwrap();
+        expect(&mut reader, "0: here\n");
+        let batch = format!("{}\n", "x".repeat(499)).repeat(100);
+        let heard = format!("0: {}\n", "x".repeat(499)).repeat(100);
+        let mut batches = 0;
+        while !child.out().contains("2 dropped: it does not read") {
+            batches += 1;
+            assert!(batches < 2000, "{backend}: it holds 100 MB for somebody who does not read");
+            speaker.write_all(batch.as_bytes()).unwrap();
+            expect(&mut reader, &heard);
+        }
+        reader.write_all(b"still here\n").unwrap();
+        expect(&mut speaker, "1: still here\n");
+        drop(silent);
+        child.signal(libc::SIGTERM);
+        child.expect_exit(0);
+        let said = batches * 100 + 2;
+        assert!(child.out().ends_with(&format!("chat: ended: {said} lines, 1 dropped")), "{}", child.out());
     }
 }
 
@@ -452,13 +528,13 @@ fn udp_waits_when_a_send_would_block() {
         return util::skip("udp with a send that would block", "Linux: it needs LD_PRELOAD");
     }
     let folder = util::scratch("udp");
-    let (source, library) = (folder.join("slow_sendto.c"), folder.join("slow_sendto.so"));
+    let (source, library) = (folder.join("slow_sendmsg.c"), folder.join("slow_sendmsg.so"));
     std::fs::write(
         &source,
         "#define _GNU_SOURCE\n#include <errno.h>\n#include <sys/socket.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n\
-         ssize_t sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *to, socklen_t to_size) {\n\
+         ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {\n\
          static int calls;\n if (++calls % 2 == 1) { errno = EAGAIN; return -1; }\n\
-         return syscall(SYS_sendto, fd, data, size, flags, to, to_size);\n}\n",
+         return syscall(SYS_sendmsg, fd, message, flags);\n}\n",
     )
     .unwrap();
     let made = util::cc().args(["-shared", "-fPIC", "-w"]).arg(&source).arg("-o").arg(&library).status().unwrap();

@@ -298,6 +298,20 @@ fn datagrams(child: &mut Child) {
     }
 }
 
+/// What one says, the other hears.
+fn chat(child: &mut Child) {
+    let port = util::port_in(&child.wait_line("listening"));
+    let mut clients = [connect(port), connect(port)];
+    child.wait_line("1 has come");
+    let mut heard = [0; 9];
+    for (from, to) in [(0, 1), (1, 0)] {
+        clients[from].write_all(b"hello\n").unwrap();
+        clients[to].read_exact(&mut heard).unwrap();
+        assert_eq!(heard, *format!("{from}: hello\n").as_bytes());
+    }
+    child.signal(libc::SIGTERM);
+}
+
 fn udp(child: &mut Child) {
     datagrams(child);
     child.signal(libc::SIGTERM);
@@ -399,6 +413,7 @@ fn sessions() -> BTreeMap<&'static str, Session> {
     let session = |arguments, work, exit_code| Session { arguments, work, exit_code };
     BTreeMap::from([
         ("echo", session(&["--port", "0"] as &[_], echo as fn(&mut Child), 0)),
+        ("chat", session(&["--port", "0"], chat, 0)),
         ("foreign", session(&["--port", "0"], foreign, 0)),
         ("httpd", session(&["--port", "0", "--root", "."], httpd, 0)),
         ("plain_echo", session(&["--port", "0"], echo, 0)),
