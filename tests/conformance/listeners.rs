@@ -33,6 +33,7 @@ each_backend! {
     what_it_is_not
     a_handler_may_do_anything
     readiness_of_others_is_not_held_up
+    idle_sources_are_for_turns_without_connections
 }
 
 each_backend! {
@@ -551,6 +552,16 @@ fn readiness_of_others_is_not_held_up(backend: BackendChoice) {
     assert!(place <= 1, "{trace:?}");
     assert_eq!(trace.len(), 41);
     drop(clients);
+}
+
+fn idle_sources_are_for_turns_without_connections(backend: BackendChoice) {
+    let mut rig = Rig::new(backend);
+    let listener = rig.listen("l", &options());
+    let client = connect(&rig, listener);
+    rig.idle("idle", nothing);
+    assert_eq!(rig.turn(), ["l connection"]);
+    assert_eq!(rig.turn(), ["idle"]);
+    drop(client);
 }
 
 /// The descriptors that are open.
