@@ -127,6 +127,8 @@ extern "C" {
 #define BECKET_DEADLINE 128u
 /** becket_trigger() or becket_wake() was called for this source. */
 #define BECKET_TRIGGERED 256u
+/** This listener has paused by itself, for want of room; it goes on by itself too. */
+#define BECKET_PAUSED 512u
 
 /* ---- Streams: becket_event.flags ---- */
 
@@ -190,8 +192,10 @@ extern "C" {
 #define BECKET_KIND_OPERATION 1024
 /** What a stream tells. */
 #define BECKET_KIND_STREAM 2048
+/** A connection to a listener. */
+#define BECKET_KIND_LISTENER 4096
 /** All of them. */
-#define BECKET_KIND_ALL 4095
+#define BECKET_KIND_ALL 8191
 
 /* ---- Sizes, in bytes: upper bounds that hold on every system ---- */
 
@@ -237,16 +241,19 @@ typedef struct becket_event {
    * Timer: periods that have gone by, 1 or more. Signal: how often it came. Child: its status, as waitpid(2)
    * gives it, or -ECHILD when somebody else has reaped it, or -EAGAIN when it still runs and the source was
    * triggered. Post: the value. Operation: what the system call returns, or a negative errno value. Stream: see
-   * there. Else 0.
+   * there. Listener: the fd of the connection, or a negative errno value. Else 0.
    */
   int64_t value;
   /** What was given with the handler. */
   void *user;
   /** BECKET_KIND_…: the source's, or BECKET_KIND_POST. */
   uint32_t kind;
-  /** Readiness of an I/O source; what a stream tells; BECKET_TRIGGERED on any. */
+  /** Readiness of an I/O source; what a stream tells; BECKET_PAUSED of a listener; BECKET_TRIGGERED on any. */
   uint32_t flags;
-  /** I/O, stream: the fd. Signal: its number. Child: the process. Operation: its fd, but for openat, openat2 and statx. Else -1. */
+  /**
+   * I/O, stream, listener: the source's fd. Signal: its number. Child: the process. Operation: its fd, but for openat, openat2
+   * and statx. Else -1.
+   */
   int32_t fd;
   /** The level of the source. */
   uint32_t level;
@@ -380,6 +387,8 @@ typedef struct becket_statistics {
   uint64_t events_operation;
   /** Streams. */
   uint64_t events_stream;
+  /** Of listeners: connections and pauses. */
+  uint64_t events_listener;
   /** Nanoseconds spent in the wait. */
   uint64_t waiting_ns;
   /** Nanoseconds spent outside of it. */
@@ -1094,6 +1103,158 @@ const char *becket_files_name(const becket_loop *loop);
 
 /** Why it is this one, "" where it was asked for by name; NULL after an error. Static. O(1). */
 const char *becket_files_note(const becket_loop *loop);
+
+/* ---- Listeners ----
+ *
+ * A listener is a source for the connections to a socket. Each connection is one event of BECKET_KIND_LISTENER, whose value is
+ * the connection's fd: it does not block, is closed on exec, and is the handler's from then on. event->fd is the listener's own.
+ *
+ * A connection is accepted when its event is taken out, and not before: up to 64 of each listener in a turn, in turns with what
+ * else is ready. None is accepted that has no place: before each one there have to be free sources, as many as it will need (one,
+ * where becket_listen_options does not say otherwise). A program that takes several events by becket_next() before it adds their
+ * sources has to ask for so many. Connections that are gone before they are accepted are skipped.
+ *
+ * Where there is no room a listener pauses by itself: when too few sources are free (-ENOSPC), the process or the system has no
+ * descriptor (-EMFILE, -ENFILE), or the kernel no memory (-ENOBUFS, -ENOMEM), and on any other error of accept(2). One event
+ * tells so, with BECKET_PAUSED and the error as its value, and no other follows until a connection has come. It goes on by itself:
+ * when sources were removed and enough are free, and after the other errors in any case after 10 ms, and then twice as long each
+ * time, up to 640 ms. Meanwhile connections wait in the kernel's queue, and no time is spent on them.
+ *
+ * Triggered (becket_trigger(), becket_wake()) a listener's event has BECKET_TRIGGERED; its value is -EAGAIN when there is no
+ * connection. becket_remove() leaves the socket open: it is the program's then. becket_loop_close() closes those that becket has
+ * opened.
+ *
+ * An address is text, or a struct sockaddr. As text:
+ *
+ *   127.0.0.1:80    [::1]:80    [fe80::1%2]:80    IPv4, IPv6, IPv6 with the number of an interface; port 0: any that is free
+ *   :80    *:80                                    every address of IPv6 and IPv4; of IPv4 alone where there is no IPv6
+ *   unix:/path    unix:@name                       a UNIX socket: a file; a name in Linux's abstract namespace
+ *
+ * Names of hosts are not looked up. An IPv6 socket is for IPv6 alone (IPV6_V6ONLY), whatever the system's default, but for :80
+ * and *:80, and with BECKET_LISTEN_IPV4_TOO. TCP sockets have SO_REUSEADDR: a server that is started again has its port at once.
+ */
+
+/** Bytes that any address has as text at most, with its NUL. */
+#define BECKET_ADDRESS_TEXT_BYTES 128
+
+/**
+ * SO_REUSEPORT: other sockets may listen at the same address if they say so too, of other processes of the same user; the
+ * kernel shares the connections out among them.
+ */
+#define BECKET_LISTEN_REUSE_PORT 1u
+/** An IPv6 socket is for IPv4 too: with [::]:80. */
+#define BECKET_LISTEN_IPV4_TOO 2u
+/** Of several processes that share the socket, not all are woken (EPOLLEXCLUSIVE). On epoll; else -ENOTSUP. */
+#define BECKET_LISTEN_EXCLUSIVE 4u
+
+/**
+ * The file of a UNIX socket that nobody listens at any more is replaced; becket finds that out by connecting to it. Without
+ * this, and where somebody does listen, a file that is there is -EADDRINUSE.
+ */
+#define BECKET_LISTEN_REPLACE 8u
+/** The file of a UNIX socket is removed when the listener, or the loop, is closed. */
+#define BECKET_LISTEN_UNLINK 16u
+/** Connections are accepted also when no source is free. Not together with becket_listen_options.places. */
+#define BECKET_LISTEN_WITHOUT_PLACE 32u
+/** Each connection becomes a stream: none is accepted while there is no room for another one. */
+#define BECKET_LISTEN_FOR_STREAMS 64u
+
+/** What a listener is to be like. Zeros mean the default. */
+typedef struct becket_listen_options {
+  /** sizeof(becket_listen_options). */
+  size_t size;
+  /** BECKET_LISTEN_… */
+  uint32_t flags;
+  /** Connections that may wait to be accepted; the system has a limit of its own (net.core.somaxconn). 0: 4096. */
+  uint32_t backlog;
+  /** Free sources that there have to be before a connection is accepted, 255 at most. 0: 1. */
+  uint32_t places;
+} becket_listen_options;
+
+/**
+ * Listens at an address that is given as text. options may be NULL. -EINVAL: no address, or options that cannot be; -ENOSPC: no
+ * source is free; -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ...: what the system says; -ENOTSUP: abstract names elsewhere than on
+ * Linux, or a loop in a simulator, which has no addresses. Then nothing is open. A few system calls.
+ */
+int becket_listen(becket_loop *loop,
+                  const char *address,
+                  const becket_listen_options *options,
+                  becket_handler handler,
+                  void *user,
+                  becket_handle *handle);
+
+/** The same at a struct sockaddr of so many bytes, of any family that has connections. */
+int becket_listen_at(becket_loop *loop,
+                     const struct sockaddr *address,
+                     socklen_t length,
+                     const becket_listen_options *options,
+                     becket_handler handler,
+                     void *user,
+                     becket_handle *handle);
+
+/**
+ * The same with a socket that listens already, as one that was inherited: from systemd it is fd 3 and those behind it. It stays
+ * the program's, but does not block from now on, and is closed on exec. The address, the backlog and SO_REUSEPORT are what they
+ * are. -EINVAL: it does not listen (SO_ACCEPTCONN); -EBADF, -ENOTSOCK; -EEXIST: it has a source.
+ */
+int becket_listen_fd(becket_loop *loop,
+                     int fd,
+                     const becket_listen_options *options,
+                     becket_handler handler,
+                     void *user,
+                     becket_handle *handle);
+
+/**
+ * Removes the listener and closes its socket, whoever has opened it, and removes its file with BECKET_LISTEN_UNLINK (also when
+ * somebody else has put another there). Connections that wait in the kernel's queue are reset. The error of close(2), if any,
+ * after the removal; -EBUSY: operations wait for the socket. O(listeners).
+ */
+int becket_listener_close(becket_loop *loop, becket_handle listener);
+
+/** Accepts nothing until it is resumed. Connections wait in the kernel's queue; a paused listener keeps no loop alive. O(1). */
+int becket_listener_pause(becket_loop *loop, becket_handle listener);
+
+/** Accepts again; also at once when it has paused by itself. O(log n). */
+int becket_listener_resume(becket_loop *loop, becket_handle listener);
+
+/** 0: it accepts; 1: the program has paused it; BECKET_PAUSED: it has paused by itself; the sum: both. O(1). */
+int becket_listener_paused(const becket_loop *loop, becket_handle listener);
+
+/** The socket of a listener. O(1). */
+int becket_listener_fd(const becket_loop *loop, becket_handle listener);
+
+/**
+ * The address that a listener is bound to, with its port where that was 0: as getsockname(2), *length is the room at address, and
+ * then the address's length. -ENOTSUP: the loop lives in a simulator. One system call.
+ */
+int becket_listener_address(const becket_loop *loop,
+                            becket_handle listener,
+                            struct sockaddr *address,
+                            socklen_t *length);
+
+/** The same as text, of size bytes with its NUL: how long that is. -ENOSPC: it does not fit. */
+int becket_listener_text(const becket_loop *loop, becket_handle listener, char *text, size_t size);
+
+/**
+ * The address of who is connected to a socket, as getpeername(2): in the listener's handler it is the connection's. -ENOTCONN: the
+ * peer has gone already; -EBADF, -ENOTSOCK; -ENOTSUP: the loop lives in a simulator. One system call.
+ */
+int becket_peer_address(const becket_loop *loop, int fd, struct sockaddr *address, socklen_t *length);
+
+/** The same as text, of size bytes with its NUL: how long that is. -ENOSPC: it does not fit. */
+int becket_peer_text(const becket_loop *loop, int fd, char *text, size_t size);
+
+/**
+ * An address from text, for connect(2) and others; :80 and *:80 are [::]:80. *length is the room at address, and then the
+ * address's length; a struct sockaddr_storage has room for any. -EINVAL: it is none; -ENOTSUP: there are no abstract names here.
+ */
+int becket_address_parse(const char *text, struct sockaddr *address, socklen_t *length);
+
+/**
+ * An address as text, of size bytes with its NUL: how long that is. -EINVAL: it is of no family that has text; -ENOSPC: it does
+ * not fit.
+ */
+int becket_address_format(const struct sockaddr *address, socklen_t length, char *text, size_t size);
 
 /* ---- Streams ----
  *

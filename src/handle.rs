@@ -85,4 +85,6 @@ kinds! {
     Operation OPERATION = 11;
     /// A connection, or a socket of datagrams.
     Stream STREAM = 12;
+    /// A connection to a listener.
+    Listener LISTENER = 13;
 }

@@ -71,6 +71,8 @@ pub use backend::BackendChoice;
 pub use backend::{Call, Quirk, Simulator, SimulatorMemory};
 pub use engine::{Config, Event, Statistics};
 pub use error::{Error, Result};
+#[cfg(feature = "streams")]
+pub use front::ListenOptions;
 #[cfg(feature = "operations")]
 pub use front::{Buffer, Part, Path, Vectors};
 pub use front::{Handler, IoOptions, Loop, Outcome, Pool, Stopper, Waker, Watch};

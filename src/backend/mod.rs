@@ -315,6 +315,17 @@ impl AnyBackend {
         }
     }
 
+    /// Makes a socket of the program's a listener's. EBADF; EINVAL: it does not listen.
+    #[cfg(feature = "streams")]
+    pub(crate) fn take_over(&self, fd: i32) -> Result<()> {
+        match self {
+            #[cfg(feature = "simulator")]
+            AnyBackend::Simulator(sim) => sim.take_over(fd),
+            #[allow(unreachable_patterns)]
+            _ => sys::listen::take_over(fd),
+        }
+    }
+
     /// What kind of file it is, as far as reading and writing it goes. EBADF.
     #[cfg(feature = "operations")]
     pub(crate) fn nature_of(&self, fd: i32) -> Result<u8> {

@@ -10,13 +10,15 @@ pub struct Event {
     pub source: Handle,
     /// What kind of event it is: the source's kind, or [`Kind::Post`].
     pub kind: Kind,
-    /// Readiness of an I/O source; [`Ready::TRIGGERED`] on any.
+    /// Readiness of an I/O source; [`Ready::PAUSED`] of a listener; [`Ready::TRIGGERED`] on any.
     pub ready: Ready,
     /// Timer: periods that have gone by, 1 or more. Signal: how often it came. Child: its status, as waitpid(2) gives
     /// it, or minus ECHILD when somebody else has reaped it, or minus EAGAIN when it still runs and the source was
-    /// triggered. Post: the value. Operation: what the system call returns, or a negative errno value. Else 0.
+    /// triggered. Post: the value. Operation: what the system call returns, or a negative errno value. Listener: the fd of
+    /// the connection, or a negative errno value. Else 0.
     pub value: i64,
-    /// I/O: the fd. Signal: its number. Child: the process. Operation: its fd, but for openat, openat2 and statx. Else -1.
+    /// I/O, listener: the source's fd. Signal: its number. Child: the process. Operation: its fd, but for openat, openat2 and
+    /// statx. Else -1.
     pub fd: i32,
     /// The level of the source.
     pub level: u8,

@@ -15,6 +15,8 @@ pub(crate) mod core;
 mod event;
 mod hooks;
 pub(crate) mod io;
+#[cfg(feature = "streams")]
+pub(crate) mod listeners;
 #[cfg(feature = "operations")]
 mod operations;
 pub(crate) mod sources;
@@ -160,6 +162,8 @@ pub(crate) struct Engine {
     backend: AnyBackend,
     #[cfg(feature = "operations")]
     operations: operations::Operations,
+    #[cfg(feature = "streams")]
+    listeners: listeners::Listeners,
     #[cfg(feature = "streams")]
     streams: crate::storage::streams::Table,
     backend_note: &'static ::core::ffi::CStr,

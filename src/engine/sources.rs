@@ -14,7 +14,7 @@ use core::mem::replace;
 
 /// Whether sources of a kind have an fd.
 fn has_fd(kind: Kind) -> bool {
-    matches!(kind, Kind::Io | Kind::Child) || cfg!(feature = "streams") && kind == Kind::Stream
+    matches!(kind, Kind::Io | Kind::Child) || cfg!(feature = "streams") && matches!(kind, Kind::Stream | Kind::Listener)
 }
 
 /// Slots: taken and given back.
@@ -137,6 +137,10 @@ impl Engine {
         let free = replace(self.free_beside(index), index);
         self.lists.links[index].vacate(free);
         self.statistics.sources -= 1;
+        #[cfg(feature = "streams")]
+        {
+            self.listeners.room = true;
+        }
     }
 
     /// The handle of a source that was just set up.
@@ -154,6 +158,8 @@ impl Engine {
                 !self.interest_of(index).is_empty() || self.lists.slots[index].fixed_deadline() != Instant::NEVER
             }
             Some(Kind::Signal | Kind::Wake) => true,
+            #[cfg(feature = "streams")]
+            Some(Kind::Listener) => self.is_listening(index),
             Some(Kind::Before | Kind::After) => false,
             _ => link.has(bits::ACTIVE),
         };
@@ -195,6 +201,8 @@ impl Engine {
                 signals::release(self.lists.slots[index].extra.cast_signed(), &self.shared, true);
             }
             Some(Kind::Child) => self.forget_child(index),
+            #[cfg(feature = "streams")]
+            Some(Kind::Listener) => self.forget_listener(index, false),
             _ => {}
         }
         self.vacate(index);
@@ -207,6 +215,8 @@ impl Engine {
 
     /// Removes everything; the fds of streams are closed. O(sources that there ever were).
     pub(crate) fn remove_all(&mut self) {
+        #[cfg(feature = "streams")]
+        self.close_listeners(true);
         let mut from = 0;
         while let Some(index) = self.next_source(from) {
             from = index + 1;
@@ -219,8 +229,11 @@ impl Engine {
         }
     }
 
-    /// Closes the pidfds of the children, in a forked child: they are copies, and the backend is the parent's.
-    pub(crate) fn close_child_fds(&mut self) {
+    /// Closes what the loop has opened for its sources (pidfds, sockets that listen) in a forked child: they are copies, and the
+    /// backend is the parent's.
+    pub(crate) fn close_own_fds(&mut self) {
+        #[cfg(feature = "streams")]
+        self.close_listeners(false);
         let mut from = 0;
         while let Some(index) = self.next_child(from) {
             let registration = &mut self.registrations[index + 1];

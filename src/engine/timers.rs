@@ -114,6 +114,11 @@ impl Engine {
                 self.expire_operation(index);
                 continue;
             }
+            #[cfg(feature = "streams")]
+            if self.lists.links[index].is(Kind::Listener) {
+                self.expire_listener(index);
+                continue;
+            }
             self.expire_io(index, due);
         }
     }

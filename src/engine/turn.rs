@@ -33,6 +33,8 @@ impl Engine {
         #[cfg(feature = "operations")]
         let patience = self.prepare_operations();
         #[cfg(feature = "streams")]
+        self.resume_listeners();
+        #[cfg(feature = "streams")]
         self.feed_streams();
         if cfg!(becket_small) || self.trim {
             self.trim_watched();
@@ -375,9 +377,10 @@ impl Engine {
                 self.phase.idle_done |= kind < Kind::Before as u8;
                 return true;
             }
-            // It concerns nobody any more.
-            let counts = !cfg!(feature = "streams") || kind != Kind::Stream as u8;
-            self.statistics.stale_dropped += u64::from(counts); // (a stream may have sent, and have nothing to tell)
+            // It concerns nobody any more. (Or a stream has sent, and has nothing to tell; or a listener has found no further
+            // connection.)
+            let counts = !cfg!(feature = "streams") || kind < Kind::Stream as u8;
+            self.statistics.stale_dropped += u64::from(counts);
         }
     }
 
@@ -515,6 +518,10 @@ impl Engine {
         if kind == Kind::Operation {
             return self.take_operation(index, taken);
         }
+        #[cfg(feature = "streams")]
+        if kind == Kind::Listener {
+            return self.take_listener(index, taken);
+        }
         let slot = &mut self.lists.slots[index];
         let pending = slot.ready() != 0;
         slot.set_ready(0);
@@ -553,7 +560,7 @@ impl Engine {
                 self.rest(index);
                 on
             }
-            Kind::Io | Kind::Child | Kind::Wake | Kind::Post | Kind::Operation | Kind::Stream => false,
+            Kind::Io | Kind::Child | Kind::Wake | Kind::Post | Kind::Operation | Kind::Stream | Kind::Listener => false,
         };
         taken.value = value;
         taken.flags = if triggered { Ready::TRIGGERED.bits().into() } else { 0 };

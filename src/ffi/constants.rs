@@ -92,6 +92,8 @@ pub const BECKET_TIMEOUT: u32 = 64;
 pub const BECKET_DEADLINE: u32 = 128;
 /// becket_trigger() or becket_wake() was called for this source.
 pub const BECKET_TRIGGERED: u32 = 256;
+/// This listener has paused by itself, for want of room; it goes on by itself too.
+pub const BECKET_PAUSED: u32 = 512;
 
 const _: () = {
     assert!(BECKET_READABLE == Ready::READABLE.bits() as u32);
@@ -103,6 +105,7 @@ const _: () = {
     assert!(BECKET_TIMEOUT == Ready::TIMEOUT.bits() as u32);
     assert!(BECKET_DEADLINE == Ready::DEADLINE.bits() as u32);
     assert!(BECKET_TRIGGERED == Ready::TRIGGERED.bits() as u32);
+    assert!(BECKET_PAUSED == Ready::PAUSED.bits() as u32);
 };
 
 // ---- Streams: becket_event.flags ----
@@ -169,8 +172,10 @@ pub const BECKET_KIND_AFTER: u32 = 512;
 pub const BECKET_KIND_OPERATION: u32 = 1024;
 /// What a stream tells.
 pub const BECKET_KIND_STREAM: u32 = 2048;
+/// A connection to a listener.
+pub const BECKET_KIND_LISTENER: u32 = 4096;
 /// All of them.
-pub const BECKET_KIND_ALL: u32 = 4095;
+pub const BECKET_KIND_ALL: u32 = 8191;
 
 const _: () = {
     assert!(BECKET_KIND_IO == Kind::Io.mask().bits());
@@ -185,6 +190,7 @@ const _: () = {
     assert!(BECKET_KIND_AFTER == Kind::After.mask().bits());
     assert!(BECKET_KIND_OPERATION == Kind::Operation.mask().bits());
     assert!(BECKET_KIND_STREAM == Kind::Stream.mask().bits());
+    assert!(BECKET_KIND_LISTENER == Kind::Listener.mask().bits());
     assert!(BECKET_KIND_ALL == Kinds::all().bits());
 };
 

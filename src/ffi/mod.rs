@@ -10,6 +10,8 @@
 pub mod constants;
 pub mod hook;
 pub mod io;
+#[cfg(feature = "streams")]
+pub mod listener;
 pub mod memory;
 #[cfg(feature = "operations")]
 pub mod operation;

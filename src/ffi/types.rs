@@ -29,15 +29,16 @@ pub struct becket_event {
     /// Timer: periods that have gone by, 1 or more. Signal: how often it came. Child: its status, as waitpid(2)
     /// gives it, or -ECHILD when somebody else has reaped it, or -EAGAIN when it still runs and the source was
     /// triggered. Post: the value. Operation: what the system call returns, or a negative errno value. Stream: see
-    /// there. Else 0.
+    /// there. Listener: the fd of the connection, or a negative errno value. Else 0.
     pub value: i64,
     /// What was given with the handler.
     pub user: *mut c_void,
     /// BECKET_KIND_…: the source's, or BECKET_KIND_POST.
     pub kind: u32,
-    /// Readiness of an I/O source; what a stream tells; BECKET_TRIGGERED on any.
+    /// Readiness of an I/O source; what a stream tells; BECKET_PAUSED of a listener; BECKET_TRIGGERED on any.
     pub flags: u32,
-    /// I/O, stream: the fd. Signal: its number. Child: the process. Operation: its fd, but for openat, openat2 and statx. Else -1.
+    /// I/O, stream, listener: the source's fd. Signal: its number. Child: the process. Operation: its fd, but for openat, openat2
+    /// and statx. Else -1.
     pub fd: i32,
     /// The level of the source.
     pub level: u32,
@@ -175,6 +176,8 @@ pub struct becket_statistics {
     pub events_operation: u64,
     /// Streams.
     pub events_stream: u64,
+    /// Of listeners: connections and pauses.
+    pub events_listener: u64,
     /// Nanoseconds spent in the wait.
     pub waiting_ns: u64,
     /// Nanoseconds spent outside of it.
@@ -223,6 +226,7 @@ impl becket_statistics {
             events_after: from.events_of(Kind::After),
             events_operation: from.events_of(Kind::Operation),
             events_stream: from.events_of(Kind::Stream),
+            events_listener: from.events_of(Kind::Listener),
             waiting_ns: from.waiting_ns,
             working_ns: from.working_ns,
             posts_refused: from.posts_refused,

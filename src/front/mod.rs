@@ -1,6 +1,8 @@
 //! The loop for Rust: typed handlers, no unsafe in the user's code.
 #![allow(unsafe_code)]
 
+#[cfg(feature = "streams")]
+mod listeners;
 #[cfg(feature = "operations")]
 mod memory;
 #[cfg(feature = "operations")]
@@ -8,6 +10,8 @@ mod operations;
 mod pool;
 mod remote;
 
+#[cfg(feature = "streams")]
+pub use listeners::ListenOptions;
 #[cfg(feature = "operations")]
 pub use memory::{Buffer, Part, Path, Vectors};
 pub use pool::Pool;

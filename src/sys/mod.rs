@@ -10,6 +10,8 @@ pub(crate) mod clock;
 pub(crate) mod epoll;
 pub(crate) mod errno;
 pub(crate) mod fd;
+#[cfg(feature = "streams")]
+pub(crate) mod listen;
 #[cfg(feature = "operations")]
 pub(crate) mod operation;
 #[cfg(feature = "poll")]

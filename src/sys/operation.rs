@@ -67,7 +67,55 @@ impl Address {
         self.length as usize
     }
 
-    fn set<T>(&mut self, address: T) {
+    /// They themselves.
+    #[cfg(feature = "streams")]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: so many bytes at most; all of them are set.
+        unsafe { core::slice::from_raw_parts((&raw const self.storage).cast(), self.length()) }
+    }
+
+    /// From bytes of another's. EINVAL: there are too many, or none.
+    #[cfg(all(feature = "streams", feature = "capi"))]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Address> {
+        let mut address = Address::new();
+        if bytes.is_empty() || bytes.len() > size_of::<libc::sockaddr_storage>() {
+            return Err(Error::INVALID);
+        }
+        // SAFETY: there is room for them.
+        unsafe { address.as_mut_ptr().cast::<u8>().copy_from(bytes.as_ptr(), bytes.len()) };
+        address.set_length(bytes.len());
+        Ok(address)
+    }
+
+    /// All of its bytes: zeros stand behind those that count.
+    #[cfg(feature = "streams")]
+    pub(super) fn as_ptr(&self) -> *const libc::sockaddr_storage {
+        &raw const self.storage
+    }
+
+    /// Where the system writes it; there is room for any.
+    #[cfg(feature = "streams")]
+    pub(super) fn as_mut_ptr(&mut self) -> *mut libc::sockaddr_storage {
+        &raw mut self.storage
+    }
+
+    /// So many bytes of it count: no more than there are.
+    #[cfg(feature = "streams")]
+    pub(super) fn set_length(&mut self, length: usize) {
+        self.length = length.min(size_of::<libc::sockaddr_storage>()) as socklen_t;
+    }
+
+    /// As the struct of a family. `None`: it is shorter than that.
+    ///
+    /// # Safety
+    /// Any bits are a valid `T`.
+    #[cfg(feature = "streams")]
+    pub(super) unsafe fn read<T: Copy>(&self) -> Option<T> {
+        // SAFETY: as long as that; aligned for every address; and by this function's contract.
+        (self.length() >= size_of::<T>()).then(|| unsafe { (&raw const self.storage).cast::<T>().read() })
+    }
+
+    pub(super) fn set<T>(&mut self, address: T) {
         const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
         // SAFETY: it fits, and a sockaddr_storage is aligned for every address.
         unsafe { (&raw mut self.storage).cast::<T>().write(address) };
@@ -106,6 +154,13 @@ impl From<core::net::SocketAddr> for Address {
         }
         address
     }
+}
+
+/// AF_INET, AF_INET6, AF_UNIX, …
+#[cfg(feature = "streams")]
+pub(super) fn family_of(address: &Address) -> i32 {
+    let family = address.storage.ss_family.into();
+    if address.length() < size_of::<libc::sa_family_t>() { libc::AF_UNSPEC } else { family }
 }
 
 /// What statx(2) tells of a file. Zeros where there is no such call.
@@ -344,7 +399,8 @@ unsafe fn write_first(request: &Request) -> isize {
 /// Takes a connection. Where the listener blocks it is asked first.
 fn accept(request: &Request) -> Result<i32> {
     let Request { fd, at, .. } = *request;
-    if flags_of(fd)? & libc::O_NONBLOCK == 0 && !is_ready(fd, Ready::READABLE) {
+    let blocks = request.nature != nature::STREAM && flags_of(fd)? & libc::O_NONBLOCK == 0;
+    if blocks && !is_ready(fd, Ready::READABLE) {
         // What does not listen would wait for ever.
         return Err(if option(fd, libc::SO_ACCEPTCONN)? == 0 { Error::INVALID } else { Error::AGAIN });
     }

@@ -102,6 +102,12 @@ impl Sim {
         answer.unwrap_or_else(|error| Some(-error.errno()))
     }
 
+    /// Whether a socket listens. EBADF; EINVAL: it does not.
+    #[cfg(feature = "streams")]
+    pub(super) fn take_over(&self, fd: i32) -> Result<()> {
+        self.simulator.with(|state| state.check_listening(fd))
+    }
+
     /// What kind of file it is, as far as reading and writing it goes. EBADF.
     #[cfg(feature = "operations")]
     pub(super) fn nature_of(&self, fd: i32) -> Result<u8> {
