@@ -1391,6 +1391,9 @@ int becket_stream_queued(const becket_loop *loop, becket_handle stream, uint64_t
 /** The watermarks of the queue, in bytes; at first 16 and 64 KiB. -EINVAL: low is above high. O(1). */
 int becket_stream_watermarks(becket_loop *loop, becket_handle stream, uint32_t low, uint32_t high);
 
+/** The watermarks. low and high may be NULL. O(1). */
+int becket_stream_get_watermarks(const becket_loop *loop, becket_handle stream, uint32_t *low, uint32_t *high);
+
 /**
  * Receives nothing until becket_stream_resume(): what the peer sends fills the system's own buffers, and then the peer has to
  * wait. Its end, and that it is gone, are not told meanwhile. O(1).
@@ -1486,6 +1489,8 @@ typedef struct becket_task {
   uint32_t flags;
   /** The fd of that event. */
   int32_t fd;
+  /** Its data: what a stream has received, or the request that is done. Valid until the next await. */
+  void *data;
   /** becket's, as all below: the line to go on at. */
   uint32_t place;
   /** What it is doing. */
@@ -1530,6 +1535,14 @@ int becket_task_wake(becket_task *task, int64_t value);
  * source gets the task as its handler, and is paused again when it was ready. Errors as becket_io_modify().
  */
 int becket_task_ready(becket_task *task, becket_handle source, uint32_t interest);
+
+/**
+ * For BECKET_AWAIT: awaits the next event of a stream, which gets the task as its handler. Between two awaits it tells nothing, and
+ * nothing is lost; becket_set_handler() lets it tell again. The value is the event's; task->flags says what it tells
+ * (BECKET_STREAM_DATA, ...), task->data is its data. -ETIMEDOUT: BECKET_TIMEOUT or BECKET_DEADLINE. Errors as
+ * becket_set_handler(); -EINVAL: it is no stream; -ENOTSUP: streams are not built in.
+ */
+int becket_task_event(becket_task *task, becket_handle stream);
 
 /** The handler of what a task awaits; BECKET_AWAITING names it. */
 void becket_task_resume(becket_loop *loop, const becket_event *event, void *user);
@@ -1590,7 +1603,7 @@ void becket_task_lost(becket_task *task);
 #define BECKET_AWAIT(call) BECKET_AWAIT_WITHIN(call, BECKET_NEVER)
 
 /** The same for at most within_ns; then an operation is cancelled, and the value is -ETIMEDOUT (or the result, when it came
- * first). For operations and I/O sources. */
+ * first). For operations, I/O sources and streams. */
 #define BECKET_AWAIT_WITHIN(call, within_ns)                                                                    \
   BECKET_SUSPEND(becket_task_await(BECKET_TASK_BEGIN_is_missing, (call), (within_ns)))
 

@@ -37,9 +37,21 @@ fn count(text: &str, needle: &str) -> usize {
 
 #[test]
 fn help_and_bad_options() {
-    for name in
-        ["echo", "plain_echo", "chat", "timers", "signals", "wake", "udp", "serial", "foreign", "simulate", "copy"]
-    {
+    for name in [
+        "echo",
+        "plain_echo",
+        "chat",
+        "line",
+        "proxy",
+        "timers",
+        "signals",
+        "wake",
+        "udp",
+        "serial",
+        "foreign",
+        "simulate",
+        "copy",
+    ] {
         let program = util::program(&format!("examples/{name}"));
         let mut child = Child::start(&program, ["--help"]);
         child.expect_exit(0);
@@ -292,6 +304,267 @@ fn chat_drops_who_does_not_read() {
         child.expect_exit(0);
         let said = batches * 100 + 2;
         assert!(child.out().ends_with(&format!("chat: ended: {said} lines, 1 dropped")), "{}", child.out());
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ line
+
+#[test]
+fn line_answers_every_line() {
+    everywhere(|watched, backend| {
+        let mut child = start(watched, "line", backend, &["--port", "0"]);
+        let port = port_in(&child.wait_line("listening"));
+        let mut client = connect(port);
+        // In pieces, and several at once.
+        client.write_all(b"hel").unwrap();
+        let mut other = connect(port);
+        other.write_all(b"one\r\n\ntwo\n").unwrap();
+        expect(&mut other, b"1 ONE\n2 \n3 TWO\n");
+        client.write_all(b"lo\nquit\nnobody hears this\n").unwrap();
+        expect(&mut client, b"1 HELLO\n");
+        expect_end(&mut client);
+        // The longest line, and one that is too long.
+        let mut line = vec![b'x'; 512];
+        line.push(b'\n');
+        other.write_all(&line).unwrap();
+        expect(&mut other, &[b"4 ", &line.to_ascii_uppercase()[..]].concat());
+        other.write_all(&[b'y'; 513]).unwrap();
+        expect(&mut other, b"the line is too long\n");
+        expect_end(&mut other);
+        // A line that does not end is none.
+        let mut last = connect(port);
+        last.write_all(b"a\nb").unwrap();
+        last.shutdown(std::net::Shutdown::Write).unwrap();
+        expect(&mut last, b"1 A\n");
+        expect_end(&mut last);
+        child.signal(libc::SIGTERM);
+        child.expect_exit(0);
+        assert!(child.out().ends_with("line: ended"), "{}", child.out());
+    });
+}
+
+/// A client that sends lines and reads no answer stands still; the others do not. Nothing is lost.
+#[test]
+fn line_has_back_pressure() {
+    for backend in BACKENDS {
+        let mut child = start(Watched::No, "line", backend, &["--port", "0"]);
+        let port = port_in(&child.wait_line("listening"));
+        let mut sender = connect(port);
+        let mut reader = sender.try_clone().unwrap();
+        let sent = fill(&mut sender, b"a line of 16 b.\n");
+        let before = child.cpu_time();
+        let mut other = connect(port);
+        other.write_all(b"meanwhile\n").unwrap();
+        expect(&mut other, b"1 MEANWHILE\n");
+        std::thread::sleep(Duration::from_millis(600));
+        let spent = child.cpu_time() - before;
+        assert!(spent < Duration::from_millis(300), "{backend}: it spins: {spent:?}");
+        let writer = std::thread::spawn(move || {
+            let whole = sent.next_multiple_of(16);
+            sender.write_all(&b"a line of 16 b.\n"[16 - (whole - sent)..]).expect("the rest of a line");
+            sender.write_all(b"quit\n").expect("write");
+        });
+        let mut answers = Vec::new();
+        reader.read_to_end(&mut answers).expect("all answers");
+        writer.join().unwrap();
+        let expected: Vec<u8> =
+            (1..=sent.div_ceil(16)).flat_map(|number| format!("{number} A LINE OF 16 B.\n").into_bytes()).collect();
+        assert!(answers == expected, "{backend}: {} bytes of {}", answers.len(), expected.len());
+    }
+}
+
+/// Reads just this.
+fn expect(client: &mut TcpStream, text: &[u8]) {
+    let mut answer = vec![0; text.len()];
+    client.read_exact(&mut answer).expect("an answer");
+    assert_eq!(String::from_utf8_lossy(&answer), String::from_utf8_lossy(text));
+}
+
+/// Nothing follows but the end. (Who is closed while he sends may be told so.)
+fn expect_end(client: &mut TcpStream) {
+    let count = client.read(&mut [0; 8]);
+    assert!(
+        matches!(&count, Ok(0)) || count.as_ref().is_err_and(|it| it.raw_os_error() == Some(libc::ECONNRESET)),
+        "{count:?}"
+    );
+}
+
+/// Sends a text again and again until nobody takes it any more. How many bytes.
+fn fill(sender: &mut TcpStream, text: &[u8]) -> usize {
+    sender.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let data = text.repeat((1 << 16) / text.len());
+    let mut sent = 0;
+    while let Ok(count) = sender.write(&data[sent % data.len()..]) {
+        sent += count;
+        assert!(sent < 256 << 20, "everything is taken, and nobody reads it");
+    }
+    sender.set_write_timeout(Some(GUARD)).unwrap();
+    sent
+}
+
+// ------------------------------------------------------------------------------------------------ proxy
+
+/// A server on a port of its own, for the proxy.
+fn listen() -> (std::net::TcpListener, String) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    (listener, port)
+}
+
+fn accept(listener: &std::net::TcpListener) -> TcpStream {
+    let (stream, _) = listener.accept().expect("the proxy connects");
+    stream.set_read_timeout(Some(GUARD)).unwrap();
+    stream.set_write_timeout(Some(GUARD)).unwrap();
+    stream
+}
+
+#[test]
+fn proxy_carries_both_directions_and_half_closes() {
+    everywhere(|watched, backend| {
+        let (listener, to) = listen();
+        let mut child = start(watched, "proxy", backend, &["--port", "0", "--to", &to]);
+        let port = port_in(&child.wait_line("listening"));
+        for server_first in [false, true] {
+            let mut client = connect(port);
+            let mut server = accept(&listener);
+            ask_through(&mut client, &mut server);
+            let (first, second) = if server_first { (&mut server, &mut client) } else { (&mut client, &mut server) };
+            first.write_all(b"the last word").unwrap();
+            first.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut text = Vec::new();
+            second.read_to_end(&mut text).unwrap();
+            assert_eq!(text, b"the last word");
+            // The other direction goes on.
+            second.write_all(b"an answer").unwrap();
+            expect(first, b"an answer");
+            second.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(first.read(&mut [0; 8]).unwrap(), 0);
+        }
+        child.signal(libc::SIGTERM);
+        child.expect_exit(0);
+        assert!(child.out().ends_with("bytes carried"), "{}", child.out());
+    });
+}
+
+fn ask_through(client: &mut TcpStream, server: &mut TcpStream) {
+    client.write_all(b"there").unwrap();
+    expect(server, b"there");
+    server.write_all(b"and back").unwrap();
+    expect(client, b"and back");
+}
+
+/// A side that does not read stops the other one, in either direction; and then everything arrives.
+#[test]
+fn proxy_has_back_pressure() {
+    for backend in BACKENDS {
+        let (listener, to) = listen();
+        let mut child = start(Watched::No, "proxy", backend, &["--port", "0", "--to", &to]);
+        let port = port_in(&child.wait_line("listening"));
+        let text = noise(1 << 16);
+        for server_sends in [false, true] {
+            let client = connect(port);
+            let server = accept(&listener);
+            let (mut sender, mut reader) = if server_sends { (server, client) } else { (client, server) };
+            let sent = fill(&mut sender, &text);
+            let before = child.cpu_time();
+            // Others are served meanwhile.
+            let mut other = connect(port);
+            let mut others = accept(&listener);
+            ask_through(&mut other, &mut others);
+            std::thread::sleep(Duration::from_millis(600));
+            let spent = child.cpu_time() - before;
+            assert!(spent < Duration::from_millis(300), "{backend}: it spins: {spent:?}");
+            sender.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut received = Vec::new();
+            reader.read_to_end(&mut received).expect("all of it");
+            assert_eq!(received.len(), sent);
+            assert!(received.chunks(text.len()).all(|chunk| chunk == &text[..chunk.len()]), "{backend}: it differs");
+        }
+    }
+}
+
+/// A chain of three carries data in both directions at a time, in pieces of every size and with pauses.
+#[test]
+fn proxy_in_a_chain() {
+    for backend in BACKENDS {
+        let (listener, mut to) = listen();
+        let mut children = Vec::new();
+        for _ in 0..3 {
+            let mut child = start(Watched::No, "proxy", backend, &["--port", "0", "--to", &to]);
+            to = port_in(&child.wait_line("listening")).to_string();
+            children.push(child);
+        }
+        let client = connect(to.parse().unwrap());
+        let server = accept(&listener);
+        let data = noise(4 << 20);
+        std::thread::scope(|scope| {
+            for (mut writer, mut reader, seed) in [
+                (client.try_clone().unwrap(), server.try_clone().unwrap(), 1_usize),
+                (server.try_clone().unwrap(), client.try_clone().unwrap(), 2),
+            ] {
+                let data = &data;
+                scope.spawn(move || {
+                    let (mut at, mut step) = (0, seed);
+                    while at < data.len() {
+                        step = step * 7919 % 100_003;
+                        let end = data.len().min(at + step);
+                        writer.write_all(&data[at..end]).expect("write");
+                        at = end;
+                        if step % 8 == 0 {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                    }
+                    writer.shutdown(std::net::Shutdown::Write).unwrap();
+                });
+                scope.spawn(move || {
+                    let mut received = Vec::new();
+                    let mut piece = vec![0; 77_777];
+                    loop {
+                        match reader.read(&mut piece).expect("read") {
+                            0 => break,
+                            count => received.extend_from_slice(&piece[..count]),
+                        }
+                        if received.len() % 5 == 0 {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                    }
+                    assert!(received == *data, "{backend}: {} bytes", received.len());
+                });
+            }
+        });
+    }
+}
+
+/// Nobody listens behind it, and a side that breaks off: the other side hears of it, and nothing is left.
+#[test]
+fn proxy_breaks_both_sides_off() {
+    for backend in BACKENDS {
+        let (listener, to) = listen();
+        let mut child = start(Watched::No, "proxy", backend, &["--port", "0", "--to", &to]);
+        let port = port_in(&child.wait_line("listening"));
+        let fds = || std::fs::read_dir(format!("/proc/{}/fd", child.id())).map_or(0, Iterator::count);
+        let before = fds();
+        for server_breaks in [false, true] {
+            let client = connect(port);
+            let server = accept(&listener);
+            let (breaks, mut hears) = if server_breaks { (server, client) } else { (client, server) };
+            let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+            // SAFETY: the option is valid to read.
+            let set = unsafe {
+                let length = size_of::<libc::linger>() as libc::socklen_t;
+                let fd = std::os::fd::AsRawFd::as_raw_fd(&breaks);
+                libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), length)
+            };
+            assert_eq!(set, 0);
+            drop(breaks);
+            let end = hears.read(&mut [0; 8]);
+            assert_eq!(end.expect_err("it was broken off").raw_os_error(), Some(libc::ECONNRESET));
+        }
+        drop(listener);
+        expect_end(&mut connect(port));
+        util::wait_until("all descriptors are closed", || fds() == before);
+        child.signal(libc::SIGTERM);
+        child.expect_exit(0);
     }
 }
 

@@ -27,6 +27,8 @@ mod timers;
 mod turn;
 
 pub use event::Event;
+#[cfg(feature = "streams")]
+pub use event::StreamEvent;
 pub(crate) use event::Taken;
 pub use statistics::Statistics;
 

@@ -284,6 +284,10 @@ impl Engine {
     pub(crate) fn set_target(&mut self, handle: Handle, target: Target) -> Result<()> {
         let index = self.resolve(handle)?;
         self.lists.slots[index].target = target;
+        #[cfg(all(feature = "streams", feature = "capi"))]
+        if self.lists.links[index].is(Kind::Stream) {
+            self.hold_stream(handle, false)?;
+        }
         Ok(())
     }
 

@@ -63,12 +63,14 @@ mod state {
 
 /// What an event of a stream tells: one of these, above the flags of readiness.
 pub(crate) mod flags {
-    pub(crate) const DATA: u32 = 1 << 16;
-    pub(crate) const END: u32 = 1 << 17;
-    pub(crate) const SENT: u32 = 1 << 18;
-    pub(crate) const LOW: u32 = 1 << 19;
-    pub(crate) const CONNECTED: u32 = 1 << 20;
-    pub(crate) const CLOSED: u32 = 1 << 21;
+    use crate::engine::StreamEvent;
+
+    pub(crate) const DATA: u32 = StreamEvent::Data as u32;
+    pub(crate) const END: u32 = StreamEvent::End as u32;
+    pub(crate) const SENT: u32 = StreamEvent::Sent as u32;
+    pub(crate) const LOW: u32 = StreamEvent::Low as u32;
+    pub(crate) const CONNECTED: u32 = StreamEvent::Connected as u32;
+    pub(crate) const CLOSED: u32 = StreamEvent::Closed as u32;
 }
 
 /// In the free slot of a stream whose last event was taken out, as its time: no source has that, with all readiness.
@@ -198,6 +200,9 @@ impl Engine {
     #[cfg(feature = "capi")]
     pub(crate) fn hold_stream(&mut self, handle: Handle, on: bool) -> Result<()> {
         let (index, number) = self.resolve_stream(handle)?;
+        if self.is(number, state::HELD) == on {
+            return Ok(());
+        }
         self.set_state(number, state::HELD, on);
         if !on {
             self.lists.queue(index);
@@ -294,8 +299,9 @@ impl Engine {
 
 /// Buffers.
 impl Engine {
-    /// The program keeps a buffer. EINVAL: it is none; ESTALE: it is not the latest event's, or is kept. O(1).
-    pub(crate) fn keep_buffer(&mut self, data: *const u8) -> Result<()> {
+    /// The program keeps a buffer: where the data begins, and how long it is. EINVAL: it is none; ESTALE: it is not the latest event's, or
+    /// is kept. O(1).
+    pub(crate) fn keep_buffer(&mut self, data: *const u8) -> Result<(*const u8, usize)> {
         self.streams.keep(data)
     }
 
@@ -392,7 +398,10 @@ impl Engine {
                 }
                 Next::flag(flags::END)
             }
-            Ok(count) => Next::Event { flags: flags::DATA, value: count.into(), data: data.cast() },
+            Ok(count) => {
+                self.streams.buffers.tell(data, count as usize);
+                Next::Event { flags: flags::DATA, value: count.into(), data: data.cast() }
+            }
             Err(Error::AGAIN) => Next::Nothing,
             // What the network says of an earlier datagram.
             Err(error) if datagram && error != Error::BAD_FD && error != Error::NOT_SOCKET => {

@@ -247,6 +247,24 @@ pub unsafe extern "C" fn becket_stream_watermarks(
     done(unsafe { with(event_loop, |engine| engine.set_watermarks(Handle::from_raw(stream), low, high)) })
 }
 
+/// The watermarks. low and high may be NULL. O(1).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_stream_get_watermarks(
+    event_loop: *const becket_loop,
+    stream: becket_handle,
+    low: *mut u32,
+    high: *mut u32,
+) -> c_int {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    let found = unsafe { look(event_loop, |engine| engine.watermarks(Handle::from_raw(stream))) };
+    done(found.map(|found| {
+        for (at, mark) in [(low, found.0), (high, found.1)].into_iter().filter(|(at, _)| !at.is_null()) {
+            // SAFETY: the caller gives a place, and it is not NULL.
+            unsafe { at.write(mark) };
+        }
+    }))
+}
+
 /// Receives nothing until becket_stream_resume(): what the peer sends fills the system's own buffers, and then the peer has to
 /// wait. Its end, and that it is gone, are not told meanwhile. O(1).
 #[unsafe(no_mangle)]
@@ -270,7 +288,7 @@ pub unsafe extern "C" fn becket_stream_resume(event_loop: *mut becket_loop, stre
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_stream_keep(event_loop: *mut becket_loop, data: *const c_void) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked; the address is only compared.
-    done(unsafe { with(event_loop, |engine| engine.keep_buffer(data.cast())) })
+    done(unsafe { with(event_loop, |engine| engine.keep_buffer(data.cast()).map(|_| ())) })
 }
 
 /// Gives a buffer back that was kept: data is any address in it. -EINVAL: no buffer is there; -ESTALE: it was not kept, or was

@@ -9,6 +9,8 @@ mod memory;
 mod operations;
 mod pool;
 mod remote;
+#[cfg(feature = "streams")]
+mod streams;
 
 #[cfg(feature = "streams")]
 pub use listeners::ListenOptions;
@@ -16,6 +18,8 @@ pub use listeners::ListenOptions;
 pub use memory::{Buffer, Part, Path, Vectors};
 pub use pool::Pool;
 pub use remote::{Stopper, Waker};
+#[cfg(feature = "streams")]
+pub use streams::{Received, SendRequest};
 
 #[cfg(feature = "operations")]
 use crate::aio::Aio;

@@ -60,6 +60,9 @@ pub(crate) struct Sending {
     state: u32,
 }
 
+// SAFETY: a request is nobody's but the program's, or the loop's; what its pointers lead to is the program's to answer for.
+unsafe impl Send for Sending {}
+
 /// What a request is to send.
 #[derive(Clone, Copy)]
 pub(crate) enum Content {
@@ -80,24 +83,27 @@ pub(crate) struct FileRange {
 }
 
 impl Sending {
-    /// No request. `user` is what the program has there.
+    /// One that was never used.
+    pub(crate) const UNUSED: Sending = Sending {
+        user: ptr::null_mut(),
+        next: ptr::null_mut(),
+        vectors: ptr::null(),
+        one: Part::NONE,
+        address: ptr::null(),
+        lease: None,
+        length: 0,
+        sent: 0,
+        result: 0,
+        within: 0,
+        count: 1,
+        address_length: 0,
+        file: -1,
+        state: FREE,
+    };
+
+    /// A request for this. `user` is what the program has there.
     fn new(user: *mut (), content: Content) -> Result<Sending> {
-        let mut sending = Sending {
-            user,
-            next: ptr::null_mut(),
-            vectors: ptr::null(),
-            one: Part::NONE,
-            address: ptr::null(),
-            lease: None,
-            length: 0,
-            sent: 0,
-            result: 0,
-            within: 0,
-            count: 1,
-            address_length: 0,
-            file: -1,
-            state: QUEUED,
-        };
+        let mut sending = Sending { user, state: QUEUED, ..Sending::UNUSED };
         match content {
             Content::Bytes(part) => {
                 if part.at.is_null() && part.length > 0 {

@@ -115,6 +115,7 @@ impl Table {
                     start: start.add(behind + BUFFER_BYTES * count),
                     bytes: buffer_bytes,
                     current: NIL,
+                    told: (core::ptr::null(), 0),
                 },
                 free: NIL,
                 mark: 0,
@@ -267,8 +268,8 @@ impl Table {
         u32::from(self.streams[number].next.tag()) >= max
     }
 
-    /// The program keeps what the latest event tells of. EINVAL: it is no buffer; ESTALE: it is not that, or it is kept. O(1).
-    pub(crate) fn keep(&mut self, data: *const u8) -> Result<()> {
+    /// The program keeps what the latest event tells of: that. EINVAL: it is no buffer; ESTALE: it is not that, or it is kept. O(1).
+    pub(crate) fn keep(&mut self, data: *const u8) -> Result<(*const u8, usize)> {
         let place = self.buffers.place_of(data)?;
         if place != self.buffers.current {
             return Err(Error::STALE);
@@ -278,7 +279,7 @@ impl Table {
         if owner != NIL {
             self.count_kept(owner, 1);
         }
-        Ok(())
+        Ok(self.buffers.told)
     }
 
     /// The program gives it back: whose it was, unless that is gone. EINVAL; ESTALE: it was not kept. O(1).
@@ -315,9 +316,16 @@ pub(crate) struct Buffers {
     bytes: u32,
     /// The one that the latest event tells of, and that nobody has kept.
     current: u32,
+    /// What that event tells of.
+    told: (*const u8, usize),
 }
 
 impl Buffers {
+    /// The latest event tells of this.
+    pub(crate) fn tell(&mut self, at: *const u8, length: usize) {
+        self.told = (at, length);
+    }
+
     /// Bytes of each.
     pub(crate) fn bytes(&self) -> u32 {
         self.bytes

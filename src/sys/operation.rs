@@ -62,6 +62,18 @@ impl Address {
         Address { storage: unsafe { core::mem::zeroed() }, length: 0 }
     }
 
+    /// Where it is, and how long.
+    #[cfg(feature = "streams")]
+    pub(crate) fn as_raw(&self) -> (*const (), usize) {
+        ((&raw const self.storage).cast(), self.length())
+    }
+
+    /// Its family.
+    #[cfg(feature = "streams")]
+    pub(crate) fn family(&self) -> i32 {
+        i32::from(self.storage.ss_family)
+    }
+
     /// Bytes of it that count.
     pub(crate) fn length(&self) -> usize {
         self.length as usize

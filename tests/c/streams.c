@@ -338,6 +338,11 @@ static void a_peer_that_does_not_read(void) {
   size_t each = sim ? 200 : sizeof big / 4;
   EQUAL(becket_stream_watermarks(loop, trace.handle, 2, 1), -EINVAL);
   EQUAL(becket_stream_watermarks(loop, trace.handle, 100, sim ? 250 : 300000), 0);
+  uint32_t low = 0, high = 0;
+  EQUAL(becket_stream_get_watermarks(loop, trace.handle, &low, &high), 0);
+  EQUAL(becket_stream_get_watermarks(loop, trace.handle, NULL, NULL), 0);
+  EQUAL(low, 100);
+  EQUAL(high, sim ? 250 : 300000);
   becket_send_request requests[3] = {{.user = "a "}, {.user = "b "}, {.user = "c "}};
   EQUAL(queued(&trace), 0);
   int first = becket_stream_send(loop, trace.handle, &requests[0], big, each);
@@ -371,8 +376,8 @@ static void a_peer_that_does_not_read(void) {
   CHECK(strncmp(trace.text, expected, strlen(expected)) == 0);
   snprintf(expected, sizeof expected, "sent c %zu;", each);
   CHECK(strstr(trace.text, expected) != NULL);
-  char *low = strstr(trace.text, "low;");
-  CHECK(low != NULL && strstr(low + 1, "low;") == NULL);
+  char *told = strstr(trace.text, "low;");
+  CHECK(told != NULL && strstr(told + 1, "low;") == NULL);
   trace.text[0] = 0;
   CHECK(memcmp(big, bigger, at) == 0);
   EQUAL(queued(&trace), 0);
@@ -844,6 +849,77 @@ static void timeouts(void) {
   snprintf(expected, sizeof expected, "sent %d;closed %d;", -ECANCELED, -ECANCELED);
   until(&trace, expected);
   peer_close(fds[1]);
+  close_loop();
+}
+
+/* ------------------------------------------------------------------------------------------------ tasks */
+
+struct session {
+  becket_task task;
+  becket_handle stream;
+  becket_send_request request;
+  int rounds;
+  int64_t last;
+};
+
+/* Sends everything back, then says goodbye: what would otherwise be a handler with a state. */
+static void serve(becket_task *task) {
+  struct session *self = (struct session *)task;
+  BECKET_TASK_BEGIN(task);
+  for (;;) {
+    BECKET_AWAIT_WITHIN(becket_task_event(task, self->stream), 10 * MILLISECOND);
+    if (task->value == -ETIMEDOUT || task->value == -ECANCELED) {
+      self->last = task->value;
+      continue;
+    }
+    if (task->flags & BECKET_STREAM_END) break;
+    CHECK(task->flags & BECKET_STREAM_DATA);
+    self->rounds++;
+    EQUAL(becket_stream_send(loop, self->stream, &self->request, task->data, (size_t)task->value), BECKET_SEND_DONE);
+    if (self->rounds == 2) { /* it thinks: meanwhile nothing is lost, and nothing spins */
+      BECKET_AWAIT(0);
+    }
+  }
+  EQUAL(becket_stream_send(loop, self->stream, &self->request, "bye", 3), BECKET_SEND_DONE);
+  EQUAL(becket_stream_close(loop, self->stream), 0);
+  BECKET_AWAIT(becket_task_event(task, self->stream));
+  CHECK(task->flags & BECKET_STREAM_CLOSED);
+  BECKET_TASK_RETURN(task->value);
+  BECKET_TASK_END;
+}
+
+static void a_task_awaits(void) {
+  open_loop(now_backend == SIMULATOR ? 0 : BECKET_VIRTUAL_CLOCK);
+  int fds[2];
+  pair_of(fds);
+  struct session session = {0};
+  EQUAL(becket_stream_add(loop, fds[0], 0, NULL, NULL, &session.stream), 0);
+  EQUAL(becket_task_start(loop, &session.task, serve, NULL), 0);
+  EQUAL(peer_write(fds[1], "one", 3), 3);
+  while (session.rounds < 1) turn(GUARD);
+  peer_reads(fds[1], "one");
+  while (session.last == 0) turn(GUARD);
+  EQUAL(session.last, -ETIMEDOUT);
+  EQUAL(becket_task_cancel(&session.task), 0);
+  while (session.last == -ETIMEDOUT) turn(GUARD);
+  EQUAL(session.last, -ECANCELED);
+  EQUAL(peer_write(fds[1], "two", 3), 3);
+  while (session.rounds < 2) turn(GUARD);
+  peer_reads(fds[1], "two");
+  EQUAL(peer_write(fds[1], "three", 5), 5);
+  for (int i = 0; i < 4; i++) EQUAL(becket_turn(loop, 0), 0);
+  EQUAL(session.rounds, 2);
+  EQUAL(becket_task_wake(&session.task, 0), 0);
+  while (session.rounds < 3) turn(GUARD);
+  peer_reads(fds[1], "three");
+  peer_shutdown(fds[1]);
+  while (becket_task_active(&session.task) == 1) turn(GUARD);
+  EQUAL(session.task.result, 0);
+  peer_reads(fds[1], "bye");
+  peer_sees(fds[1], 0);
+  peer_close(fds[1]);
+  EQUAL(becket_task_event(NULL, 0), -EINVAL);
+  EQUAL(becket_task_event(&session.task, session.stream), -ESTALE);
   close_loop();
 }
 
@@ -1381,6 +1457,7 @@ int main(void) {
     left_to_the_loop();
     taken_by_the_program();
     timeouts();
+    a_task_awaits();
     connected();
     bad_arguments();
     tables_are_full();

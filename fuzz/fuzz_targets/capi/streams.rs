@@ -58,6 +58,13 @@ pub const CALLS: &[Call] = &[
             c!(becket_stream_watermarks(at, it, world.input.number() as u32, world.input.number() as u32))
         });
     },
+    |world| {
+        let (mut low, mut high) = (0, 0);
+        calls::on_source(world, "stream_get_watermarks", |at, it| {
+            c!(becket_stream_get_watermarks(at, it, &raw mut low, &raw mut high))
+        });
+        assert!(low <= high);
+    },
     |world| calls::number_of(world, "stream_queued", |at, it, out| c!(becket_stream_queued(at, it, out))),
     keep,
     release,
