@@ -289,6 +289,14 @@ impl<App> Loop<'static, App> {
         Ok(Received(unsafe { core::slice::from_raw_parts(at, length) }))
     }
 
+    /// Who has sent the datagram that an event tells of. ESTALE: another event has come since; EINVAL: it is no datagram. O(1).
+    pub fn sender(&self, event: &Event) -> Result<Address> {
+        let at = core::ptr::without_provenance(event.data);
+        let sender = self.core().look(|engine| engine.sender(at))?;
+        // SAFETY: the address lies in the loop's own memory, in a buffer that nobody receives into now.
+        Ok(unsafe { sender.read() })
+    }
+
     /// Gives back what was kept. EINVAL: it is another loop's; then it is lost. O(1).
     pub fn release(&self, received: Received) -> Result<()> {
         self.with(|engine| engine.release_buffer(received.0.as_ptr()))

@@ -8,7 +8,7 @@ use crate::ready::Ready;
 use crate::request::{Call, Request};
 #[cfg(all(feature = "capi", feature = "streams"))]
 pub(crate) use libc::sa_family_t;
-#[cfg(any(feature = "capi", feature = "streams"))]
+#[cfg(feature = "capi")]
 pub(crate) use libc::sockaddr;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use libc::statx;
@@ -51,7 +51,7 @@ impl Vector {
 #[derive(Clone, Copy)]
 pub struct Address {
     storage: libc::sockaddr_storage,
-    length: socklen_t,
+    pub(super) length: socklen_t,
 }
 
 impl Address {
