@@ -38,7 +38,10 @@ pub trait System: Copy {
     /// What is there; 0: nothing now.
     fn read(self, fd: i32, bytes: &mut [u8]) -> usize;
     fn accept(self, listener: i32) -> Option<i32>;
-    fn close(self, fd: i32);
+    /// Nothing fails any more.
+    fn calm(self) {}
+    /// False: it is not open.
+    fn close(self, fd: i32) -> bool;
 }
 
 impl System for Simulator<'static> {
@@ -47,7 +50,8 @@ impl System for Simulator<'static> {
     }
 
     fn file(self, bytes: u64) -> i32 {
-        self.open(bytes).expect("a descriptor")
+        // (It may be made to fail already.)
+        (0..99).find_map(|_| self.open(bytes).ok()).expect("a descriptor")
     }
 
     fn listener(self) -> (i32, SocketAddr) {
@@ -72,8 +76,12 @@ impl System for Simulator<'static> {
         Simulator::accept(self, listener).ok()
     }
 
-    fn close(self, fd: i32) {
-        assert!(!matches!(Simulator::close(self, fd), Err(Error::BAD_FD)), "it is open");
+    fn calm(self) {
+        self.set_all_faults(0, Duration::ZERO).expect("a simulator");
+    }
+
+    fn close(self, fd: i32) -> bool {
+        Simulator::close(self, fd) != Err(Error::BAD_FD)
     }
 }
 
@@ -251,7 +259,7 @@ impl<S: System> Operations<S> {
             0..4 => Asked::Read(pair, end),
             4..8 => Asked::Write(pair, end),
             8 => Asked::ReadFile(offset),
-            9 => Asked::WriteFile(offset),
+            9 => Asked::WriteFile(offset.min(FILE)), // (behind the end it would leave a gap)
             10 => Asked::Sync,
             11 => Asked::Open,
             12 => Asked::Status,
@@ -340,7 +348,7 @@ impl<S: System> Operations<S> {
             let after = it.statistics();
             assert_eq!((after.operations, after.queued), (before.operations, before.queued));
             if asked == Asked::Connect {
-                self.system.close(fd?);
+                assert!(self.system.close(fd?));
             } else {
                 self.made.extend(fd);
             }
@@ -471,6 +479,7 @@ impl<S: System> Operations<S> {
     pub fn finish(&mut self) {
         assert!(self.flights.is_empty() && self.submitted == self.completed, "{:?}", self.flights);
         assert!(self.memory.is_back(), "memory that did not come back");
+        self.system.calm();
         for pair in 0..2 {
             for end in 0..2 {
                 let mut bytes = [0; 4096];
@@ -493,7 +502,18 @@ impl<S: System> Operations<S> {
         while let Some(fd) = self.system.accept(self.listener) {
             self.made.push(fd);
         }
-        self.made.drain(..).for_each(|fd| self.system.close(fd));
+        self.made
+            .drain(..)
+            .for_each(|fd| assert!(self.system.close(fd), "an operation has made {fd}, and it is not open"));
+    }
+}
+
+impl<S: System> Drop for Operations<S> {
+    fn drop(&mut self) {
+        let own = [self.file, self.listener];
+        for fd in self.pairs.as_flattened().iter().chain(&own).chain(&self.made) {
+            self.system.close(*fd);
+        }
     }
 }
 
