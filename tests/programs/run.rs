@@ -7,6 +7,8 @@ use becket::{BackendChoice, Config, Loop, Simulator, SimulatorMemory, Storage};
 
 /// The file numbers of the first world; each has its own.
 const FIRST_NUMBER: usize = 256;
+/// How many worlds there can be at once: select's numbers end at 1024, and processes often have no higher ones.
+pub const SLOTS: usize = (1024 - FIRST_NUMBER) / NUMBERS;
 
 thread_local! {
     static LARGE: &'static Memory<24, 6, 5> = Memory::leak();
