@@ -343,6 +343,7 @@ impl<W: World> Machine<W> {
         source: impl FnOnce(&mut Self, Handle) -> Source,
     ) {
         assert_eq!(answer.map(|_| ()), expected, "what `add` says");
+        self.model.doubt_flights(); // who waits for the same fd
         if let Ok(handle) = answer {
             assert!(!self.dead.contains(&handle), "a handle that was used before");
             let source = source(self, handle);
@@ -355,13 +356,19 @@ impl<W: World> Machine<W> {
     }
 
     fn add_io(&mut self, it: &It<W>, a: u8, b: u8, c: u8) {
-        let file = a as usize % FILES;
-        if self.world.is_taken(file) {
-            return;
-        }
-        let fd = self.world.fd(file);
+        let ends = self.operations.as_ref().filter(|_| c >= 240).map(|it| it.pairs.as_flattened());
+        let (file, fd, open) = match ends {
+            // One on which operations are made, too.
+            Some(ends) => (FILES + a as usize % ends.len(), ends[a as usize % ends.len()], true),
+            None => {
+                let file = a as usize % FILES;
+                if self.world.is_taken(file) {
+                    return;
+                }
+                (file, self.world.fd(file), self.world.is_open(file))
+            }
+        };
         let interest = Self::interest(b);
-        let open = self.world.is_open(file);
         let options = IoOptions {
             oneshot: b & 24 == 24,
             edge: b & 96 == 96,
@@ -430,6 +437,7 @@ impl<W: World> Machine<W> {
     fn remove(&mut self, it: &It<W>, handle: Handle) {
         assert_eq!(it.remove(handle), Ok(()));
         self.model.remove(handle);
+        self.model.doubt_flights();
         assert_eq!(it.kind(handle), Err(Error::STALE));
         if self.dead.len() == DEAD {
             self.dead.remove(0);
@@ -792,12 +800,19 @@ impl<W: World> Machine<W> {
 
 /// Turns.
 impl<W: World> Machine<W> {
-    fn state(world: &W) -> impl Fn(&Source) -> State {
-        |it| world.state(it.file)
+    /// What the file of a source is. While operations are in flight it is known of none on which they may be made.
+    fn state(world: &W, operations: &Option<Operations<W::System>>) -> impl Fn(&Source) -> State {
+        |it| match operations {
+            Some(operations) if it.file >= FILES => {
+                let ready = operations.system.ready(it.fd).filter(|_| operations.flights.is_empty());
+                ready.map_or(State::ANYTHING, |ready| State::of(ready, world.oddities()))
+            }
+            _ => world.state(it.file),
+        }
     }
 
     fn look_again(&mut self) {
-        self.model.look_again(Self::state(&self.world));
+        self.model.look_again(Self::state(&self.world, &self.operations));
     }
 
     /// An event has come, in whatever way: `run` ends in time.
@@ -858,7 +873,7 @@ impl<W: World> Machine<W> {
     }
 
     fn begin_wait(&mut self) {
-        self.model.begin_wait(Self::state(&self.world));
+        self.model.begin_wait(Self::state(&self.world, &self.operations));
     }
 
     /// Follows the `turn` or `run` that is under way to where it calls a handler (`event`) or has returned.

@@ -966,6 +966,11 @@ impl Model {
                 if it.oneshot && event.ready.intersects(OF_FD) {
                     it.interest = NONE;
                 }
+                if it.closed {
+                    // The file that the number is of now may be told of in the same collection.
+                    it.may = OF_FD;
+                    may_queue(it, None);
+                }
             }
             Kind::Timer => it.elapsed = 0,
             Kind::Deferred => it.active = false,

@@ -7,7 +7,7 @@
 //! comes back with the completion; and in the end every place and every descriptor is free again.
 
 use becket::{
-    Address, Buffer, Call, Duration, Error, Event, FileStatus, Handle, Handler, Kind, Loop, Quirk, Simulator,
+    Address, Buffer, Call, Duration, Error, Event, FileStatus, Handle, Handler, Kind, Loop, Quirk, Ready, Simulator,
 };
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -33,6 +33,10 @@ pub trait System: Copy {
     fn listener(self) -> (i32, SocketAddr);
     /// A socket that can be connected, where there is one.
     fn socket(self) -> Option<i32>;
+    /// What a descriptor is ready for, where that is known.
+    fn ready(self, _fd: i32) -> Option<Ready> {
+        None
+    }
     /// An end of a stream holds so many bytes unread, where it can be told.
     fn set_room(self, fd: i32, bytes: usize);
     /// What is there; 0: nothing now.
@@ -62,6 +66,10 @@ impl System for Simulator<'static> {
 
     fn socket(self) -> Option<i32> {
         Simulator::socket(self).ok()
+    }
+
+    fn ready(self, fd: i32) -> Option<Ready> {
+        Simulator::ready(self, fd).ok()
     }
 
     fn set_room(self, fd: i32, bytes: usize) {

@@ -39,6 +39,16 @@ impl State {
     pub const NOTHING: State = State { must: Ready::empty(), may: Ready::empty() };
     /// Of a number that is not open, or is another file's.
     pub const ANYTHING: State = State { must: Ready::empty(), may: Ready::all() };
+
+    /// Of what a system that is so odd says to be ready.
+    pub fn of(ready: Ready, Oddities { lies, late, .. }: Oddities) -> State {
+        let ended = ready.intersects(Ready::ERROR | Ready::HANGUP);
+        let complete = ready | if ended { Ready::READABLE | Ready::WRITABLE } else { Ready::empty() };
+        State {
+            must: if late { Ready::empty() } else { complete },
+            may: if lies || late { Ready::all() } else { complete },
+        }
+    }
 }
 
 /// What a system may do that none should.
@@ -449,13 +459,7 @@ impl World for Simulated {
             return State::ANYTHING;
         }
         let ready = self.simulator.ready(self.fds[file]).expect("it is open");
-        let ended = ready.intersects(Ready::ERROR | Ready::HANGUP);
-        let complete = if ended { Ready::READABLE | Ready::WRITABLE } else { Ready::empty() };
-        let Oddities { lies, late, .. } = self.oddities;
-        State {
-            must: if late { Ready::empty() } else { ready | complete },
-            may: if lies || late { Ready::all() } else { ready | complete },
-        }
+        State::of(ready, self.oddities)
     }
 
     fn is_haunted(&self) -> bool {
