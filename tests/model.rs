@@ -47,6 +47,8 @@ const KEPT: &[&str] = &[
      221",
     // Idle sources had their turn though an operation had completed.
     "loop 0 1 0 161 1; submit 4; poll; hook 2",
+    // A deadline came behind another of the same moment, since an idle timeout that is kept as endless counted as one.
+    "loop 0 0 1 229; io; deadline 0 13; idle_timeout 0 254; timer 37; advance 16",
     // The model: a duplicate and the file that has its number now, both told in one collection.
     "loop 0 1 0 31 1; toggle; toggle 1; toggle; toggle; toggle; toggle; toggle; toggle 1; toggle; toggle; toggle 7; \
      io 7; run 1 2; close_first 7 1; renew 7",
