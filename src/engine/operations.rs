@@ -84,6 +84,8 @@ pub(super) struct Operations {
     places_used: u32,
     places_low: u32,
     hand: u32,
+    /// Registrations that were never used are none.
+    blank: bool,
     files: AnyFiles,
     files_note: &'static core::ffi::CStr,
     /// Operations that the engine of files has.
@@ -111,6 +113,7 @@ impl Operations {
             places_used: 0,
             places_low: 0,
             hand: 0,
+            blank: false,
             files: chosen.files,
             files_note: chosen.note,
             in_files: 0,

@@ -368,7 +368,7 @@ impl Engine {
             if due {
                 self.dispatches = self.dispatches.wrapping_add(counts);
                 self.statistics.events[usize::from(kind) - 1] += 1;
-                self.phase.idle_done |= kind < Kind::Before as u8;
+                self.phase.idle_done |= kind != Kind::Before as u8 && kind != Kind::After as u8;
                 return true;
             }
             // It concerns nobody any more.

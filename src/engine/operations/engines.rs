@@ -140,6 +140,7 @@ impl Engine {
         let wanted = self.operations.in_files > 0;
         let index = self.operations.files_index();
         if wanted && !self.operations.files_watched {
+            self.blank_unused();
             let checked = self.backend.check(fd, index + 1, Mode::empty());
             let watched = checked.and_then(|()| self.register(index, fd, Ready::READABLE, Mode::empty()));
             self.operations.files_watched = watched.is_ok();
