@@ -44,7 +44,7 @@ impl Area {
         // SAFETY: the first is the loop's own, which nobody changes.
         let own = unsafe { (*self.registrations).state };
         // Closed by the program: nobody could be woken any more.
-        if self.left > 0 && own.cast_signed() & sys::poll::INVALID != 0 { Err(Error::BAD_FD) } else { ready }
+        if own.cast_signed() & sys::poll::INVALID != 0 { Err(Error::BAD_FD) } else { ready }
     }
 }
 
