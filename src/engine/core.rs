@@ -547,6 +547,11 @@ impl Core {
         engine.collect(waiting, false);
         match slept {
             Err(Error::STALE) => Err(Error::STALE),
+            Err(error) if error != Error::INTERRUPTED && waiting.plan.now().is_none() && sleep > Duration::ZERO => {
+                // The system has no memory to wait, or the like: it did not sleep.
+                sys::pause();
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

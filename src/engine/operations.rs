@@ -94,6 +94,8 @@ pub(super) struct Operations {
     files_watched: bool,
     /// The backend has refused to watch an fd.
     unwatched: bool,
+    /// When the rest of those that were told for nothing ends; NEVER: nobody rests.
+    rest_until: Instant,
     /// Nothing new is accepted.
     draining: bool,
     /// An event is taken out by a program that may dispatch it later.
@@ -119,6 +121,7 @@ impl Operations {
             in_files: 0,
             files_watched: false,
             unwatched: false,
+            rest_until: Instant::NEVER,
             draining: false,
             pulling: false,
         }
