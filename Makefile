@@ -150,7 +150,7 @@ fuzz:
 loom:
 	$(CARGO) test --locked --quiet --manifest-path tests/loom/Cargo.toml --target-dir build/loom
 
-# Which lines of src the Rust tests run.
+# Which lines of src the tests run.
 coverage:
 	@tests/coverage.sh
 
@@ -227,7 +227,7 @@ help:
 	@echo 'make faults     fail every call for every reason under every program: half an hour'
 	@echo 'make storm      wakes from threads and signals for a minute; ROUNDS=$(ROUNDS)'
 	@echo 'make tsan       the same under ThreadSanitizer, with nightly Rust'
-	@echo 'make coverage   how much of each file of src the Rust tests run'
+	@echo 'make coverage   how much of each file of src the tests run'
 	@echo 'make mutants    break engine and storage in every small way, and see that a test fails; FILES=src/...'
 	@echo 'make programs   the examples and the C test programs, build/tests/*'
 	@echo 'make archive    build/libbecket.a alone'

@@ -146,6 +146,7 @@ each_engine! { all:
     a_refused_connect_says_so
     blocking_sockets_do_not_block
     pipes_are_read_and_written
+    pipes_have_parts
     a_blocking_pipe_takes_what_fits
     a_full_table_is_back_pressure
     a_handler_submits_the_next_with_a_table_of_one
@@ -957,7 +958,14 @@ fn a_wait_ends_with_data(engines: Engines) {
 }
 
 fn a_connection_is_accepted_and_made(engines: Engines) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    connect_to(engines, &TcpListener::bind("127.0.0.1:0").unwrap(), libc::AF_INET);
+    // (Not every machine has IPv6.)
+    if let Ok(listener) = TcpListener::bind("[::1]:0") {
+        connect_to(engines, &listener, libc::AF_INET6);
+    }
+}
+
+fn connect_to(engines: Engines, listener: &TcpListener, family: i32) {
     let address: &'static Buffer<Address> =
         Box::leak(Box::new(Buffer::new(Address::from(listener.local_addr().unwrap()))));
     for nonblocking in [true, false] {
@@ -969,7 +977,7 @@ fn a_connection_is_accepted_and_made(engines: Engines) {
         // SAFETY: no pointer is passed.
         let client = unsafe {
             libc::socket(
-                libc::AF_INET,
+                family,
                 libc::SOCK_STREAM | libc::SOCK_CLOEXEC | if nonblocking { libc::SOCK_NONBLOCK } else { 0 },
                 0,
             )
@@ -1071,6 +1079,44 @@ fn pipes_are_read_and_written(engines: Engines) {
         assert_eq!(rig.turn(), [""; 0]);
         drop(into);
         assert_eq!(until(&mut rig, 1), ["end 0"]);
+        assert_quiet(&mut rig);
+    }
+}
+
+/// Where the pipe may block, the first part that has something is what surely fits.
+fn pipes_have_parts(engines: Engines) {
+    for nonblocking in [true, false] {
+        let mut ends = [0; 2];
+        let flags = libc::O_CLOEXEC | if nonblocking { libc::O_NONBLOCK } else { 0 };
+        // SAFETY: room for the two, which are ours then.
+        let (out, into) = unsafe {
+            assert_eq!(libc::pipe2(ends.as_mut_ptr(), flags), 0);
+            (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
+        };
+        let (out, into) = (out.as_raw_fd(), into.as_raw_fd());
+        let mut rig = rig(engines);
+        let vectors: &'static Buffer<Vectors<3>> = Box::leak(Box::new(Buffer::new(Vectors::new())));
+        let (a, b) = (holding(b"abc"), holding(b"defg"));
+        let empty = Part { buffer: buffer::<4096>(), range: 7..7 };
+        let parts = [empty.clone(), Part { buffer: a, range: 0..3 }, Part { buffer: b, range: 0..4 }];
+        submit(&mut rig, "write", nothing, |it, handler, token| {
+            it.write_parts(into, vectors, &parts, None, handler, token)
+        })
+        .unwrap();
+        let count = match until(&mut rig, 1)[0].as_str() {
+            "write 7" => 7,
+            "write 3" if !nonblocking => 3,
+            other => panic!("{other}"),
+        };
+        let (c, d) = (buffer::<4096>(), buffer::<4096>());
+        let parts = [Part { buffer: c, range: 0..2 }, empty, Part { buffer: d, range: 1..9 }];
+        submit(&mut rig, "read", nothing, |it, handler, token| {
+            it.read_parts(out, vectors, &parts, None, handler, token)
+        })
+        .unwrap();
+        assert_eq!(until(&mut rig, 1), [format!("read {count}")]);
+        assert_eq!(content(c, 2), b"ab");
+        assert_eq!(content(d, count - 1), b"\0cdefg"[..count - 1]);
         assert_quiet(&mut rig);
     }
 }
