@@ -21,6 +21,9 @@
  * any event extends; the others a fixed deadline, which nothing extends, so that a client that sends, or takes, a byte now
  * and then does not hold its slot. Of a file the deadline is for one block's worth.
  *
+ * Sending a block takes as long as ten small answers, and the loop looks at its timers between turns: so turns are short, and
+ * who gets a file comes behind timers and small answers, on a level of its own. Files lose nothing by that.
+ *
  * http_request.h parses, http_file.h decides what a request for a file means, beneath.h opens what lies beneath the root
  * and nothing else, httpd_page.h is the page at "/_status"; here is what a server does between them. */
 #define _GNU_SOURCE          /* accept4 */
@@ -60,6 +63,9 @@
 #define LOCATION_MAX    2048 /* of a redirect: three bytes for each of a name, and the query */
 #define QUERY_MAX       1024 /* a longer one is left out there */
 #define BODY_MAX        (1024 * 1024) /* bytes of request body that are read and dropped before it is 413 */
+#define BUDGET          4  /* events of a turn */
+#define LEVEL_FILES     1  /* of connections that have a file, and of its reads */
+#define LEVEL_LISTENER  2  /* new clients after the work at hand */
 #define ACCEPT_MAX      64            /* connections taken in one event, so that the others have their turn */
 #define MILLISECOND     UINT64_C(1000000)
 #define ACCEPT_RETRY    (100 * MILLISECOND) /* after EMFILE: somebody else's fds may become free unnoticed */
@@ -472,6 +478,7 @@ static void file_close(struct connection *connection) {
     close(connection->file_fd);
     connection->file_fd = -1;
     counters.files_open--;
+    must(becket_set_level(loop, connection->handle, 0), "level");
   }
   connection->block_at = connection->block_end = 0;
   hand_over(block_give(&blocks, &connection->block));
@@ -577,6 +584,7 @@ static void file_found(struct connection *connection, int fd) {
         (void)fcntl(fd, F_SETFL, 0);
         connection->file_fd = fd;
         counters.files_open++;
+        must(becket_set_level(loop, connection->handle, LEVEL_FILES), "level");
         return;
       }
     }
@@ -730,7 +738,9 @@ static enum progress piece_read(struct connection *connection) {
   }
   int code = becket_op_read(loop, connection->file_fd, client->block, size, (int64_t)connection->file_at, on_read,
                             connection, &connection->operation);
-  return code == 0 ? AWAITS_DISK : GONE; /* ECANCELED: the loop ends */
+  if (code < 0) return GONE; /* ECANCELED: the loop ends */
+  must(becket_set_level(loop, connection->operation, LEVEL_FILES), "level");
+  return AWAITS_DISK;
 }
 
 /* ---- One connection, again -------------------------------------------------------------------------------------- */
@@ -1033,7 +1043,7 @@ static void listener_open(void) {
     FAIL(1, "getsockname: ", becket_strerror(-errno));
   options.port = ntohs(address.sin_port);
   must(becket_io_add(loop, listener_fd, BECKET_READABLE, on_listener, NULL, &listener), "listener");
-  must(becket_set_level(loop, listener, 2), "level"); /* new clients after the work at hand */
+  must(becket_set_level(loop, listener, LEVEL_LISTENER), "level");
 }
 
 /* SIGINT, SIGTERM: accept what has already been promised, answer what has been asked, then end. Again: end now. */
@@ -1178,7 +1188,7 @@ int main(int count, char **arguments) {
     free_entries[free_count++] = (uint16_t)(options.connections - 1 - i);
   block_pool.count = (uint32_t)options.blocks;
 
-  becket_config config = {.size = sizeof config, .backend = options.backend, .aio = &aio};
+  becket_config config = {.size = sizeof config, .backend = options.backend, .aio = &aio, .budget = BUDGET};
   config.files = options.root == NULL || options.files == FILES_IN_HANDLER ? BECKET_FILES_NONE : options.files;
   if (config.backend == BECKET_BACKEND_IO_URING) config.ring = &ring; /* with `auto` it would be the choice then */
   int code = becket_loop_init(&loop, &memory, &config);
