@@ -153,6 +153,29 @@ impl Address {
         self.length as usize
     }
 
+    /// The same with so many bytes that count.
+    pub(crate) fn cut(&self, length: usize) -> Address {
+        Address { storage: self.storage, length: length as socklen_t }
+    }
+
+    /// The IP address and port; `None`: it is of another family, or there is none.
+    #[must_use]
+    pub fn socket_address(&self) -> Option<core::net::SocketAddr> {
+        match i32::from(self.storage.ss_family) {
+            // SAFETY: any bits are a valid one.
+            libc::AF_INET => unsafe { self.read::<libc::sockaddr_in>() }.map(|from| {
+                let ip = u32::from_be(from.sin_addr.s_addr).into();
+                core::net::SocketAddrV4::new(ip, u16::from_be(from.sin_port)).into()
+            }),
+            // SAFETY: likewise.
+            libc::AF_INET6 => unsafe { self.read::<libc::sockaddr_in6>() }.map(|from| {
+                let (ip, port) = (from.sin6_addr.s6_addr.into(), u16::from_be(from.sin6_port));
+                core::net::SocketAddrV6::new(ip, port, from.sin6_flowinfo, from.sin6_scope_id).into()
+            }),
+            _ => None,
+        }
+    }
+
     /// They themselves.
     #[cfg(feature = "streams")]
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -191,31 +214,12 @@ impl Address {
         self.length = length.min(size_of::<libc::sockaddr_storage>()) as socklen_t;
     }
 
-    /// The same with so many bytes that count.
-    pub(crate) fn cut(&self, length: usize) -> Address {
-        Address { storage: self.storage, length: length as socklen_t }
-    }
-
-    /// The IP address and port; `None`: it is of another family, or there is none.
-    #[must_use]
-    pub fn socket_address(&self) -> Option<core::net::SocketAddr> {
-        match i32::from(self.storage.ss_family) {
-            libc::AF_INET => self.get::<libc::sockaddr_in>().map(|from| {
-                let ip = u32::from_be(from.sin_addr.s_addr).into();
-                core::net::SocketAddrV4::new(ip, u16::from_be(from.sin_port)).into()
-            }),
-            libc::AF_INET6 => self.get::<libc::sockaddr_in6>().map(|from| {
-                let (ip, port) = (from.sin6_addr.s6_addr.into(), u16::from_be(from.sin6_port));
-                core::net::SocketAddrV6::new(ip, port, from.sin6_flowinfo, from.sin6_scope_id).into()
-            }),
-            _ => None,
-        }
-    }
-
-    /// As an address of its family, if it is long enough for one.
-    fn get<T: Copy>(&self) -> Option<T> {
-        const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
-        // SAFETY: it lies within a sockaddr_storage, which is aligned for every address; any bits are a valid one.
+    /// As the struct of a family. `None`: it is shorter than that.
+    ///
+    /// # Safety
+    /// Any bits are a valid `T`.
+    pub(super) unsafe fn read<T: Copy>(&self) -> Option<T> {
+        // SAFETY: as long as that; aligned for every address; and by this function's contract.
         (self.length() >= size_of::<T>()).then(|| unsafe { (&raw const self.storage).cast::<T>().read() })
     }
 
