@@ -629,7 +629,7 @@ impl<W: World> Machine<W> {
             self.operations.as_mut().expect("they are there").cancel(it, handle);
         }
         for round in 0.. {
-            if self.model.flights.is_empty() {
+            if self.model.flights.is_empty() || self.model.lost {
                 break;
             }
             assert!(round < 200_000, "operations that do not end: {:?}", self.model.flights);
