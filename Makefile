@@ -57,7 +57,7 @@ archive: $(ARCHIVE)
 programs: $(ARCHIVE) $(EXAMPLES) $(TESTS) aio
 
 # What the tests run with POSIX AIO, where the C library has it.
-WITH_AIO = libbecket.a tests/aio tests/fallback tests/operations examples/httpd
+WITH_AIO = libbecket.a tests/aio tests/fallback tests/faults_operations tests/operations examples/httpd
 aio:
 ifeq ($(AIO),)
 	@if echo 'int main(void) { return aio_error(&(struct aiocb){0}) * !__GLIBC__; }' | \
@@ -99,8 +99,8 @@ $(BUILD)/tests/%: tests/c/%.c $(ARCHIVE) $(BUILD)/flags
 	@$(CC) $(C_FLAGS) -MMD -MP -MT $@ -MF $@.d $< $(LINKED) $(ARCHIVE) $(LDFLAGS) $(THREADS) $(LDLIBS) -o $@
 
 # These have what stands between them and the C library in themselves, and can call it.
-$(BUILD)/tests/faults $(BUILD)/tests/storm: LINKED = $(BUILD)/tests/interpose_faults.o
-$(BUILD)/tests/faults $(BUILD)/tests/storm: $(BUILD)/tests/interpose_faults.o
+$(BUILD)/tests/faults $(BUILD)/tests/faults_operations $(BUILD)/tests/storm: LINKED = $(BUILD)/tests/interpose_faults.o
+$(BUILD)/tests/faults $(BUILD)/tests/faults_operations $(BUILD)/tests/storm: $(BUILD)/tests/interpose_faults.o
 $(BUILD)/tests/interpose_faults.o: tests/c/interpose_faults.c tests/c/interpose_faults.h $(BUILD)/flags
 	@echo "cc     $@"
 	@mkdir -p $(@D)
@@ -150,7 +150,7 @@ fuzz:
 loom:
 	$(CARGO) test --locked --quiet --manifest-path tests/loom/Cargo.toml --target-dir build/loom
 
-# Which lines of src the Rust tests run.
+# Which lines of src the tests run.
 coverage:
 	@tests/coverage.sh
 
@@ -169,6 +169,9 @@ cross:
 
 # All that `make test` tries a sample of: each call that fails, for each reason, under each program.
 faults: programs
+	BECKET_FAULTS_ALL=1 build/tests/faults_operations
+	@if [ -x build/aio/tests/faults_operations ]; then \
+	  set -x; BECKET_FAULTS_ALL=1 build/aio/tests/faults_operations; fi
 	$(FOR_TESTS) BECKET_FAULTS_ALL=1 $(CARGO) test --locked --all-features --test faults -- --nocapture
 
 # The wakes of `make test`, for much longer. ROUNDS: of each of the four threads, on each backend.
@@ -224,7 +227,7 @@ help:
 	@echo 'make faults     fail every call for every reason under every program: half an hour'
 	@echo 'make storm      wakes from threads and signals for a minute; ROUNDS=$(ROUNDS)'
 	@echo 'make tsan       the same under ThreadSanitizer, with nightly Rust'
-	@echo 'make coverage   how much of each file of src the Rust tests run'
+	@echo 'make coverage   how much of each file of src the tests run'
 	@echo 'make mutants    break engine and storage in every small way, and see that a test fails; FILES=src/...'
 	@echo 'make programs   the examples and the C test programs, build/tests/*'
 	@echo 'make archive    build/libbecket.a alone'

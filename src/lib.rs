@@ -70,11 +70,11 @@ pub use backend::{Call, Quirk, Simulator, SimulatorMemory};
 pub use engine::{Config, Event, Statistics};
 pub use error::{Error, Result};
 #[cfg(feature = "operations")]
-pub use front::{Buffer, Part, Path, Vectors};
+pub use front::{Buffer, Message, Part, Path, Vectors};
 pub use front::{Handler, IoOptions, Loop, Outcome, Pool, Stopper, Waker, Watch};
 pub use handle::{Handle, Kind, Kinds};
 #[cfg(feature = "operations")]
-pub use ops::{Address, FileStatus, FilesChoice};
+pub use ops::{Address, FileStatus, FilesChoice, OpenHow};
 pub use ready::Ready;
 pub use ring::Ring;
 pub use storage::{StaticStorage, Storage};

@@ -9,7 +9,7 @@ mod pool;
 mod remote;
 
 #[cfg(feature = "operations")]
-pub use memory::{Buffer, Part, Path, Vectors};
+pub use memory::{Buffer, Message, Part, Path, Vectors};
 pub use pool::Pool;
 pub use remote::{Stopper, Waker};
 
