@@ -645,6 +645,11 @@ impl Submissions {
 /// Of a ring whose completions are all operations'.
 #[cfg(feature = "operations")]
 impl Completions {
+    /// Whether there are completions to be taken, at a glance.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.next != word(&self.tail).load(Ordering::Relaxed)
+    }
+
     /// Takes the next completion, and gives it back to the kernel. No system call but where some had no room in the ring.
     pub(crate) fn take(&mut self) -> Option<(u64, i32)> {
         loop {

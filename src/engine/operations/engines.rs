@@ -133,13 +133,21 @@ impl Engine {
                 refused = if refused == NIL { index } else { refused };
             }
         }
+        let mut completed = false;
         if self.operations.in_files > 0 {
             self.operations.files.flush();
-            self.take_from_files();
+            // They are taken after a wait that does not sleep. (One of virtual time would let some pass.)
+            completed = !self.config.virtual_clock && self.operations.files.has_completed();
+            if !completed {
+                self.take_from_files();
+            }
         }
         let watched = self.watch_files();
         let refused = self.lists.any(List::UNTOLD.set()) || !watched || self.operations.unwatched;
         self.operations.unwatched = false;
+        if completed {
+            return Duration::ZERO;
+        }
         let patience = if self.operations.in_files > 0 { self.operations.files.patience() } else { Duration::FOREVER };
         // (What was told just now may rest from now on.)
         let patience = patience.min(rest);
@@ -152,6 +160,7 @@ impl Engine {
         let wanted = self.operations.in_files > 0;
         let index = self.operations.files_index();
         if wanted && !self.operations.files_watched {
+            self.blank_unused();
             let checked = self.backend.check(fd, index + 1, Mode::empty());
             let watched = checked.and_then(|()| self.register(index, fd, Ready::READABLE, Mode::empty()));
             self.operations.files_watched = watched.is_ok();
@@ -168,11 +177,18 @@ impl Engine {
     /// What has completed of files. O(completed).
     pub(in crate::engine) fn take_from_files(&mut self) {
         while let Some((data, result)) = self.operations.files.next() {
-            match self.resolve_operation(Handle::from_raw(data)) {
-                Ok(index) => self.submission_ended(index, result),
-                Err(_) => debug_assert!(false, "a completion of nobody"),
+            if let Some(index) = self.completed_of(data) {
+                self.submission_ended(index, result);
             }
         }
+    }
+
+    /// Whose completion it is.
+    #[inline]
+    pub(super) fn completed_of(&self, data: u64) -> Option<u32> {
+        let index = self.resolve_operation(Handle::from_raw(data));
+        debug_assert!(index.is_ok(), "a completion of nobody");
+        index.ok()
     }
 
     /// After a wait.
