@@ -15,6 +15,8 @@ use crate::process::signals;
 use crate::storage::layout::REGIONS_OFFSET;
 use crate::storage::slot::NIL;
 use crate::storage::{Block, Layout};
+#[cfg(feature = "streams")]
+use crate::streams::StreamsMemory;
 use crate::sys;
 use crate::time::{Duration, Instant};
 use core::cell::UnsafeCell;
@@ -146,7 +148,7 @@ impl Core {
                 if !abandoned {
                     generation = old.shared.names.next_generation();
                     // SAFETY: nobody else uses the block, by this function's contract.
-                    unsafe { &mut *old.engine.get() }.close_child_fds();
+                    unsafe { &mut *old.engine.get() }.close_own_fds();
                 }
                 signals::release_all(&old.shared);
                 // SAFETY: likewise.
@@ -218,6 +220,10 @@ impl Core {
                 statistics: Statistics::default(),
                 #[cfg(feature = "operations")]
                 operations: super::operations::Operations::new(layout.operations(), layout.sources as u32, files),
+                #[cfg(feature = "streams")]
+                listeners: super::listeners::Listeners::new(),
+                #[cfg(feature = "streams")]
+                streams: given.streams.map_or_else(crate::storage::streams::Table::none, StreamsMemory::table),
             }));
             #[cfg(feature = "operations")]
             (*(*at).engine.get()).name_files();
@@ -459,14 +465,14 @@ impl Core {
         unsafe { (*engine).depth += 1 };
         let _handling = Scope(self, |engine| engine.depth -= 1);
         let mut count = 0;
-        let mut taken = Taken::READINESS;
+        let (mut taken, mut completed) = (Taken::READINESS, Taken::NONE);
         loop {
             // SAFETY: likewise; no wait is under way.
             let (engine, waiting) = unsafe { (&mut *engine, &mut *self.waiting.get()) };
             let stopped = self.shared.is_stopping() && engine.running;
             // (Before a wait nothing is reported, so this takes no other kinds then.)
-            if !stopped && engine.next_direct(waiting, &mut taken) {
-                call(&taken);
+            if !stopped && let Some(taken) = engine.next_direct(waiting, &mut taken, &mut completed) {
+                call(taken);
                 count += 1;
                 // The handler may have forked, and this may be the child.
                 if !self.shared.seems_ours() {
@@ -547,6 +553,11 @@ impl Core {
         engine.collect(waiting, false);
         match slept {
             Err(Error::STALE) => Err(Error::STALE),
+            Err(error) if error != Error::INTERRUPTED && waiting.plan.now().is_none() && sleep > Duration::ZERO => {
+                // The system has no memory to wait, or the like: it did not sleep.
+                sys::pause();
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -621,7 +632,7 @@ impl Core {
             unsafe { &mut *self.engine.get() }.give_signal_of_files_back();
         } else {
             // The parent's files, signals and children are left alone.
-            engine.close_child_fds();
+            engine.close_own_fds();
             signals::release_all(&self.shared);
         }
         // SAFETY: as in `with`.

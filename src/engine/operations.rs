@@ -18,8 +18,8 @@ mod engines;
 mod waiting;
 mod watches;
 
-use super::{Config, Engine};
-use crate::backend::{self, AnyBackend, Backend};
+use super::{Config, Engine, Taken};
+use crate::backend::{self, AnyBackend, Backend, Ready};
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 #[cfg(posix_aio)]
@@ -84,6 +84,8 @@ pub(super) struct Operations {
     places_used: u32,
     places_low: u32,
     hand: u32,
+    /// Registrations that were never used are none.
+    blank: bool,
     files: AnyFiles,
     files_note: &'static core::ffi::CStr,
     /// Operations that the engine of files has.
@@ -92,6 +94,8 @@ pub(super) struct Operations {
     files_watched: bool,
     /// The backend has refused to watch an fd.
     unwatched: bool,
+    /// When the rest of those that were told for nothing ends; NEVER: nobody rests.
+    rest_until: Instant,
     /// Nothing new is accepted.
     draining: bool,
     /// An event is taken out by a program that may dispatch it later.
@@ -111,11 +115,13 @@ impl Operations {
             places_used: 0,
             places_low: 0,
             hand: 0,
+            blank: false,
             files: chosen.files,
             files_note: chosen.note,
             in_files: 0,
             files_watched: false,
             unwatched: false,
+            rest_until: Instant::NEVER,
             draining: false,
             pulling: false,
         }
@@ -543,18 +549,70 @@ impl Engine {
         self.lists.slots[index].deadline.cast_signed()
     }
 
-    /// The event of an operation, which is over with it.
-    pub(super) fn take_operation(&mut self, index: u32, taken: &mut super::Taken) -> bool {
+    /// The event of an operation that is done, which is over with it.
+    pub(super) fn take_operation(&mut self, index: u32, taken: &mut Taken) -> bool {
+        self.hand_out(index, self.result_of(index), taken);
+        true
+    }
+
+    /// A completion becomes an event at once, if there is nothing else to be looked at; else it is queued, or not the last.
+    fn take_completion(&mut self, index: u32, result: i32, taken: &mut Taken) -> bool {
+        let Request { state, beside, .. } = self.operations.at(index).request;
+        let plain = state & !state::FILES == state::SUBMITTED
+            && beside == 0
+            && result >= 0
+            && self.lists.links[index].is_plain_operation()
+            && self.lists.slots[index].heap_place() == NIL;
+        if !plain {
+            self.submission_ended(index, result);
+            return false;
+        }
+        self.operations.in_files -= u32::from(state & state::FILES != 0);
+        self.hand_out(index, result.into(), taken);
+        self.dispatches = self.dispatches.wrapping_add(1);
+        self.statistics.events[Kind::Operation as usize - 1] += 1;
+        self.phase.idle_done = true;
+        true
+    }
+
+    /// For [`Engine::next_direct`]: what the backend reports of no source.
+    #[inline(never)]
+    pub(super) fn next_beyond(&mut self, index: u32, ready: Ready, result: i32, taken: &mut Taken) -> bool {
+        if ready.is_empty() {
+            return self.take_completion(index, result, taken);
+        }
+        // (The completions of files are taken when the backend has no more.)
+        if index != self.operations.files_index() {
+            self.retry(self.registrations[index + 1].fd(), ready);
+        }
+        false
+    }
+
+    /// For [`Engine::next_direct`]: a completion of the engine of files.
+    #[inline(never)]
+    pub(super) fn next_from_files(&mut self, taken: &mut Taken) -> bool {
+        while self.operations.in_files > 0
+            && let Some((data, result)) = self.operations.files.next()
+        {
+            if let Some(index) = self.completed_of(data)
+                && self.take_completion(index, result, taken)
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn hand_out(&mut self, index: u32, value: i64, taken: &mut Taken) {
         let Operation { request, lease } = *self.operations.at(index);
         let fd = if request.call.is_at_folder() { -1 } else { request.fd };
-        taken.value = self.result_of(index);
+        taken.value = value;
         taken.flags = 0;
         self.describe(index, self.operation_handle(index), Kind::Operation, fd, taken);
         if let Some(lease) = lease {
             lease.give_back();
         }
         self.vacate_operation(index);
-        true
     }
 
     /// Whether the events that are taken out may be dispatched later.

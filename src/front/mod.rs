@@ -1,17 +1,25 @@
 //! The loop for Rust: typed handlers, no unsafe in the user's code.
 #![allow(unsafe_code)]
 
+#[cfg(feature = "streams")]
+mod listeners;
 #[cfg(feature = "operations")]
 mod memory;
 #[cfg(feature = "operations")]
 mod operations;
 mod pool;
 mod remote;
+#[cfg(feature = "streams")]
+mod streams;
 
+#[cfg(feature = "streams")]
+pub use listeners::ListenOptions;
 #[cfg(feature = "operations")]
-pub use memory::{Buffer, Part, Path, Vectors};
+pub use memory::{Buffer, Message, Part, Path, Vectors};
 pub use pool::Pool;
 pub use remote::{Stopper, Waker};
+#[cfg(feature = "streams")]
+pub use streams::{Received, SendRequest};
 
 #[cfg(feature = "operations")]
 use crate::aio::Aio;

@@ -38,6 +38,11 @@ pub(crate) trait Files {
     /// The next completion: whose, and with which result.
     fn next(&mut self) -> Option<(u64, i32)>;
 
+    /// Whether `next` has one, where that is known without asking.
+    fn has_completed(&self) -> bool {
+        false
+    }
+
     /// A descriptor that is readable when there are completions.
     fn fd(&self) -> Option<i32> {
         None
@@ -191,6 +196,9 @@ impl Files for AnyFiles {
     }
     fn next(&mut self) -> Option<(u64, i32)> {
         of_any!(self, files => files.next(), None)
+    }
+    fn has_completed(&self) -> bool {
+        of_any!(self, files => files.has_completed(), false)
     }
     fn fd(&self) -> Option<i32> {
         of_any!(self, files => files.fd(), None)

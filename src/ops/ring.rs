@@ -53,6 +53,10 @@ impl Files for Ring {
         self.completions.take().map(|(data, result)| (data & !OPERATION, result))
     }
 
+    fn has_completed(&self) -> bool {
+        self.completions.is_readable()
+    }
+
     fn fd(&self) -> Option<i32> {
         Some(self.submissions.fd())
     }

@@ -72,6 +72,7 @@ pub(crate) struct Target {
 ///                    what `time`, `deadline` and `extra` are, by kind
 ///           time                    deadline                extra
 /// I/O       the last delivery       the fixed deadline      the idle timeout (bit IDLE), else arming order
+/// stream    likewise                likewise                likewise
 /// timer     the period              periods gone by         arming order
 /// signal                                                    the signal
 /// child                                                     the process
@@ -207,6 +208,13 @@ impl Link {
     pub(crate) fn is_plain_io(&self) -> bool {
         const BITS: u8 = bits::LEVEL | bits::ONESHOT | bits::TRIGGERED | bits::ACTIVE;
         self.next.tag() == Kind::Io as u8 && self.prev.tag() & BITS == 0
+    }
+
+    /// Whether it is an operation, in no list, and of level 0.
+    #[cfg(feature = "operations")]
+    #[inline]
+    pub(crate) fn is_plain_operation(&self) -> bool {
+        self.next.tag() == Kind::Operation as u8 && self.prev.tag() & bits::LEVEL == 0
     }
 
     /// `None`: the slot is free.

@@ -6,7 +6,9 @@ use super::{check, last_error};
 use crate::error::{Error, Result};
 use crate::ready::Ready;
 use crate::request::{Call, Request};
-#[cfg(feature = "capi")]
+#[cfg(all(feature = "capi", feature = "streams"))]
+pub(crate) use libc::sa_family_t;
+#[cfg(any(feature = "capi", feature = "streams"))]
 pub(crate) use libc::sockaddr;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use libc::statx;
@@ -45,8 +47,82 @@ impl Vector {
     }
 }
 
+/// How openat2(2) opens a file, Linux: struct open_how.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(C)]
+pub struct OpenHow {
+    /// O_RDONLY, O_CLOEXEC and so on; nothing is added.
+    pub flags: u64,
+    /// The permissions of a file that is created; else 0.
+    pub mode: u64,
+    /// RESOLVE_BENEATH and so on: how the path may lead there.
+    pub resolve: u64,
+}
+
+/// What a message consists of: struct msghdr.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct MessageHead(msghdr);
+
+// SAFETY: as for a vector.
+unsafe impl Send for MessageHead {}
+
+/// In the flags of a message that is to be received: nothing was, as yet.
+const NOT_RECEIVED: i32 = i32::MIN;
+
+impl MessageHead {
+    /// Of nothing.
+    // SAFETY: all zeros are a valid message.
+    pub(crate) const NONE: MessageHead = MessageHead(unsafe { core::mem::zeroed() });
+
+    /// It is to be filled: there is room for any address, and for so many bytes of control data.
+    pub(crate) fn expect(&mut self, control_bytes: usize) {
+        self.set_lengths(size_of::<libc::sockaddr_storage>(), control_bytes);
+        self.0.msg_flags = NOT_RECEIVED;
+    }
+
+    /// It is to be sent. What was to be received and was not is nothing.
+    pub(crate) fn settle(&mut self) {
+        if self.0.msg_flags == NOT_RECEIVED {
+            *self = MessageHead::NONE;
+        }
+    }
+
+    /// Points it to so many vectors, and to an address and control data of the lengths that it has.
+    pub(crate) fn lay_out(&mut self, vectors: *mut Vector, count: usize, address: *mut Address, control: *mut u8) {
+        // (The address is the first of its fields.)
+        self.0.msg_name = if self.0.msg_namelen == 0 { core::ptr::null_mut() } else { address.cast() };
+        self.0.msg_iov = vectors.cast();
+        self.0.msg_iovlen = count as _;
+        self.0.msg_control = if self.0.msg_controllen == 0 { core::ptr::null_mut() } else { control.cast() };
+    }
+
+    /// Bytes of the address and of the control data that it has, where there is room for so many.
+    pub(crate) fn lengths(&self, control_max: usize) -> (usize, usize) {
+        if self.0.msg_flags == NOT_RECEIVED {
+            return (0, 0);
+        }
+        let address = (self.0.msg_namelen as usize).min(size_of::<libc::sockaddr_storage>());
+        #[allow(clippy::unnecessary_cast)] // it is of another type on another system
+        let control = (self.0.msg_controllen as usize).min(control_max);
+        (address, control)
+    }
+
+    pub(crate) fn set_lengths(&mut self, address: usize, control: usize) {
+        self.0.msg_namelen = address as socklen_t;
+        self.0.msg_controllen = control as _;
+        self.0.msg_flags = 0;
+    }
+
+    /// What recvmsg(2) says of it.
+    pub(crate) fn flags(&self) -> i32 {
+        if self.0.msg_flags == NOT_RECEIVED { 0 } else { self.0.msg_flags }
+    }
+}
+
 /// The address of a socket, of any family: struct sockaddr_storage.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Address {
     storage: libc::sockaddr_storage,
     length: socklen_t,
@@ -60,12 +136,94 @@ impl Address {
         Address { storage: unsafe { core::mem::zeroed() }, length: 0 }
     }
 
+    /// Where it is, and how long.
+    #[cfg(feature = "streams")]
+    pub(crate) fn as_raw(&self) -> (*const (), usize) {
+        ((&raw const self.storage).cast(), self.length())
+    }
+
+    /// Its family.
+    #[cfg(feature = "streams")]
+    pub(crate) fn family(&self) -> i32 {
+        i32::from(self.storage.ss_family)
+    }
+
     /// Bytes of it that count.
     pub(crate) fn length(&self) -> usize {
         self.length as usize
     }
 
-    fn set<T>(&mut self, address: T) {
+    /// The same with so many bytes that count.
+    pub(crate) fn cut(&self, length: usize) -> Address {
+        Address { storage: self.storage, length: length as socklen_t }
+    }
+
+    /// The IP address and port; `None`: it is of another family, or there is none.
+    #[must_use]
+    pub fn socket_address(&self) -> Option<core::net::SocketAddr> {
+        match i32::from(self.storage.ss_family) {
+            // SAFETY: any bits are a valid one.
+            libc::AF_INET => unsafe { self.read::<libc::sockaddr_in>() }.map(|from| {
+                let ip = u32::from_be(from.sin_addr.s_addr).into();
+                core::net::SocketAddrV4::new(ip, u16::from_be(from.sin_port)).into()
+            }),
+            // SAFETY: likewise.
+            libc::AF_INET6 => unsafe { self.read::<libc::sockaddr_in6>() }.map(|from| {
+                let (ip, port) = (from.sin6_addr.s6_addr.into(), u16::from_be(from.sin6_port));
+                core::net::SocketAddrV6::new(ip, port, from.sin6_flowinfo, from.sin6_scope_id).into()
+            }),
+            _ => None,
+        }
+    }
+
+    /// They themselves.
+    #[cfg(feature = "streams")]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: so many bytes at most; all of them are set.
+        unsafe { core::slice::from_raw_parts((&raw const self.storage).cast(), self.length()) }
+    }
+
+    /// From bytes of another's. EINVAL: there are too many, or none.
+    #[cfg(all(feature = "streams", feature = "capi"))]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Address> {
+        let mut address = Address::new();
+        if bytes.is_empty() || bytes.len() > size_of::<libc::sockaddr_storage>() {
+            return Err(Error::INVALID);
+        }
+        // SAFETY: there is room for them.
+        unsafe { address.as_mut_ptr().cast::<u8>().copy_from(bytes.as_ptr(), bytes.len()) };
+        address.set_length(bytes.len());
+        Ok(address)
+    }
+
+    /// All of its bytes: zeros stand behind those that count.
+    #[cfg(feature = "streams")]
+    pub(super) fn as_ptr(&self) -> *const libc::sockaddr_storage {
+        &raw const self.storage
+    }
+
+    /// Where the system writes it; there is room for any.
+    #[cfg(feature = "streams")]
+    pub(super) fn as_mut_ptr(&mut self) -> *mut libc::sockaddr_storage {
+        &raw mut self.storage
+    }
+
+    /// So many bytes of it count: no more than there are.
+    #[cfg(feature = "streams")]
+    pub(super) fn set_length(&mut self, length: usize) {
+        self.length = length.min(size_of::<libc::sockaddr_storage>()) as socklen_t;
+    }
+
+    /// As the struct of a family. `None`: it is shorter than that.
+    ///
+    /// # Safety
+    /// Any bits are a valid `T`.
+    pub(super) unsafe fn read<T: Copy>(&self) -> Option<T> {
+        // SAFETY: as long as that; aligned for every address; and by this function's contract.
+        (self.length() >= size_of::<T>()).then(|| unsafe { (&raw const self.storage).cast::<T>().read() })
+    }
+
+    pub(super) fn set<T>(&mut self, address: T) {
         const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
         // SAFETY: it fits, and a sockaddr_storage is aligned for every address.
         unsafe { (&raw mut self.storage).cast::<T>().write(address) };
@@ -104,6 +262,13 @@ impl From<core::net::SocketAddr> for Address {
         }
         address
     }
+}
+
+/// AF_INET, AF_INET6, AF_UNIX, …
+#[cfg(feature = "streams")]
+pub(super) fn family_of(address: &Address) -> i32 {
+    let family = address.storage.ss_family.into();
+    if address.length() < size_of::<libc::sa_family_t>() { libc::AF_UNSPEC } else { family }
 }
 
 /// What statx(2) tells of a file. Zeros where there is no such call.
@@ -342,7 +507,8 @@ unsafe fn write_first(request: &Request) -> isize {
 /// Takes a connection. Where the listener blocks it is asked first.
 fn accept(request: &Request) -> Result<i32> {
     let Request { fd, at, .. } = *request;
-    if flags_of(fd)? & libc::O_NONBLOCK == 0 && !is_ready(fd, Ready::READABLE) {
+    let blocks = request.nature != nature::STREAM && flags_of(fd)? & libc::O_NONBLOCK == 0;
+    if blocks && !is_ready(fd, Ready::READABLE) {
         // What does not listen would wait for ever.
         return Err(if option(fd, libc::SO_ACCEPTCONN)? == 0 { Error::INVALID } else { Error::AGAIN });
     }
@@ -399,7 +565,7 @@ fn connected(fd: i32) -> Result<i32> {
 }
 
 /// An option of a socket that is a number.
-fn option(fd: i32, name: i32) -> Result<i32> {
+pub(super) fn option(fd: i32, name: i32) -> Result<i32> {
     let mut value: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as socklen_t;
     // SAFETY: the place is valid for as many bytes as are said.

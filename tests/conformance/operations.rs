@@ -3,12 +3,12 @@
 use crate::harness::*;
 use becket::{
     Address, Aio, BackendChoice, Buffer, Config, Duration, Error, FileStatus, FilesChoice, Handle, Handler, Kind,
-    Kinds, Loop, Outcome, Part, Ready, Storage, Vectors,
+    Kinds, Loop, Message, OpenHow, Outcome, Part, Ready, Storage, Vectors,
 };
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -111,6 +111,7 @@ macro_rules! each_engine {
 each_engine! { files:
     files_are_read_and_written
     files_are_opened_and_closed
+    files_are_opened_beneath_a_folder
     the_own_position_moves
     parts_are_read_and_written
     a_status_is_told
@@ -158,6 +159,9 @@ each_engine! { all:
     a_deadline_is_taken_away
     several_wait_in_order
     both_directions_wait
+    messages_are_answered
+    messages_carry_descriptors
+    a_message_that_did_not_come_is_nothing
     an_operation_waits_beside_a_source
     others_are_told_while_one_waits
     a_source_comes_and_goes_around_a_wait
@@ -185,6 +189,11 @@ const BIG: usize = 1 << 16;
 
 fn buffer<const N: usize>() -> &'static Buffer {
     Box::leak(Box::new(Buffer::new([0; N])))
+}
+
+/// A message that lives for ever.
+fn message<const PARTS: usize, const CONTROL: usize>() -> &'static Buffer<Message<PARTS, CONTROL>> {
+    Box::leak(Box::new(Buffer::new(Message::new())))
 }
 
 fn holding(bytes: &[u8]) -> &'static Buffer {
@@ -419,6 +428,35 @@ fn files_are_opened_and_closed(engines: Engines) {
     assert!(fd >= 0, "{trace:?}");
     // SAFETY: it is ours.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    assert_quiet(&mut rig);
+}
+
+fn files_are_opened_beneath_a_folder(engines: Engines) {
+    const RESOLVE_BENEATH: u64 = 0x08;
+    static HOW: OpenHow =
+        OpenHow { flags: (libc::O_RDONLY | libc::O_CLOEXEC) as u64, mode: 0, resolve: RESOLVE_BENEATH };
+    let folder = Folder::new("beneath", engines);
+    drop(folder.file(b"content"));
+    let mut rig = rig(engines);
+    let dir = File::open(&folder.0).unwrap();
+    let fd = dir.as_raw_fd();
+    submit(&mut rig, "open", nothing, |it, handler, token| it.open_how(fd, c"file", &HOW, handler, token)).unwrap();
+    let trace = until(&mut rig, 1);
+    let opened: i32 = trace[0].trim_start_matches("open ").parse().unwrap();
+    if opened == -libc::ENOSYS {
+        return; // before Linux 5.6
+    }
+    assert!(opened >= 0, "{trace:?}");
+    // SAFETY: it is ours.
+    let mut file = unsafe { File::from_raw_fd(opened) };
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "content");
+    let path = holding(b"../beneath\0");
+    submit(&mut rig, "open", nothing, |it, handler, token| it.open_how(fd, path, &HOW, handler, token)).unwrap();
+    assert!(path.is_lent());
+    assert_eq!(until(&mut rig, 1), [format!("open {}", -libc::EXDEV)]);
+    assert!(!path.is_lent());
     assert_quiet(&mut rig);
 }
 
@@ -1431,6 +1469,131 @@ fn both_directions_wait(engines: Engines) {
     assert_eq!(until(&mut rig, 1), ["send 4"]);
     theirs.write_all(b"!").unwrap();
     assert_eq!(until(&mut rig, 1), ["again 1"]);
+    assert_quiet(&mut rig);
+}
+
+fn messages_are_answered(engines: Engines) {
+    let message = message::<2, 0>();
+    let mut rig = rig(engines);
+    let ours = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let theirs = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let fd = ours.as_raw_fd();
+    let (a, b) = (buffer::<4096>(), buffer::<4096>());
+    let parts = [Part { buffer: a, range: 0..3 }, Part { buffer: b, range: 0..64 }];
+    submit(&mut rig, "recv", nothing, |it, handler, token| it.recv_message(fd, message, &parts, 0, handler, token))
+        .unwrap();
+    assert_eq!(rig.turn(), [""; 0]);
+    assert!(message.is_lent() && a.is_lent() && b.is_lent());
+    theirs.send_to(b"hello", ours.local_addr().unwrap()).unwrap();
+    assert_eq!(until(&mut rig, 1), ["recv 5"]);
+    assert!(!message.is_lent() && !a.is_lent() && !b.is_lent());
+    assert_eq!((content(a, 3), content(b, 2)), (b"hel".to_vec(), b"lo".to_vec()));
+    let (from, flags) = message.with(|it| (it.address().socket_address(), it.flags())).unwrap();
+    assert_eq!((from, flags), (Some(theirs.local_addr().unwrap()), 0));
+    // The answer goes where it came from.
+    submit(&mut rig, "send", nothing, |it, handler, token| {
+        it.send_message(fd, message, &parts[..1], 0, handler, token)
+    })
+    .unwrap();
+    assert_eq!(until(&mut rig, 1), ["send 3"]);
+    let mut bytes = [0; 16];
+    assert_eq!(theirs.recv_from(&mut bytes).unwrap(), (3, ours.local_addr().unwrap()));
+    assert_eq!(&bytes[..3], b"hel");
+    // To another address; and one that is too long is cut, and says so.
+    message.with(|it| it.set_address(&ours.local_addr().unwrap().into())).unwrap();
+    submit(&mut rig, "send", nothing, |it, handler, token| it.send_message(fd, message, &parts, 0, handler, token))
+        .unwrap();
+    assert_eq!(until(&mut rig, 1), ["send 67"]);
+    submit(&mut rig, "recv", nothing, |it, handler, token| {
+        it.recv_message(fd, message, &parts[..1], 0, handler, token)
+    })
+    .unwrap();
+    assert_eq!(until(&mut rig, 1), ["recv 3"]);
+    assert_eq!(message.with(|it| it.flags() & libc::MSG_TRUNC).unwrap(), libc::MSG_TRUNC);
+    // What cannot be lends nothing.
+    let twice = [Part { buffer: a, range: 0..3 }, Part { buffer: a, range: 3..5 }];
+    let refused = rig.event_loop.recv_message(fd, message, &twice, 0, handler, 0);
+    assert_eq!(refused, Err(Error::BUSY));
+    let three = [parts[0].clone(), parts[1].clone(), parts[0].clone()];
+    assert_eq!(rig.event_loop.send_message(fd, message, &three, 0, handler, 0), Err(Error::INVALID));
+    assert_eq!(rig.event_loop.recv_message(-1, message, &parts, 0, handler, 0), Err(Error::BAD_FD));
+    assert!(!message.is_lent() && !a.is_lent() && !b.is_lent());
+    assert_quiet(&mut rig);
+}
+
+fn messages_carry_descriptors(engines: Engines) {
+    const CONTROL: usize = 24; // of one descriptor, with its head, on systems of 64 bits; more than that on others
+    let sent = message::<1, CONTROL>();
+    let received = message::<1, CONTROL>();
+    let mut rig = rig(engines);
+    let (ours, theirs) = pair();
+    let (carried, other_end) = pair();
+    // As cmsg(3) lays it out.
+    // SAFETY: the head is written within the control data, which is long enough and aligned.
+    let control = unsafe {
+        let mut bytes = [0u64; CONTROL / 8];
+        let head: *mut libc::cmsghdr = bytes.as_mut_ptr().cast();
+        (*head).cmsg_len = libc::CMSG_LEN(4) as _;
+        (*head).cmsg_level = libc::SOL_SOCKET;
+        (*head).cmsg_type = libc::SCM_RIGHTS;
+        libc::CMSG_DATA(head).cast::<i32>().write_unaligned(carried.as_raw_fd());
+        let length = libc::CMSG_SPACE(4) as usize;
+        bytes.map(u64::to_ne_bytes).concat()[..length].to_vec()
+    };
+    sent.with(|it| {
+        assert_eq!(it.set_control(&[0; CONTROL + 1]), Err(Error::NO_BUFFERS));
+        it.set_control(&control).unwrap();
+        assert_eq!(it.control(), control);
+    })
+    .unwrap();
+    let (out, into) = (holding(b"x"), buffer::<4096>());
+    let fd = ours.as_raw_fd();
+    submit(&mut rig, "send", nothing, |it, handler, token| {
+        it.send_message(fd, sent, &[Part { buffer: out, range: 0..1 }], 0, handler, token)
+    })
+    .unwrap();
+    assert_eq!(until(&mut rig, 1), ["send 1"]);
+    let fd = theirs.as_raw_fd();
+    let flags = libc::MSG_CMSG_CLOEXEC;
+    submit(&mut rig, "recv", nothing, |it, handler, token| {
+        it.recv_message(fd, received, &[Part { buffer: into, range: 0..64 }], flags, handler, token)
+    })
+    .unwrap();
+    assert_eq!(until(&mut rig, 1), ["recv 1"]);
+    let (control, from) = received.with(|it| (it.control().to_vec(), it.address().socket_address())).unwrap();
+    assert_eq!(from, None, "it has no name");
+    // SAFETY: no pointer is followed.
+    let at = unsafe { libc::CMSG_LEN(0) } as usize;
+    let carried_fd = i32::from_ne_bytes(control[at..at + 4].try_into().unwrap());
+    // SAFETY: it is ours from now on.
+    let mut carried_again = unsafe { UnixStream::from_raw_fd(carried_fd) };
+    drop(carried);
+    carried_again.write_all(b"through").unwrap();
+    let mut bytes = [0; 16];
+    assert_eq!((&other_end).read(&mut bytes).unwrap(), 7);
+    assert_quiet(&mut rig);
+}
+
+fn a_message_that_did_not_come_is_nothing(engines: Engines) {
+    let message = message::<1, 64>();
+    let mut rig = rig(engines);
+    let (ours, mut theirs) = pair();
+    let fd = ours.as_raw_fd();
+    let parts = [Part { buffer: buffer::<4096>(), range: 0..3 }];
+    message.with(|it| it.set_control(&[1; 64]).unwrap()).unwrap();
+    let recv =
+        submit(&mut rig, "recv", nothing, |it, handler, token| it.recv_message(fd, message, &parts, 0, handler, token));
+    assert_eq!(rig.turn(), [""; 0]);
+    assert_eq!(message.with(|_| ()), Err(Error::BUSY));
+    cancel(&rig, recv.unwrap());
+    assert_eq!(until(&mut rig, 1), [format!("recv {}", -libc::ECANCELED)]);
+    let empty = message.with(|it| it.control().is_empty() && it.address().socket_address().is_none()).unwrap();
+    assert!(empty);
+    // It can be sent: to the peer, without control data.
+    submit(&mut rig, "send", nothing, |it, handler, token| it.send_message(fd, message, &parts, 0, handler, token))
+        .unwrap();
+    assert_eq!(until(&mut rig, 1), ["send 3"]);
+    assert_eq!(theirs.read(&mut [0; 16]).unwrap(), 3);
     assert_quiet(&mut rig);
 }
 

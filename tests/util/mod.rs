@@ -193,7 +193,9 @@ fn sanitized(name: &str) -> PathBuf {
     let sources = match (kind, file) {
         ("tests", "header") => vec!["tests/c/header_a.c".to_owned(), "tests/c/header_b.c".to_owned()],
         // What stands between the sanitizer and the program is not itself watched: it is called before the sanitizer is ready.
-        ("tests", "faults" | "storm") => vec![format!("tests/c/{file}.c"), "build/tests/interpose_faults.o".to_owned()],
+        ("tests", "faults" | "faults_operations" | "storm") => {
+            vec![format!("tests/c/{file}.c"), "build/tests/interpose_faults.o".to_owned()]
+        }
         ("tests", _) => vec![format!("tests/c/{file}.c")],
         _ => vec![format!("c-examples/{file}.c")],
     };
