@@ -3,7 +3,7 @@
  * A connection is one source of the loop and one entry of a fixed pool; what it reads of a file goes through one of a few
  * blocks, which it has for a moment only. All of it is in .bss, sized below. When all connections are taken, new clients
  * wait in the kernel's backlog: the listener is paused, and costs nothing meanwhile. When all blocks are taken, clients
- * wait for one in a FIFO; one that does not take what it asked for gives its block back (block_pool.h).
+ * wait for one in a FIFO; one that does not take what it asked for gives its block back (httpd_blocks.h).
  *
  *   accepted ──▶ IDLE ──first byte──▶ REQUEST ──complete, answered──▶ IDLE
  *                                    │     ▲
@@ -14,10 +14,15 @@
  *            ▲                       │
  *            └──────next block───────┘
  *
- * In DISK a connection waits for a block, then for the operation that it is for: the opening of a file, a read. Its other
- * states are those in which the client is waited for, and each has its own bound on time: IDLE the idle timeout, which any
- * event extends; the others a fixed deadline, which nothing extends, so that a client that sends, or takes, a byte now and
- * then does not hold its slot. Of a file the deadline is for one block's worth.
+ * In DISK a connection waits for a block, then for the operation that it is for: the opening of a file, a read. It does so
+ * for a bounded time, then the operation is cancelled; and as no file can be had back from a kernel that waits for a dead
+ * disk, its client is sent away a little later, and connection and block are kept until the kernel is done with them. The
+ * other states are those in which the client is waited for, and each has its own bound on time: IDLE the idle timeout, which
+ * any event extends; the others a fixed deadline, which nothing extends, so that a client that sends, or takes, a byte now
+ * and then does not hold its slot. Of a file the deadline is for one block's worth.
+ *
+ * Sending a block takes as long as ten small answers, and the loop looks at its timers between turns: so turns are short, and
+ * who gets a file comes behind timers and small answers, on a level of its own. Files lose nothing by that.
  *
  * http_request.h parses, http_file.h decides what a request for a file means, beneath.h opens what lies beneath the root
  * and nothing else, httpd_page.h is the page at "/_status"; here is what a server does between them. */
@@ -41,9 +46,9 @@
 #include <unistd.h>
 
 #include "beneath.h"
-#include "block_pool.h"
 #include "http_file.h"
 #include "http_request.h"
+#include "httpd_blocks.h"
 #include "httpd_lateness.h"
 #include "httpd_page.h"
 #include "httpd_text.h"
@@ -58,6 +63,9 @@
 #define LOCATION_MAX    2048 /* of a redirect: three bytes for each of a name, and the query */
 #define QUERY_MAX       1024 /* a longer one is left out there */
 #define BODY_MAX        (1024 * 1024) /* bytes of request body that are read and dropped before it is 413 */
+#define BUDGET          4  /* events of a turn */
+#define LEVEL_FILES     1  /* of connections that have a file, and of its reads */
+#define LEVEL_LISTENER  2  /* new clients after the work at hand */
 #define ACCEPT_MAX      64            /* connections taken in one event, so that the others have their turn */
 #define MILLISECOND     UINT64_C(1000000)
 #define ACCEPT_RETRY    (100 * MILLISECOND) /* after EMFILE: somebody else's fds may become free unnoticed */
@@ -81,6 +89,8 @@ struct connection {
   bool finding;       /* its file is looked for; the head stays in the input until then */
   bool deadline_armed;
   bool stalled; /* it has a deadline for taking what is on its way */
+  bool cancelled; /* its operation was asked to end, after too long a time */
+  bool abandoned; /* and did not: its client has been sent away */
   struct http_request request;
   uint64_t body_left;
   uint16_t status; /* of the answer */
@@ -89,6 +99,7 @@ struct connection {
   int file_fd;                 /* of the file whose bytes follow the output; -1: none does */
   uint32_t block_at, block_end; /* the bytes of its block that are to be sent */
   struct block_client block;
+  becket_handle operation;     /* that is under way with the block; 0: none is */
   uint64_t file_at, file_end;  /* what is still to be read */
   uint64_t piece_end;          /* one block's worth: to here the deadline counts */
   struct http_file file;       /* the version that is answered */
@@ -114,9 +125,8 @@ static struct connection pool[CONNECTIONS_MAX];
 static uint8_t states[CONNECTIONS_MAX];       /* beside the pool: entries that were never used stay untouched */
 static uint16_t free_entries[CONNECTIONS_MAX]; /* a stack */
 static uint32_t free_count;
-static _Alignas(4096) union block block_memory[BLOCKS_MAX];
-static void *block_stack[BLOCKS_MAX];
-static struct block_pool blocks = {.free = block_stack};
+static BECKET_POOL(block_pool, BLOCKS_MAX, sizeof(union block));
+static struct blocks blocks = {.pool = &block_pool};
 
 /* In the order of BECKET_BACKEND_AUTO, _SELECT, …; the last has two names. */
 static const char *const backends[] = {"auto", "select", "poll", "epoll", "uring", "io_uring", NULL};
@@ -130,7 +140,7 @@ static const char *const open_names[] = {"auto", "operation", "walk", NULL};
 
 static struct {
   const char *address, *root;
-  uint64_t port, connections, blocks, send_buffer, request_timeout_ms, idle_timeout_ms, lateness_ms;
+  uint64_t port, connections, blocks, send_buffer, request_timeout_ms, idle_timeout_ms, disk_timeout_ms, lateness_ms;
   uint32_t backend, files, open;
 } options = {.address = "127.0.0.1",
              .port = 8080,
@@ -138,6 +148,7 @@ static struct {
              .blocks = BLOCKS_DEFAULT,
              .request_timeout_ms = 10000,
              .idle_timeout_ms = 30000,
+             .disk_timeout_ms = 30000,
              .backend = BECKET_BACKEND_AUTO};
 
 static becket_loop *loop;
@@ -196,7 +207,7 @@ static const char *explanation(unsigned status) {
   case 412: return "The file is not the version that you know.";
   case 416: return "The file has no such bytes.";
   case 500: return "The file could not be read.";
-  case 503: return "Too many files are open at the moment. Please try again.";
+  case 503: return "There is too much to do at the moment. Please try again.";
   default: return "The server did not understand, or does not want, this request.";
   }
 }
@@ -254,7 +265,7 @@ static size_t status_json(char *room, size_t size) {
   put_field(&text, "operations_inline", s.operations_inline);
   put_field(&text, "operations_now", s.operations_now);
   put_field(&text, "blocks", options.blocks);
-  put_field(&text, "blocks_used", options.blocks - blocks.free_count);
+  put_field(&text, "blocks_used", options.blocks - (uint64_t)becket_pool_left(&block_pool));
   put_field(&text, "blocks_waiting", blocks.waiting_count);
   put_field(&text, "blocks_taken_away", blocks.taken_away);
   put_field(&text, "block_bytes", BLOCK_SIZE);
@@ -449,6 +460,7 @@ static void set_state(struct connection *connection, enum state state) {
 }
 
 static void listener_update(void);
+static void file_found(struct connection *connection, int fd);
 
 /* ---- Files ------------------------------------------------------------------------------------------------------ */
 
@@ -466,9 +478,52 @@ static void file_close(struct connection *connection) {
     close(connection->file_fd);
     connection->file_fd = -1;
     counters.files_open--;
+    must(becket_set_level(loop, connection->handle, 0), "level");
   }
   connection->block_at = connection->block_end = 0;
   hand_over(block_give(&blocks, &connection->block));
+}
+
+/* Waits for a block, or for what is done with it. A client that is stalled has its own deadline first: this is its doing. */
+static void disk_wait(struct connection *connection) {
+  set_state(connection, DISK);
+  if (!connection->stalled) set_deadline(connection, options.disk_timeout_ms * MILLISECOND);
+}
+
+/* What was waited for has come, or the operation has ended. False: there is no client any more, and now no connection. */
+static bool disk_done(struct connection *connection) {
+  connection->operation = 0;
+  connection->cancelled = false;
+  if (connection->abandoned) {
+    connection_close(connection);
+    return false;
+  }
+  if (!connection->stalled) set_deadline(connection, BECKET_NEVER);
+  return true;
+}
+
+/* It was waited for long enough. */
+static void disk_late(struct connection *connection) {
+  if (connection->stalled) { /* not yet */
+    connection->stalled = false;
+    set_deadline(connection, options.disk_timeout_ms * MILLISECOND);
+  } else if (connection->operation == 0) { /* for a block */
+    counters.timed_out++;
+    if (!connection->finding) {
+      connection_close(connection);
+      return;
+    }
+    file_found(connection, -ECANCELED);
+    connection_advance(connection);
+  } else if (!connection->cancelled) {
+    counters.timed_out++;
+    connection->cancelled = true;
+    must(becket_op_cancel(loop, connection->operation), "cancel");
+    set_deadline(connection, CLOSING_TIME);
+  } else {
+    connection->abandoned = true;
+    (void)shutdown(connection->fd, SHUT_RDWR);
+  }
 }
 
 static uint16_t status_of(int code) {
@@ -484,7 +539,8 @@ static uint16_t status_of(int code) {
   case -ENODEV: return 403;
   case -EMFILE:
   case -ENFILE:
-  case -ENOMEM: return 503;
+  case -ENOMEM:
+  case -ECANCELED: return 503; /* the disk did not answer in time, or the server ends */
   default: return 500;
   }
 }
@@ -528,6 +584,7 @@ static void file_found(struct connection *connection, int fd) {
         (void)fcntl(fd, F_SETFL, 0);
         connection->file_fd = fd;
         counters.files_open++;
+        must(becket_set_level(loop, connection->handle, LEVEL_FILES), "level");
         return;
       }
     }
@@ -544,7 +601,7 @@ static bool walk_on(struct connection *connection, int code) {
   struct beneath *walk = connection->block.block;
   if (code == 0) code = beneath_next(walk);
   if (code == 0) {
-    code = becket_op_openat(loop, walk->dirfd, walk->name, walk->flags, 0, on_step, connection, NULL);
+    code = becket_op_openat(loop, walk->dirfd, walk->name, walk->flags, 0, on_step, connection, &connection->operation);
     if (code == 0) return false;
     beneath_stop(walk); /* ECANCELED: the loop ends */
   }
@@ -555,7 +612,11 @@ static bool walk_on(struct connection *connection, int code) {
 static void on_step(becket_loop *l, const becket_event *event, void *user) {
   (void)l;
   struct connection *connection = user;
-  if (walk_on(connection, beneath_opened(connection->block.block, (int)event->value))) connection_advance(connection);
+  struct beneath *walk = connection->block.block;
+  int code = beneath_opened(walk, (int)event->value);
+  if (connection->abandoned && code == 0) beneath_stop(walk);
+  if (connection->abandoned && code > 0) close(code);
+  if (disk_done(connection) && walk_on(connection, code)) connection_advance(connection);
 }
 
 static bool walk_begin(struct connection *connection) {
@@ -567,6 +628,8 @@ static bool walk_begin(struct connection *connection) {
 static void on_opened(becket_loop *l, const becket_event *event, void *user) {
   (void)l;
   struct connection *connection = user;
+  if (connection->abandoned && event->value >= 0) close((int)event->value);
+  if (!disk_done(connection)) return;
   if (event->value == -EAGAIN) { /* something was renamed on the way: the walk need not judge ".." by that */
     if (!walk_begin(connection)) return;
   } else {
@@ -580,7 +643,7 @@ static bool open_begin(struct connection *connection) {
   if (!block_take(&blocks, &connection->block)) return false;
   if (open_how == OPEN_BY_WALK) return walk_begin(connection);
   int code = becket_op_openat2(loop, root_fd, connection->path, (const struct open_how *)(const void *)&beneath_how,
-                               sizeof beneath_how, on_opened, connection, NULL);
+                               sizeof beneath_how, on_opened, connection, &connection->operation);
   if (code < 0) file_found(connection, code); /* ECANCELED: the loop ends */
   return code < 0;
 }
@@ -640,6 +703,7 @@ static bool piece_take(struct connection *connection, int64_t result) {
 static void on_read(becket_loop *l, const becket_event *event, void *user) {
   (void)l;
   struct connection *connection = user;
+  if (!disk_done(connection)) return;
   if (piece_take(connection, event->value))
     connection_resume(connection);
   else
@@ -673,8 +737,10 @@ static enum progress piece_read(struct connection *connection) {
     return piece_take(connection, result) ? SENT : GONE;
   }
   int code = becket_op_read(loop, connection->file_fd, client->block, size, (int64_t)connection->file_at, on_read,
-                            connection, NULL);
-  return code == 0 ? AWAITS_DISK : GONE; /* ECANCELED: the loop ends */
+                            connection, &connection->operation);
+  if (code < 0) return GONE; /* ECANCELED: the loop ends */
+  must(becket_set_level(loop, connection->operation, LEVEL_FILES), "level");
+  return AWAITS_DISK;
 }
 
 /* ---- One connection, again -------------------------------------------------------------------------------------- */
@@ -791,7 +857,7 @@ static bool connection_send(struct connection *connection) {
   enum progress progress = send_all(connection);
   switch (progress) {
   case GONE: connection_close(connection); break;
-  case AWAITS_DISK: set_state(connection, DISK); break;
+  case AWAITS_DISK: disk_wait(connection); break;
   case AWAITS_CLIENT:
     if (!connection->stalled) set_deadline(connection, options.request_timeout_ms * MILLISECOND);
     connection->stalled = true;
@@ -812,7 +878,7 @@ static void connection_advance(struct connection *connection) {
   do {
     more = serve(connection);
     if (connection->finding) {
-      set_state(connection, DISK);
+      disk_wait(connection);
       return;
     }
     if (!connection_send(connection)) return;
@@ -872,8 +938,12 @@ static void on_connection(becket_loop *l, const becket_event *event, void *user)
   struct connection *connection = user;
   enum state state = (enum state)states[connection - pool];
   if (state == DISK) { /* paused: neither the client's doing nor its silence matters now */
-    if ((event->flags & BECKET_DEADLINE) != 0) connection->deadline_armed = connection->stalled = false;
-    if ((event->flags & BECKET_TRIGGERED) != 0) connection_resume(connection);
+    if ((event->flags & BECKET_TRIGGERED) != 0 && connection->operation == 0) {
+      if (disk_done(connection)) connection_resume(connection);
+    } else if ((event->flags & BECKET_DEADLINE) != 0 && connection->deadline_armed) {
+      connection->deadline_armed = false;
+      disk_late(connection);
+    }
   } else if ((event->flags & BECKET_DEADLINE) != 0 && connection->deadline_armed) {
     if (state != CLOSING) counters.timed_out++;
     if (state == REQUEST) {
@@ -924,7 +994,8 @@ static bool accept_one(void) {
   connection->input_start = connection->input_end = connection->output_end = 0;
   connection->sent = 0;
   connection->page_follows = connection->last = connection->head_complete = connection->deadline_armed = false;
-  connection->finding = connection->stalled = false;
+  connection->finding = connection->stalled = connection->cancelled = connection->abandoned = false;
+  connection->operation = 0;
   connection->file_fd = -1;
   memset(&connection->request, 0, sizeof connection->request);
   states[connection - pool] = IDLE;
@@ -972,7 +1043,7 @@ static void listener_open(void) {
     FAIL(1, "getsockname: ", becket_strerror(-errno));
   options.port = ntohs(address.sin_port);
   must(becket_io_add(loop, listener_fd, BECKET_READABLE, on_listener, NULL, &listener), "listener");
-  must(becket_set_level(loop, listener, 2), "level"); /* new clients after the work at hand */
+  must(becket_set_level(loop, listener, LEVEL_LISTENER), "level");
 }
 
 /* SIGINT, SIGTERM: accept what has already been promised, answer what has been asked, then end. Again: end now. */
@@ -1009,6 +1080,7 @@ static const char usage[] =
     "  --send-buffer N          bytes that the kernel keeps for a client that is slow (0: what it likes)\n"
     "  --request-timeout-ms N   from a request's first byte to its last, and to send an answer (10000)\n"
     "  --idle-timeout-ms N      between requests (30000)\n"
+    "  --disk-timeout-ms N      for a file to be opened, and for each block of it to be read (30000)\n"
     "  --lateness-ms N          measure how late a timer of this period is (0: do not)\n"
     "  --help                   this text\n"
     "Then open http://127.0.0.1:8080/_status for the loop at work; /_status.json is the same as JSON, /hello says hello.\n";
@@ -1040,7 +1112,8 @@ static void read_options(int count, char **arguments) {
     static const char *const names[] = {"--port",        "--address",     "--backend",
                                         "--connections", "--blocks",      "--request-timeout-ms",
                                         "--root",        "--lateness-ms", "--idle-timeout-ms",
-                                        "--files",       "--open",        "--send-buffer"};
+                                        "--files",       "--open",        "--send-buffer",
+                                        "--disk-timeout-ms"};
     size_t option = 0;
     while (option < sizeof names / sizeof names[0] && strcmp(name, names[option]) != 0) option++;
     if (option == sizeof names / sizeof names[0]) FAIL(2, "no such option: ", name, " (--help lists them)");
@@ -1059,6 +1132,7 @@ static void read_options(int count, char **arguments) {
     case 7: options.lateness_ms = option_number(name, value, 0, 60000); break;
     case 8: options.idle_timeout_ms = option_number(name, value, 1, 86400000); break;
     case 9: options.files = option_name(name, value, files_names, "auto, uring, aio, aio-signal or read"); break;
+    case 12: options.disk_timeout_ms = option_number(name, value, 1, 86400000); break;
     case 11: options.send_buffer = option_number(name, value, 0, 1 << 30); break;
     default: options.open = option_name(name, value, open_names, "auto, operation or walk");
     }
@@ -1112,9 +1186,9 @@ int main(int count, char **arguments) {
   read_options(count, arguments);
   for (uint32_t i = 0; i < options.connections; i++) /* the first on top */
     free_entries[free_count++] = (uint16_t)(options.connections - 1 - i);
-  for (uint32_t i = 0; i < options.blocks; i++) block_stack[blocks.free_count++] = &block_memory[options.blocks - 1 - i];
+  block_pool.count = (uint32_t)options.blocks;
 
-  becket_config config = {.size = sizeof config, .backend = options.backend, .aio = &aio};
+  becket_config config = {.size = sizeof config, .backend = options.backend, .aio = &aio, .budget = BUDGET};
   config.files = options.root == NULL || options.files == FILES_IN_HANDLER ? BECKET_FILES_NONE : options.files;
   if (config.backend == BECKET_BACKEND_IO_URING) config.ring = &ring; /* with `auto` it would be the choice then */
   int code = becket_loop_init(&loop, &memory, &config);

@@ -76,13 +76,13 @@ pub use error::{Error, Result};
 #[cfg(feature = "streams")]
 pub use front::ListenOptions;
 #[cfg(feature = "operations")]
-pub use front::{Buffer, Part, Path, Vectors};
+pub use front::{Buffer, Message, Part, Path, Vectors};
 pub use front::{Handler, IoOptions, Loop, Outcome, Pool, Stopper, Waker, Watch};
 #[cfg(feature = "streams")]
 pub use front::{Received, SendRequest};
 pub use handle::{Handle, Kind, Kinds};
 #[cfg(feature = "operations")]
-pub use ops::{Address, FileStatus, FilesChoice};
+pub use ops::{Address, FileStatus, FilesChoice, OpenHow};
 pub use ready::Ready;
 pub use ring::Ring;
 pub use storage::{StaticStorage, Storage};

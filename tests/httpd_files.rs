@@ -880,6 +880,64 @@ fn killed_clients_leave_nothing_behind() {
     }
 }
 
+/// No disk can be made not to answer; but what POSIX AIO says of it can be, as long as a file lies somewhere.
+#[test]
+fn a_disk_that_does_not_answer_is_waited_for_for_a_bounded_time() {
+    let what = "httpd with a disk that does not answer";
+    let Some(way) = reading_ways().find(|way| way.files == "aio") else {
+        return util::skip(what, "a system, or an archive, that has POSIX AIO");
+    };
+    let root = fresh("silent");
+    let expected = bytes(15, 1 << 18);
+    std::fs::write(root.join("file.bin"), &expected).unwrap();
+    let (source, library, silent) = (root.join("silent.c"), root.join("silent.so"), root.join("silent"));
+    std::fs::write(
+        &source,
+        "#define _GNU_SOURCE\n#include <aio.h>\n#include <dlfcn.h>\n#include <errno.h>\n#include <stdlib.h>\n#include <unistd.h>\n\
+         static int silent(void) { return access(getenv(\"SILENT\"), F_OK) == 0; }\n\
+         int aio_error(const struct aiocb *control) {\n\
+         int (*real)(const struct aiocb *) = (int (*)(const struct aiocb *))dlsym(RTLD_NEXT, \"aio_error\");\n\
+         return silent() ? EINPROGRESS : real(control);\n}\n\
+         int aio_cancel(int fd, struct aiocb *control) { (void)fd, (void)control; return AIO_NOTCANCELED; }\n",
+    )
+    .unwrap();
+    let made = util::cc().args(["-shared", "-fPIC", "-w"]).arg(&source).arg("-o").arg(&library).status().unwrap();
+    assert!(made.success());
+    let way = Way { open: "operation", ..*way };
+    let options = way.options(&root, &["--blocks", "1", "--disk-timeout-ms", "300"]);
+    let mut command = Command::new(program(way.files));
+    let server = Server::spawn(command.args(options).env("LD_PRELOAD", &library).env("SILENT", &silent));
+    let before = fds(&server);
+    std::fs::write(&silent, "").unwrap();
+    let mut first = server.connect();
+    first.send(&get("/file.bin", ""));
+    wait_until("it reads", || server.number("operations_now") == 1);
+    // There is no block for the second one.
+    let mut second = server.connect();
+    second.send(&get("/file.bin", ""));
+    assert_eq!(second.answer(503).fields["retry-after"], "1");
+    second.hello();
+    // The first one's is the kernel's still, but the client is free.
+    first.assert_ended();
+    drop((first, second));
+    wait_until("the others are gone", || server.number("connections") == 2);
+    let status = server.status();
+    assert_eq!(
+        ["timed_out", "blocks_used", "operations_now", "files_open"].map(|it| status[it].number()),
+        [2, 1, 1, 1]
+    );
+    server.assert_at_rest();
+    // It answers at last.
+    std::fs::remove_file(&silent).unwrap();
+    assert_nothing_is_held(&server, way);
+    wait_until("the fds are back", || fds(&server) <= before);
+    let mut client = server.connect();
+    client.send(&get("/file.bin", "Connection: close\r\n"));
+    assert_same(&client.answer(200).bytes, &expected, way);
+    client.assert_ended();
+    server.stop(libc::SIGTERM);
+}
+
 #[test]
 fn a_file_that_shrinks_ends_the_connection() {
     let root = fresh("shrinks");

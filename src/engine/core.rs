@@ -465,14 +465,14 @@ impl Core {
         unsafe { (*engine).depth += 1 };
         let _handling = Scope(self, |engine| engine.depth -= 1);
         let mut count = 0;
-        let mut taken = Taken::READINESS;
+        let (mut taken, mut completed) = (Taken::READINESS, Taken::NONE);
         loop {
             // SAFETY: likewise; no wait is under way.
             let (engine, waiting) = unsafe { (&mut *engine, &mut *self.waiting.get()) };
             let stopped = self.shared.is_stopping() && engine.running;
             // (Before a wait nothing is reported, so this takes no other kinds then.)
-            if !stopped && engine.next_direct(waiting, &mut taken) {
-                call(&taken);
+            if !stopped && let Some(taken) = engine.next_direct(waiting, &mut taken, &mut completed) {
+                call(taken);
                 count += 1;
                 // The handler may have forked, and this may be the child.
                 if !self.shared.seems_ours() {
@@ -553,6 +553,11 @@ impl Core {
         engine.collect(waiting, false);
         match slept {
             Err(Error::STALE) => Err(Error::STALE),
+            Err(error) if error != Error::INTERRUPTED && waiting.plan.now().is_none() && sleep > Duration::ZERO => {
+                // The system has no memory to wait, or the like: it did not sleep.
+                sys::pause();
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -132,9 +132,11 @@ impl Engine {
         let index = self.resolve_io(handle)?;
         let now = self.fresh_now().as_nanos();
         let slot = &mut self.lists.slots[index];
-        let on = span != Duration::ZERO && span != Duration::FOREVER;
+        let packed = PackedDuration::new(span);
+        // What is kept as endless is none, and comes in order with the other deadlines.
+        let on = span != Duration::ZERO && packed.get() != Duration::FOREVER;
         self.lists.links[index].set(bits::IDLE, on);
-        slot.extra = if on { PackedDuration::new(span).bits() } else { 0 };
+        slot.extra = if on { packed.bits() } else { 0 };
         slot.time = now;
         slot.set_ready(slot.ready() & !Ready::TIMEOUT.bits() as u8);
         self.settle_io(index);

@@ -143,8 +143,6 @@ impl Engine {
         // Who waits in the queue of the first level was there before; and where levels differ, they decide.
         let direct = direct && self.leveled == 0 && self.lists.levels(List::QUEUE) & 1 == 0;
         self.collect_readiness(waiting, direct);
-        #[cfg(feature = "operations")]
-        self.collect_operations();
         if self.deadlines.first().is_some_and(|(due, _)| due <= self.now) {
             self.expire();
         }
@@ -223,16 +221,11 @@ impl Engine {
                 self.note_report(&report);
             }
         }
+        #[cfg(feature = "operations")]
+        self.collect_operations();
         if !cfg!(becket_small) {
             waiting.unread = false;
         }
-    }
-
-    /// The same of what is no source.
-    #[cfg(feature = "operations")]
-    #[cfg_attr(not(becket_small), cold, inline(never))]
-    fn note_beyond(&mut self, report: Report) {
-        self.note_report(&report);
     }
 
     /// Queues what a report tells.
@@ -278,27 +271,38 @@ impl Engine {
 
 /// Phase 4: next. One event at a time.
 impl Engine {
-    /// Takes out the next readiness that the backend reports, without a way through the queue: for a front end that calls
-    /// handlers for all that there is. What is more than plain readiness is queued. False: there is no more, or it is
-    /// the queue's turn. `taken` was [`Taken::READINESS`], and is changed by this alone.
+    /// Takes out the next readiness or completion that the backend or the engine of files reports, without a way through the
+    /// queue: for a front end that calls handlers for all that there is. What is more than plain is queued. `None`: there is
+    /// no more, or it is the queue's turn. `taken` was [`Taken::READINESS`], and is changed by this alone; `completed` is
+    /// for completions.
     #[inline(always)]
-    pub(super) fn next_direct(&mut self, waiting: &mut Waiting, taken: &mut Taken) -> bool {
+    pub(super) fn next_direct<'a>(
+        &mut self,
+        waiting: &mut Waiting,
+        taken: &'a mut Taken,
+        completed: &'a mut Taken,
+    ) -> Option<&'a Taken> {
+        let _ = &completed; // without operations
         while !cfg!(becket_small) && waiting.unread && self.dispatches != self.turn_end {
             if self.lists.levels(List::QUEUE) > 1 && self.is_lower_ones_turn_now() {
                 // The queue knows whose turn it is, and what to do when that one is gone.
                 self.flush_direct(waiting);
-                return false;
+                return None;
             }
             #[cfg(feature = "operations")]
             if self.any_waits() {
                 // Readiness may be an operation's, or both's.
                 self.flush_reports(waiting);
-                return false;
+                return None;
             }
             let Engine { backend, registrations, shared, .. } = self;
             let Some(report) = backend.next(registrations, &shared.names, &mut waiting.plan) else {
+                #[cfg(feature = "operations")]
+                if self.next_from_files(completed) {
+                    return Some(completed);
+                }
                 waiting.unread = false;
-                return false;
+                return None;
             };
             let Some(index) = report.place.checked_sub(1) else {
                 shared.drain();
@@ -306,9 +310,9 @@ impl Engine {
             };
             #[cfg(feature = "operations")]
             if self.is_beyond_sources(index) {
-                // (Laid out here: whose address is taken is not kept in registers.)
-                let Report { place, source, registration, ready, result } = report;
-                self.note_beyond(Report { place, source, registration, ready, result });
+                if self.next_beyond(index, report.ready, report.result, completed) {
+                    return Some(completed);
+                }
                 continue;
             }
             let lists = &mut self.lists;
@@ -329,9 +333,9 @@ impl Engine {
             taken.handler = slot.target.handler;
             self.dispatches = self.dispatches.wrapping_add(1);
             self.statistics.events[Kind::Io as usize - 1] += 1;
-            return true;
+            return Some(taken);
         }
-        false
+        None
     }
 
     /// Takes out the next event of one of these kinds. False: there is none, or this turn's budget is used up.
@@ -374,7 +378,7 @@ impl Engine {
             if due {
                 self.dispatches = self.dispatches.wrapping_add(counts);
                 self.statistics.events[usize::from(kind) - 1] += 1;
-                self.phase.idle_done |= kind < Kind::Before as u8 || kind > Kind::After as u8;
+                self.phase.idle_done |= kind != Kind::Before as u8 && kind != Kind::After as u8;
                 return true;
             }
             // It concerns nobody any more. (Or a stream has sent, and has nothing to tell; or a listener has found no further

@@ -2,13 +2,13 @@
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
-use crate::ops::{Address, FileStatus, Vector};
+use crate::ops::{Address, FileStatus, MessageHead, Vector};
 use crate::request::Lease;
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::ops::Range;
 
-/// Memory for operations: bytes, or an [`Address`], or a [`FileStatus`], or [`Vectors`]. It is lent to an operation when that
+/// Memory for operations: bytes, or an [`Address`], a [`FileStatus`], [`Vectors`] or a [`Message`]. It is lent to an operation when that
 /// is submitted, and comes back when its completion is taken out; a static, so that neither a loop nor an operation that
 /// is dropped or leaked can leave the kernel with memory that is somebody else's by then.
 ///
@@ -170,21 +170,128 @@ impl<const N: usize> Buffer<Vectors<N>> {
         if parts.len() > N {
             return Err(Error::INVALID);
         }
-        let (vectors, mut lease) = self.lend(None)?;
-        for (index, part) in parts.iter().enumerate() {
-            match part.buffer.lend_range(&part.range, Some(lease)) {
-                Ok((at, with_it)) => {
-                    lease = with_it;
-                    // SAFETY: the vectors are lent to us, and there are more than `index`.
-                    unsafe { (*vectors).0[index] = Vector::new(at.cast(), part.range.len()) };
-                }
-                Err(error) => {
-                    lease.give_back();
-                    return Err(error);
-                }
+        let (vectors, lease) = self.lend(None)?;
+        // SAFETY: the vectors are lent to us, and there are as many.
+        let lease = unsafe { lend_each(parts, vectors.cast(), lease) }?;
+        Ok((vectors.cast_const().cast(), lease))
+    }
+}
+
+/// Lends all parts beside what else the operation has, and lists them. When one cannot be lent, all come back.
+///
+/// # Safety
+/// There are as many vectors, valid to write to.
+unsafe fn lend_each(parts: &[Part], vectors: *mut Vector, mut lease: &'static Lease) -> Result<&'static Lease> {
+    for (index, part) in parts.iter().enumerate() {
+        match part.buffer.lend_range(&part.range, Some(lease)) {
+            Ok((at, with_it)) => {
+                lease = with_it;
+                // SAFETY: by this function's contract.
+                unsafe { vectors.add(index).write(Vector::new(at.cast(), part.range.len())) };
+            }
+            Err(error) => {
+                lease.give_back();
+                return Err(error);
             }
         }
-        Ok((vectors.cast_const().cast(), lease))
+    }
+    Ok(lease)
+}
+
+/// What goes with the bytes of a message: an address, and up to `CONTROL` bytes of control data, cmsg(3); and room for the list
+/// of its parts, `PARTS` at most. A receive replaces address and control data, a send uses what is there: so an answer goes to
+/// who has asked.
+///
+/// ```
+/// use becket::{Buffer, Message};
+///
+/// static MESSAGE: Buffer<Message<1>> = Buffer::new(Message::new());
+///
+/// let to: std::net::SocketAddr = "127.0.0.1:53".parse().unwrap();
+/// MESSAGE.with(|message| message.set_address(&to.into()))?;
+/// assert_eq!(MESSAGE.with(|message| message.address().socket_address())?, Some(to));
+/// # Ok::<(), becket::Error>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Message<const PARTS: usize, const CONTROL: usize = 0> {
+    head: MessageHead,
+    address: Address,
+    vectors: [Vector; PARTS],
+    control: Control<CONTROL>,
+}
+
+/// Aligned as what begins each control message.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control<const N: usize>([u8; N]);
+
+impl<const PARTS: usize, const CONTROL: usize> Message<PARTS, CONTROL> {
+    /// Without an address and control data. 1024 parts at most.
+    #[must_use]
+    pub const fn new() -> Self {
+        const { assert!(PARTS <= 1024) };
+        let (head, address) = (MessageHead::NONE, Address::new());
+        Message { head, address, vectors: [Vector::NONE; PARTS], control: Control([0; CONTROL]) }
+    }
+
+    /// Whom it came from, or goes to; [`Address::new`]: nobody was told.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.address.cut(self.head.lengths(CONTROL).0)
+    }
+
+    /// Whom it goes to; [`Address::new`]: the peer of its socket.
+    pub fn set_address(&mut self, address: &Address) {
+        self.head.set_lengths(address.length(), self.head.lengths(CONTROL).1);
+        self.address = *address;
+    }
+
+    /// The control data that came with it, or goes with it.
+    #[must_use]
+    pub fn control(&self) -> &[u8] {
+        &self.control.0[..self.head.lengths(CONTROL).1]
+    }
+
+    /// What goes with it, as cmsg(3) lays it out. ENOBUFS: more than there is room for.
+    pub fn set_control(&mut self, bytes: &[u8]) -> Result<()> {
+        self.control.0.get_mut(..bytes.len()).ok_or(Error::NO_BUFFERS)?.copy_from_slice(bytes);
+        self.head.set_lengths(self.head.lengths(CONTROL).0, bytes.len());
+        Ok(())
+    }
+
+    /// What recvmsg(2) has said of it: MSG_TRUNC, MSG_CTRUNC and so on.
+    #[must_use]
+    pub fn flags(&self) -> i32 {
+        self.head.flags()
+    }
+}
+
+impl<const PARTS: usize, const CONTROL: usize> Default for Message<PARTS, CONTROL> {
+    fn default() -> Self {
+        Message::new()
+    }
+}
+
+impl<const PARTS: usize, const CONTROL: usize> Buffer<Message<PARTS, CONTROL>> {
+    /// Lends the message and its parts. EINVAL: more than there is room for, or a part that is none; EBUSY: one is in use.
+    pub(super) fn lend_message(&'static self, parts: &[Part], receives: bool) -> Result<(*const (), &'static Lease)> {
+        if parts.len() > PARTS {
+            return Err(Error::INVALID);
+        }
+        let (message, lease) = self.lend(None)?;
+        // SAFETY: the message is lent to us; no reference to any of it outlives this call, and there are as many vectors.
+        unsafe {
+            let vectors = (&raw mut (*message).vectors).cast();
+            let lease = lend_each(parts, vectors, lease)?;
+            let head = &mut (*message).head;
+            if receives {
+                head.expect(CONTROL);
+            } else {
+                head.settle();
+            }
+            head.lay_out(vectors, parts.len(), &raw mut (*message).address, (&raw mut (*message).control).cast());
+            Ok(((&raw const (*message).head).cast(), lease))
+        }
     }
 }
 

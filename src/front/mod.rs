@@ -15,7 +15,7 @@ mod streams;
 #[cfg(feature = "streams")]
 pub use listeners::ListenOptions;
 #[cfg(feature = "operations")]
-pub use memory::{Buffer, Part, Path, Vectors};
+pub use memory::{Buffer, Message, Part, Path, Vectors};
 pub use pool::Pool;
 pub use remote::{Stopper, Waker};
 #[cfg(feature = "streams")]

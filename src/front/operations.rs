@@ -1,11 +1,11 @@
 //! Operations for Rust: the memory that they use is lent, and lives for ever.
 
-use super::memory::{Buffer, Part, Path, Vectors};
+use super::memory::{Buffer, Message, Part, Path, Vectors};
 use super::{Handler, Loop};
 use crate::engine::Taken;
 use crate::error::Result;
 use crate::handle::Handle;
-use crate::ops::{Address, FileStatus};
+use crate::ops::{Address, FileStatus, OpenHow};
 use crate::request::{CURRENT, Call, Lease, Request};
 use crate::time::Duration;
 use core::ops::Range;
@@ -144,6 +144,23 @@ impl<App> Loop<'static, App> {
         self.submit(request.and_then(|it| it.object(at)), lease, (handler, token))
     }
 
+    /// openat2(2), Linux: with limits on how the path leads there. Value: the fd; ENOSYS: before Linux 5.6. O(1); without a ring
+    /// it is made at once, and may block.
+    pub fn open_how(
+        &self,
+        folder: i32,
+        path: impl Into<Path>,
+        how: &'static OpenHow,
+        handler: Handler<'static, App>,
+        token: usize,
+    ) -> Result<Handle> {
+        let (at, lease) = path.into().lend(None)?;
+        let how_at = core::ptr::from_ref(how).cast_mut().cast(); // it is only read
+        let request =
+            Request::new(Call::OpenAt2, folder).map(|it| Request { length: size_of::<OpenHow>() as u32, ..it });
+        self.submit(request.and_then(|it| Ok(it.object(at)?.second(how_at))), lease, (handler, token))
+    }
+
     /// statx(2), Linux. Value: 0. O(1); without a ring it is made at once, and may block.
     #[allow(clippy::too_many_arguments)] // statx's own
     pub fn statx(
@@ -244,6 +261,36 @@ impl<App> Loop<'static, App> {
     ) -> Result<Handle> {
         let request = Request::new(Call::Send, fd).map(|it| Request { flags, ..it });
         self.submit_bytes(request, buffer, range, (handler, token))
+    }
+
+    /// recvmsg(2). Value: bytes; the message has the sender's address and the control data then. O(parts).
+    pub fn recv_message<const N: usize, const C: usize>(
+        &self,
+        fd: i32,
+        message: &'static Buffer<Message<N, C>>,
+        parts: &[Part],
+        flags: i32,
+        handler: Handler<'static, App>,
+        token: usize,
+    ) -> Result<Handle> {
+        let request = Request::new(Call::RecvMsg, fd)?;
+        let (at, lease) = message.lend_message(parts, true)?;
+        self.submit(Request { flags, ..request }.object(at), Some(lease), (handler, token))
+    }
+
+    /// sendmsg(2), with MSG_NOSIGNAL, to the message's address and with its control data. Value: bytes. O(parts).
+    pub fn send_message<const N: usize, const C: usize>(
+        &self,
+        fd: i32,
+        message: &'static Buffer<Message<N, C>>,
+        parts: &[Part],
+        flags: i32,
+        handler: Handler<'static, App>,
+        token: usize,
+    ) -> Result<Handle> {
+        let request = Request::new(Call::SendMsg, fd)?;
+        let (at, lease) = message.lend_message(parts, false)?;
+        self.submit(Request { flags, ..request }.object(at), Some(lease), (handler, token))
     }
 
     /// Asks for an end: the operation's own completion says ECANCELED, or the result when it was too late. ESTALE: it has

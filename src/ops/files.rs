@@ -1,7 +1,7 @@
 //! Who reads and writes files: what a readiness backend cannot wait for.
 //!
 //! All engines keep one contract, [`Files`]. The engine of the loop calls them in the thread that waits, and nowhere else: in
-//! `prepare`, before the wait, and in `collect`, behind it.
+//! `prepare`, before the wait, and in `collect`, behind it; `submit_at_once` alone in any thread that changes the loop.
 //! - what was submitted completes exactly once, whatever happens to it; its pointers are valid until then;
 //! - `cancel` asks, and the completion says what became of it;
 //! - what completes is made known to a waiting backend by `fd`, or by `signal`, or else the loop sleeps no longer than `patience`.
@@ -29,6 +29,12 @@ pub(crate) trait Files {
     /// Takes a request. `elsewhere`: it is to be made in another thread, whatever the file is. False: there is no room now.
     fn submit(&mut self, request: &Request, elsewhere: bool, data: u64) -> bool;
 
+    /// The same where a request need only be noted until `flush`: no system call. False: it is to be submitted later.
+    fn submit_at_once(&mut self, request: &Request, elsewhere: bool, data: u64) -> bool {
+        let _ = (request, elsewhere, data);
+        false
+    }
+
     /// Asks for an end of a request. False: there is no room now.
     fn cancel(&mut self, data: u64) -> bool;
 
@@ -37,6 +43,11 @@ pub(crate) trait Files {
 
     /// The next completion: whose, and with which result.
     fn next(&mut self) -> Option<(u64, i32)>;
+
+    /// Whether `next` has one, where that is known without asking.
+    fn has_completed(&self) -> bool {
+        false
+    }
 
     /// A descriptor that is readable when there are completions.
     fn fd(&self) -> Option<i32> {
@@ -182,6 +193,11 @@ impl Files for AnyFiles {
         let _ = (request, elsewhere, data);
         of_any!(self, files => files.submit(request, elsewhere, data), false)
     }
+    #[inline]
+    fn submit_at_once(&mut self, request: &Request, elsewhere: bool, data: u64) -> bool {
+        let _ = (request, elsewhere, data);
+        of_any!(self, files => files.submit_at_once(request, elsewhere, data), false)
+    }
     fn cancel(&mut self, data: u64) -> bool {
         let _ = data;
         of_any!(self, files => files.cancel(data), false)
@@ -191,6 +207,9 @@ impl Files for AnyFiles {
     }
     fn next(&mut self) -> Option<(u64, i32)> {
         of_any!(self, files => files.next(), None)
+    }
+    fn has_completed(&self) -> bool {
+        of_any!(self, files => files.has_completed(), false)
     }
     fn fd(&self) -> Option<i32> {
         of_any!(self, files => files.fd(), None)

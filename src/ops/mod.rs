@@ -6,8 +6,8 @@ mod files;
 #[cfg(io_uring)]
 mod ring;
 
-pub(crate) use crate::sys::operation::Vector;
-pub use crate::sys::operation::{Address, FileStatus};
+pub use crate::sys::operation::{Address, FileStatus, OpenHow};
+pub(crate) use crate::sys::operation::{MessageHead, Vector};
 pub(crate) use files::{AnyFiles, Chosen, Files, Given};
 
 /// Who reads and writes files for the operations of a loop.

@@ -39,6 +39,10 @@ impl Files for Ring {
         self.submissions.operation(request, elsewhere, OPERATION | data)
     }
 
+    fn submit_at_once(&mut self, request: &Request, elsewhere: bool, data: u64) -> bool {
+        self.submissions.has_room() && self.submit(request, elsewhere, data)
+    }
+
     fn cancel(&mut self, data: u64) -> bool {
         self.submissions.cancel(Which::One(OPERATION | data))
     }
@@ -51,6 +55,10 @@ impl Files for Ring {
 
     fn next(&mut self) -> Option<(u64, i32)> {
         self.completions.take().map(|(data, result)| (data & !OPERATION, result))
+    }
+
+    fn has_completed(&self) -> bool {
+        self.completions.is_readable()
     }
 
     fn fd(&self) -> Option<i32> {

@@ -210,6 +210,13 @@ impl Link {
         self.next.tag() == Kind::Io as u8 && self.prev.tag() & BITS == 0
     }
 
+    /// Whether it is an operation, in no list, and of level 0.
+    #[cfg(feature = "operations")]
+    #[inline]
+    pub(crate) fn is_plain_operation(&self) -> bool {
+        self.next.tag() == Kind::Operation as u8 && self.prev.tag() & bits::LEVEL == 0
+    }
+
     /// `None`: the slot is free.
     #[inline]
     pub(crate) fn kind(&self) -> Option<Kind> {

@@ -47,8 +47,82 @@ impl Vector {
     }
 }
 
+/// How openat2(2) opens a file, Linux: struct open_how.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(C)]
+pub struct OpenHow {
+    /// O_RDONLY, O_CLOEXEC and so on; nothing is added.
+    pub flags: u64,
+    /// The permissions of a file that is created; else 0.
+    pub mode: u64,
+    /// RESOLVE_BENEATH and so on: how the path may lead there.
+    pub resolve: u64,
+}
+
+/// What a message consists of: struct msghdr.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct MessageHead(msghdr);
+
+// SAFETY: as for a vector.
+unsafe impl Send for MessageHead {}
+
+/// In the flags of a message that is to be received: nothing was, as yet.
+const NOT_RECEIVED: i32 = i32::MIN;
+
+impl MessageHead {
+    /// Of nothing.
+    // SAFETY: all zeros are a valid message.
+    pub(crate) const NONE: MessageHead = MessageHead(unsafe { core::mem::zeroed() });
+
+    /// It is to be filled: there is room for any address, and for so many bytes of control data.
+    pub(crate) fn expect(&mut self, control_bytes: usize) {
+        self.set_lengths(size_of::<libc::sockaddr_storage>(), control_bytes);
+        self.0.msg_flags = NOT_RECEIVED;
+    }
+
+    /// It is to be sent. What was to be received and was not is nothing.
+    pub(crate) fn settle(&mut self) {
+        if self.0.msg_flags == NOT_RECEIVED {
+            *self = MessageHead::NONE;
+        }
+    }
+
+    /// Points it to so many vectors, and to an address and control data of the lengths that it has.
+    pub(crate) fn lay_out(&mut self, vectors: *mut Vector, count: usize, address: *mut Address, control: *mut u8) {
+        // (The address is the first of its fields.)
+        self.0.msg_name = if self.0.msg_namelen == 0 { core::ptr::null_mut() } else { address.cast() };
+        self.0.msg_iov = vectors.cast();
+        self.0.msg_iovlen = count as _;
+        self.0.msg_control = if self.0.msg_controllen == 0 { core::ptr::null_mut() } else { control.cast() };
+    }
+
+    /// Bytes of the address and of the control data that it has, where there is room for so many.
+    pub(crate) fn lengths(&self, control_max: usize) -> (usize, usize) {
+        if self.0.msg_flags == NOT_RECEIVED {
+            return (0, 0);
+        }
+        let address = (self.0.msg_namelen as usize).min(size_of::<libc::sockaddr_storage>());
+        #[allow(clippy::unnecessary_cast)] // it is of another type on another system
+        let control = (self.0.msg_controllen as usize).min(control_max);
+        (address, control)
+    }
+
+    pub(crate) fn set_lengths(&mut self, address: usize, control: usize) {
+        self.0.msg_namelen = address as socklen_t;
+        self.0.msg_controllen = control as _;
+        self.0.msg_flags = 0;
+    }
+
+    /// What recvmsg(2) says of it.
+    pub(crate) fn flags(&self) -> i32 {
+        if self.0.msg_flags == NOT_RECEIVED { 0 } else { self.0.msg_flags }
+    }
+}
+
 /// The address of a socket, of any family: struct sockaddr_storage.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Address {
     storage: libc::sockaddr_storage,
     pub(super) length: socklen_t,
@@ -77,6 +151,29 @@ impl Address {
     /// Bytes of it that count.
     pub(crate) fn length(&self) -> usize {
         self.length as usize
+    }
+
+    /// The same with so many bytes that count.
+    pub(crate) fn cut(&self, length: usize) -> Address {
+        Address { storage: self.storage, length: length as socklen_t }
+    }
+
+    /// The IP address and port; `None`: it is of another family, or there is none.
+    #[must_use]
+    pub fn socket_address(&self) -> Option<core::net::SocketAddr> {
+        match i32::from(self.storage.ss_family) {
+            // SAFETY: any bits are a valid one.
+            libc::AF_INET => unsafe { self.read::<libc::sockaddr_in>() }.map(|from| {
+                let ip = u32::from_be(from.sin_addr.s_addr).into();
+                core::net::SocketAddrV4::new(ip, u16::from_be(from.sin_port)).into()
+            }),
+            // SAFETY: likewise.
+            libc::AF_INET6 => unsafe { self.read::<libc::sockaddr_in6>() }.map(|from| {
+                let (ip, port) = (from.sin6_addr.s6_addr.into(), u16::from_be(from.sin6_port));
+                core::net::SocketAddrV6::new(ip, port, from.sin6_flowinfo, from.sin6_scope_id).into()
+            }),
+            _ => None,
+        }
     }
 
     /// They themselves.
@@ -121,7 +218,6 @@ impl Address {
     ///
     /// # Safety
     /// Any bits are a valid `T`.
-    #[cfg(feature = "streams")]
     pub(super) unsafe fn read<T: Copy>(&self) -> Option<T> {
         // SAFETY: as long as that; aligned for every address; and by this function's contract.
         (self.length() >= size_of::<T>()).then(|| unsafe { (&raw const self.storage).cast::<T>().read() })

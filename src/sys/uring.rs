@@ -115,7 +115,14 @@ impl Memory {
             Memory::Lent(RingMemory { start, entries }) => {
                 let bytes = ring::bytes(entries).unwrap_or(0);
                 // SAFETY: whole pages of the caller's, lent to the rings alone.
-                unsafe { libc::madvise(start.as_ptr().cast(), bytes, DISCARD) };
+                unsafe {
+                    if libc::madvise(start.as_ptr().cast(), bytes, DISCARD) < 0 {
+                        // A filter forbids it, or the like: new pages in the same place.
+                        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+                        let access = libc::PROT_READ | libc::PROT_WRITE;
+                        libc::mmap(start.as_ptr().cast(), bytes, access, kind, -1, 0);
+                    }
+                }
             }
         }
     }
@@ -193,6 +200,9 @@ fn setup(flags: u32, entries: u32, memory: Option<RingMemory>) -> Result<(i32, i
         let at = memory.start.as_ptr() as u64;
         params.sq_off.user_addr = at;
         params.cq_off.user_addr = at + ring::submission_bytes(entries) as u64;
+        // The kernel takes heads and tails as they are there.
+        // SAFETY: within the caller's block, which nobody uses now.
+        unsafe { memory.start.add(ring::submission_bytes(entries)).write_bytes(0, ring::HEAD_BYTES) };
     }
     // SAFETY: the parameters are valid to read and write; the memory is as large as such rings can be, and the caller
     // gave it for as long as the loop lives.
@@ -346,6 +356,12 @@ impl Submissions {
             }
             entry.user_data = NOBODY;
         })
+    }
+
+    /// Whether something can be added without a system call.
+    #[cfg(feature = "operations")]
+    pub(crate) fn has_room(&self) -> bool {
+        !self.is_full(word(&self.tail).load(Ordering::Relaxed))
     }
 
     fn is_full(&self, tail: u32) -> bool {
@@ -635,6 +651,11 @@ impl Submissions {
 /// Of a ring whose completions are all operations'.
 #[cfg(feature = "operations")]
 impl Completions {
+    /// Whether there are completions to be taken, at a glance.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.next != word(&self.tail).load(Ordering::Relaxed)
+    }
+
     /// Takes the next completion, and gives it back to the kernel. No system call but where some had no room in the ring.
     pub(crate) fn take(&mut self) -> Option<(u64, i32)> {
         loop {

@@ -1,8 +1,8 @@
 /* What httpd's headers compute: paths, dates, ranges, conditions, blocks, lateness. Pure functions against tables. */
 #include "check.h"
 
-#include "../../c-examples/block_pool.h"
 #include "../../c-examples/http_file.h"
+#include "../../c-examples/httpd_blocks.h"
 #include "../../c-examples/httpd_lateness.h"
 
 static void check_path(const char *path, int expected, const char *decoded) {
@@ -242,7 +242,7 @@ static void conditions(void) {
   check_verdict("GET", "Range: bytes=1-2\r\nIf-Match: \"a\"\r\n", 412, 0, 100);
 }
 
-/* The pool against a model, by random steps: who holds, who waits in which order, who is taken from first. */
+/* The blocks against a model, by random steps: who holds, who waits in which order, who is taken from first. */
 #define CLIENTS 12
 #define BLOCKS  4
 
@@ -253,16 +253,14 @@ static void drop(int *list, int *count, int which) {
   *count = to;
 }
 
-static void pool_steps(uint32_t seed) {
-  static char blocks[BLOCKS];
-  void *stack[BLOCKS];
-  struct block_pool pool = {.free = stack};
+static void block_steps(uint32_t seed) {
+  static BECKET_POOL(pool, BLOCKS, 16);
+  struct blocks blocks = {.pool = &pool};
   struct block_client clients[CLIENTS] = {0};
   int waiting[CLIENTS], stalled[CLIENTS], waiting_count = 0, stalled_count = 0;
   static char context[32];
   snprintf(context, sizeof context, "seed %u", seed);
   check_context = context;
-  while (pool.free_count < BLOCKS) pool.free[pool.free_count] = &blocks[pool.free_count], pool.free_count++;
   for (int step = 0; step < 2000; step++) {
     seed = seed * 1103515245 + 12345;
     int which = (int)(seed >> 16) % CLIENTS, what = (int)(seed >> 24) % 4;
@@ -270,8 +268,8 @@ static void pool_steps(uint32_t seed) {
     enum block_state before = client->state;
     if (what == 0 && before != BLOCK_STALLED) {
       int victim = stalled_count > 0 ? stalled[0] : -1;
-      uint32_t free_count = pool.free_count;
-      bool has = block_take(&pool, client);
+      int free_count = becket_pool_left(&pool);
+      bool has = block_take(&blocks, client);
       EQUAL(has, before == BLOCK_HOLDING || (before == BLOCK_NONE && (free_count > 0 || victim >= 0)));
       if (before == BLOCK_NONE && free_count == 0 && victim >= 0) {
         EQUAL(clients[victim].state, BLOCK_NONE);
@@ -280,15 +278,15 @@ static void pool_steps(uint32_t seed) {
       }
       if (before == BLOCK_NONE && !has) waiting[waiting_count++] = which;
     } else if (what == 1) {
-      next = block_give(&pool, client);
+      next = block_give(&blocks, client);
       EQUAL(client->state, BLOCK_NONE);
       drop(waiting, &waiting_count, which);
       drop(stalled, &stalled_count, which);
     } else if (what == 2) {
-      next = block_stall(&pool, client);
+      next = block_stall(&blocks, client);
       if (before == BLOCK_HOLDING && next == NULL) stalled[stalled_count++] = which;
     } else if (what == 3) {
-      block_resume(&pool, client);
+      block_resume(&blocks, client);
       if (before == BLOCK_STALLED) EQUAL(client->state, BLOCK_HOLDING);
       drop(stalled, &stalled_count, which);
     }
@@ -299,23 +297,23 @@ static void pool_steps(uint32_t seed) {
     }
     /* Every block is in one place. */
     int seen[BLOCKS] = {0}, held = 0;
-    for (uint32_t i = 0; i < pool.free_count; i++) seen[(char *)pool.free[i] - blocks]++;
     for (int i = 0; i < CLIENTS; i++) {
       bool has = clients[i].state == BLOCK_HOLDING || clients[i].state == BLOCK_STALLED;
       EQUAL(clients[i].block != NULL, has);
-      if (has) seen[(char *)clients[i].block - blocks]++, held++;
+      if (has) seen[((unsigned char *)clients[i].block - pool_blocks) / 16]++, held++;
     }
-    for (int i = 0; i < BLOCKS; i++) EQUAL(seen[i], 1);
-    EQUAL(pool.free_count, BLOCKS - held);
-    EQUAL(pool.waiting_count, waiting_count);
-    if (waiting_count > 0) EQUAL(pool.free_count + (uint32_t)stalled_count, 0); /* nobody waits for what is to be had */
-    const struct block_client *at = pool.waiting.first;
+    for (int i = 0; i < BLOCKS; i++) CHECK(seen[i] <= 1);
+    EQUAL(becket_pool_left(&pool), BLOCKS - held);
+    EQUAL(blocks.waiting_count, waiting_count);
+    if (waiting_count > 0) EQUAL(becket_pool_left(&pool) + stalled_count, 0); /* nobody waits for what is to be had */
+    const struct block_client *at = blocks.waiting.first;
     for (int i = 0; i < waiting_count; i++, at = at->next) CHECK(at == &clients[waiting[i]]);
     CHECK(at == NULL);
-    at = pool.stalled.first;
+    at = blocks.stalled.first;
     for (int i = 0; i < stalled_count; i++, at = at->next) CHECK(at == &clients[stalled[i]]);
     CHECK(at == NULL);
   }
+  for (int i = 0; i < CLIENTS; i++) block_give(&blocks, &clients[i]); /* the pool is the next round's too */
 }
 
 static void late(void) {
@@ -354,7 +352,7 @@ int main(void) {
   ranges();
   etags();
   conditions();
-  for (uint32_t seed = 1; seed <= 20; seed++) pool_steps(seed);
+  for (uint32_t seed = 1; seed <= 20; seed++) block_steps(seed);
   late();
   return 0;
 }

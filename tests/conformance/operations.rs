@@ -3,12 +3,12 @@
 use crate::harness::*;
 use becket::{
     Address, Aio, BackendChoice, Buffer, Config, Duration, Error, FileStatus, FilesChoice, Handle, Handler, Kind,
-    Kinds, Loop, Outcome, Part, Ready, Storage, Vectors,
+    Kinds, Loop, Message, OpenHow, Outcome, Part, Ready, Storage, Vectors,
 };
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -111,6 +111,7 @@ macro_rules! each_engine {
 each_engine! { files:
     files_are_read_and_written
     files_are_opened_and_closed
+    files_are_opened_beneath_a_folder
     the_own_position_moves
     parts_are_read_and_written
     a_status_is_told
@@ -146,6 +147,7 @@ each_engine! { all:
     a_refused_connect_says_so
     blocking_sockets_do_not_block
     pipes_are_read_and_written
+    pipes_have_parts
     a_blocking_pipe_takes_what_fits
     a_full_table_is_back_pressure
     a_handler_submits_the_next_with_a_table_of_one
@@ -157,7 +159,11 @@ each_engine! { all:
     a_deadline_is_taken_away
     several_wait_in_order
     both_directions_wait
+    messages_are_answered
+    messages_carry_descriptors
+    a_message_that_did_not_come_is_nothing
     an_operation_waits_beside_a_source
+    others_are_told_while_one_waits
     a_source_comes_and_goes_around_a_wait
     a_paused_source_stays_silent_beside_a_wait
     a_close_of_a_watched_fd_is_busy
@@ -183,6 +189,11 @@ const BIG: usize = 1 << 16;
 
 fn buffer<const N: usize>() -> &'static Buffer {
     Box::leak(Box::new(Buffer::new([0; N])))
+}
+
+/// A message that lives for ever.
+fn message<const PARTS: usize, const CONTROL: usize>() -> &'static Buffer<Message<PARTS, CONTROL>> {
+    Box::leak(Box::new(Buffer::new(Message::new())))
 }
 
 fn holding(bytes: &[u8]) -> &'static Buffer {
@@ -417,6 +428,35 @@ fn files_are_opened_and_closed(engines: Engines) {
     assert!(fd >= 0, "{trace:?}");
     // SAFETY: it is ours.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    assert_quiet(&mut rig);
+}
+
+fn files_are_opened_beneath_a_folder(engines: Engines) {
+    const RESOLVE_BENEATH: u64 = 0x08;
+    static HOW: OpenHow =
+        OpenHow { flags: (libc::O_RDONLY | libc::O_CLOEXEC) as u64, mode: 0, resolve: RESOLVE_BENEATH };
+    let folder = Folder::new("beneath", engines);
+    drop(folder.file(b"content"));
+    let mut rig = rig(engines);
+    let dir = File::open(&folder.0).unwrap();
+    let fd = dir.as_raw_fd();
+    submit(&mut rig, "open", nothing, |it, handler, token| it.open_how(fd, c"file", &HOW, handler, token)).unwrap();
+    let trace = until(&mut rig, 1);
+    let opened: i32 = trace[0].trim_start_matches("open ").parse().unwrap();
+    if opened == -libc::ENOSYS {
+        return; // before Linux 5.6
+    }
+    assert!(opened >= 0, "{trace:?}");
+    // SAFETY: it is ours.
+    let mut file = unsafe { File::from_raw_fd(opened) };
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "content");
+    let path = holding(b"../beneath\0");
+    submit(&mut rig, "open", nothing, |it, handler, token| it.open_how(fd, path, &HOW, handler, token)).unwrap();
+    assert!(path.is_lent());
+    assert_eq!(until(&mut rig, 1), [format!("open {}", -libc::EXDEV)]);
+    assert!(!path.is_lent());
     assert_quiet(&mut rig);
 }
 
@@ -957,7 +997,14 @@ fn a_wait_ends_with_data(engines: Engines) {
 }
 
 fn a_connection_is_accepted_and_made(engines: Engines) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    connect_to(engines, &TcpListener::bind("127.0.0.1:0").unwrap(), libc::AF_INET);
+    // (Not every machine has IPv6.)
+    if let Ok(listener) = TcpListener::bind("[::1]:0") {
+        connect_to(engines, &listener, libc::AF_INET6);
+    }
+}
+
+fn connect_to(engines: Engines, listener: &TcpListener, family: i32) {
     let address: &'static Buffer<Address> =
         Box::leak(Box::new(Buffer::new(Address::from(listener.local_addr().unwrap()))));
     for nonblocking in [true, false] {
@@ -969,7 +1016,7 @@ fn a_connection_is_accepted_and_made(engines: Engines) {
         // SAFETY: no pointer is passed.
         let client = unsafe {
             libc::socket(
-                libc::AF_INET,
+                family,
                 libc::SOCK_STREAM | libc::SOCK_CLOEXEC | if nonblocking { libc::SOCK_NONBLOCK } else { 0 },
                 0,
             )
@@ -1071,6 +1118,44 @@ fn pipes_are_read_and_written(engines: Engines) {
         assert_eq!(rig.turn(), [""; 0]);
         drop(into);
         assert_eq!(until(&mut rig, 1), ["end 0"]);
+        assert_quiet(&mut rig);
+    }
+}
+
+/// Where the pipe may block, the first part that has something is what surely fits.
+fn pipes_have_parts(engines: Engines) {
+    for nonblocking in [true, false] {
+        let mut ends = [0; 2];
+        let flags = libc::O_CLOEXEC | if nonblocking { libc::O_NONBLOCK } else { 0 };
+        // SAFETY: room for the two, which are ours then.
+        let (out, into) = unsafe {
+            assert_eq!(libc::pipe2(ends.as_mut_ptr(), flags), 0);
+            (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
+        };
+        let (out, into) = (out.as_raw_fd(), into.as_raw_fd());
+        let mut rig = rig(engines);
+        let vectors: &'static Buffer<Vectors<3>> = Box::leak(Box::new(Buffer::new(Vectors::new())));
+        let (a, b) = (holding(b"abc"), holding(b"defg"));
+        let empty = Part { buffer: buffer::<4096>(), range: 7..7 };
+        let parts = [empty.clone(), Part { buffer: a, range: 0..3 }, Part { buffer: b, range: 0..4 }];
+        submit(&mut rig, "write", nothing, |it, handler, token| {
+            it.write_parts(into, vectors, &parts, None, handler, token)
+        })
+        .unwrap();
+        let count = match until(&mut rig, 1)[0].as_str() {
+            "write 7" => 7,
+            "write 3" if !nonblocking => 3,
+            other => panic!("{other}"),
+        };
+        let (c, d) = (buffer::<4096>(), buffer::<4096>());
+        let parts = [Part { buffer: c, range: 0..2 }, empty, Part { buffer: d, range: 1..9 }];
+        submit(&mut rig, "read", nothing, |it, handler, token| {
+            it.read_parts(out, vectors, &parts, None, handler, token)
+        })
+        .unwrap();
+        assert_eq!(until(&mut rig, 1), [format!("read {count}")]);
+        assert_eq!(content(c, 2), b"ab");
+        assert_eq!(content(d, count - 1), b"\0cdefg"[..count - 1]);
         assert_quiet(&mut rig);
     }
 }
@@ -1387,6 +1472,131 @@ fn both_directions_wait(engines: Engines) {
     assert_quiet(&mut rig);
 }
 
+fn messages_are_answered(engines: Engines) {
+    let message = message::<2, 0>();
+    let mut rig = rig(engines);
+    let ours = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let theirs = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let fd = ours.as_raw_fd();
+    let (a, b) = (buffer::<4096>(), buffer::<4096>());
+    let parts = [Part { buffer: a, range: 0..3 }, Part { buffer: b, range: 0..64 }];
+    submit(&mut rig, "recv", nothing, |it, handler, token| it.recv_message(fd, message, &parts, 0, handler, token))
+        .unwrap();
+    assert_eq!(rig.turn(), [""; 0]);
+    assert!(message.is_lent() && a.is_lent() && b.is_lent());
+    theirs.send_to(b"hello", ours.local_addr().unwrap()).unwrap();
+    assert_eq!(until(&mut rig, 1), ["recv 5"]);
+    assert!(!message.is_lent() && !a.is_lent() && !b.is_lent());
+    assert_eq!((content(a, 3), content(b, 2)), (b"hel".to_vec(), b"lo".to_vec()));
+    let (from, flags) = message.with(|it| (it.address().socket_address(), it.flags())).unwrap();
+    assert_eq!((from, flags), (Some(theirs.local_addr().unwrap()), 0));
+    // The answer goes where it came from.
+    submit(&mut rig, "send", nothing, |it, handler, token| {
+        it.send_message(fd, message, &parts[..1], 0, handler, token)
+    })
+    .unwrap();
+    assert_eq!(until(&mut rig, 1), ["send 3"]);
+    let mut bytes = [0; 16];
+    assert_eq!(theirs.recv_from(&mut bytes).unwrap(), (3, ours.local_addr().unwrap()));
+    assert_eq!(&bytes[..3], b"hel");
+    // To another address; and one that is too long is cut, and says so.
+    message.with(|it| it.set_address(&ours.local_addr().unwrap().into())).unwrap();
+    submit(&mut rig, "send", nothing, |it, handler, token| it.send_message(fd, message, &parts, 0, handler, token))
+        .unwrap();
+    assert_eq!(until(&mut rig, 1), ["send 67"]);
+    submit(&mut rig, "recv", nothing, |it, handler, token| {
+        it.recv_message(fd, message, &parts[..1], 0, handler, token)
+    })
+    .unwrap();
+    assert_eq!(until(&mut rig, 1), ["recv 3"]);
+    assert_eq!(message.with(|it| it.flags() & libc::MSG_TRUNC).unwrap(), libc::MSG_TRUNC);
+    // What cannot be lends nothing.
+    let twice = [Part { buffer: a, range: 0..3 }, Part { buffer: a, range: 3..5 }];
+    let refused = rig.event_loop.recv_message(fd, message, &twice, 0, handler, 0);
+    assert_eq!(refused, Err(Error::BUSY));
+    let three = [parts[0].clone(), parts[1].clone(), parts[0].clone()];
+    assert_eq!(rig.event_loop.send_message(fd, message, &three, 0, handler, 0), Err(Error::INVALID));
+    assert_eq!(rig.event_loop.recv_message(-1, message, &parts, 0, handler, 0), Err(Error::BAD_FD));
+    assert!(!message.is_lent() && !a.is_lent() && !b.is_lent());
+    assert_quiet(&mut rig);
+}
+
+fn messages_carry_descriptors(engines: Engines) {
+    const CONTROL: usize = 24; // of one descriptor, with its head, on systems of 64 bits; more than that on others
+    let sent = message::<1, CONTROL>();
+    let received = message::<1, CONTROL>();
+    let mut rig = rig(engines);
+    let (ours, theirs) = pair();
+    let (carried, other_end) = pair();
+    // As cmsg(3) lays it out.
+    // SAFETY: the head is written within the control data, which is long enough and aligned.
+    let control = unsafe {
+        let mut bytes = [0u64; CONTROL / 8];
+        let head: *mut libc::cmsghdr = bytes.as_mut_ptr().cast();
+        (*head).cmsg_len = libc::CMSG_LEN(4) as _;
+        (*head).cmsg_level = libc::SOL_SOCKET;
+        (*head).cmsg_type = libc::SCM_RIGHTS;
+        libc::CMSG_DATA(head).cast::<i32>().write_unaligned(carried.as_raw_fd());
+        let length = libc::CMSG_SPACE(4) as usize;
+        bytes.map(u64::to_ne_bytes).concat()[..length].to_vec()
+    };
+    sent.with(|it| {
+        assert_eq!(it.set_control(&[0; CONTROL + 1]), Err(Error::NO_BUFFERS));
+        it.set_control(&control).unwrap();
+        assert_eq!(it.control(), control);
+    })
+    .unwrap();
+    let (out, into) = (holding(b"x"), buffer::<4096>());
+    let fd = ours.as_raw_fd();
+    submit(&mut rig, "send", nothing, |it, handler, token| {
+        it.send_message(fd, sent, &[Part { buffer: out, range: 0..1 }], 0, handler, token)
+    })
+    .unwrap();
+    assert_eq!(until(&mut rig, 1), ["send 1"]);
+    let fd = theirs.as_raw_fd();
+    let flags = libc::MSG_CMSG_CLOEXEC;
+    submit(&mut rig, "recv", nothing, |it, handler, token| {
+        it.recv_message(fd, received, &[Part { buffer: into, range: 0..64 }], flags, handler, token)
+    })
+    .unwrap();
+    assert_eq!(until(&mut rig, 1), ["recv 1"]);
+    let (control, from) = received.with(|it| (it.control().to_vec(), it.address().socket_address())).unwrap();
+    assert_eq!(from, None, "it has no name");
+    // SAFETY: no pointer is followed.
+    let at = unsafe { libc::CMSG_LEN(0) } as usize;
+    let carried_fd = i32::from_ne_bytes(control[at..at + 4].try_into().unwrap());
+    // SAFETY: it is ours from now on.
+    let mut carried_again = unsafe { UnixStream::from_raw_fd(carried_fd) };
+    drop(carried);
+    carried_again.write_all(b"through").unwrap();
+    let mut bytes = [0; 16];
+    assert_eq!((&other_end).read(&mut bytes).unwrap(), 7);
+    assert_quiet(&mut rig);
+}
+
+fn a_message_that_did_not_come_is_nothing(engines: Engines) {
+    let message = message::<1, 64>();
+    let mut rig = rig(engines);
+    let (ours, mut theirs) = pair();
+    let fd = ours.as_raw_fd();
+    let parts = [Part { buffer: buffer::<4096>(), range: 0..3 }];
+    message.with(|it| it.set_control(&[1; 64]).unwrap()).unwrap();
+    let recv =
+        submit(&mut rig, "recv", nothing, |it, handler, token| it.recv_message(fd, message, &parts, 0, handler, token));
+    assert_eq!(rig.turn(), [""; 0]);
+    assert_eq!(message.with(|_| ()), Err(Error::BUSY));
+    cancel(&rig, recv.unwrap());
+    assert_eq!(until(&mut rig, 1), [format!("recv {}", -libc::ECANCELED)]);
+    let empty = message.with(|it| it.control().is_empty() && it.address().socket_address().is_none()).unwrap();
+    assert!(empty);
+    // It can be sent: to the peer, without control data.
+    submit(&mut rig, "send", nothing, |it, handler, token| it.send_message(fd, message, &parts, 0, handler, token))
+        .unwrap();
+    assert_eq!(until(&mut rig, 1), ["send 3"]);
+    assert_eq!(theirs.read(&mut [0; 16]).unwrap(), 3);
+    assert_quiet(&mut rig);
+}
+
 fn an_operation_waits_beside_a_source(engines: Engines) {
     let (ours, mut theirs) = pair();
     let mut rig = rig(engines);
@@ -1424,6 +1634,33 @@ fn an_operation_waits_beside_a_source(engines: Engines) {
     assert_eq!(until(&mut rig, 1), ["recv 1"]);
     rig.event_loop.remove(source).unwrap();
     assert_quiet(&mut rig);
+}
+
+/// An operation that begins to wait in the middle of a turn, and is none of the sources': they come as if it were not there.
+fn others_are_told_while_one_waits(engines: Engines) {
+    let (idle, mut peer) = pair();
+    let pairs = [(); 3].map(|()| readable());
+    let mut rig = rig(engines);
+    let bytes = buffer::<4096>();
+    let fd = idle.as_raw_fd();
+    let token = rig.app.token("recv", nothing);
+    for (ours, _) in &pairs {
+        rig.io("io", ours, READABLE, move |app, event_loop, event| {
+            event_loop.remove(event.source).unwrap();
+            if !bytes.is_lent() {
+                let handle = as_static(event_loop).recv(fd, bytes, 0..4096, 0, handler, token).unwrap();
+                app.named(token, handle);
+            }
+        });
+    }
+    assert_eq!(rig.turn(), ["io readable"; 3]);
+    let (ours, _theirs) = readable();
+    rig.io("late", &ours, READABLE, nothing);
+    assert_eq!(rig.turns(2), ["late readable"; 2]);
+    peer.write_all(b"data").unwrap();
+    let trace = rig.turns(2);
+    assert!(trace.contains(&"recv 4".to_owned()), "{trace:?}");
+    assert_eq!(rig.event_loop.statistics().operations_now, 0);
 }
 
 fn a_source_comes_and_goes_around_a_wait(engines: Engines) {

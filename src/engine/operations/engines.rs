@@ -1,11 +1,12 @@
 //! Who makes the requests: the backend's ring, and the engine of files.
 
-use super::{CANCELED, POLLING, state};
+use super::{CANCELED, Maker, POLLING, state};
 use crate::backend::{Backend, Mode, Ready};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::handle::{Handle, Kind};
 use crate::ops::Files;
+use crate::request::Request;
 use crate::storage::lists::List;
 use crate::storage::slot::NIL;
 use crate::sys::operation::{self as calls, nature};
@@ -29,6 +30,9 @@ impl Engine {
                 operations.at_mut(index).request.state &= !state::CANCEL_UNTOLD;
             }
             return told;
+        }
+        if self.is_resting(index) {
+            return false;
         }
         if !by_files && !self.backend.submits() && request.nature > nature::FILE {
             // A connect that has to be asked for again.
@@ -57,6 +61,20 @@ impl Engine {
         taken
     }
 
+    /// Tells an engine of a request that is being submitted, if it can take one now: whether it has.
+    #[inline]
+    pub(super) fn tell_at_once(&mut self, maker: &Maker, request: &Request, handle: Handle) -> bool {
+        if self.lists.any(List::UNTOLD.set()) {
+            return false; // what waits there came first
+        }
+        let elsewhere = request.state & state::ELSEWHERE != 0;
+        match maker {
+            Maker::Backend => self.backend.submit(request, elsewhere, handle),
+            Maker::Files => self.operations.files.submit_at_once(request, elsewhere, handle.raw()),
+            _ => false,
+        }
+    }
+
     /// Tells the backend now if it can; all else before the next wait.
     pub(super) fn tell_or_queue(&mut self, index: u32) {
         let by_files = self.operations.at(index).request.state & state::FILES != 0;
@@ -80,6 +98,7 @@ impl Engine {
         let waited = request.beside & POLLING != 0;
         // (Of a file that nobody can wait for it is the result.)
         let again = result == -Error::AGAIN.errno() && !(by_files && request.state & state::ELSEWHERE != 0);
+        let mut missed = false;
         request.beside = 0;
         if waited && result >= 0 && !cancelled {
             // Where no thread waits for it, a file that says so does not block.
@@ -93,12 +112,17 @@ impl Engine {
         } else if again {
             // A file that does not block: it is waited for, and asked again. (Of files nobody can wait for.)
             request.beside = if by_files { 0 } else { POLLING };
+            missed = request.state & state::ELSEWHERE != 0;
             request.state |= if by_files { state::ELSEWHERE } else { 0 };
         } else {
             return self.complete(index, result);
         }
         request.state &= !state::WHERE;
         self.lists.unlink(index);
+        if missed {
+            // A thread of the kernel's found it ready no more than a poll did not.
+            self.note_missed(index);
+        }
         self.tell_or_queue(index);
     }
 
@@ -107,6 +131,7 @@ impl Engine {
         if !self.has_operations() && !self.operations.files_watched {
             return Duration::FOREVER;
         }
+        let rest = self.end_rest();
         let mut refused = NIL;
         while let Some(index) = self.lists.first_of(List::UNTOLD, |_| true) {
             if index == refused {
@@ -123,14 +148,24 @@ impl Engine {
                 refused = if refused == NIL { index } else { refused };
             }
         }
+        let mut completed = false;
         if self.operations.in_files > 0 {
             self.operations.files.flush();
-            self.take_from_files();
+            // They are taken after a wait that does not sleep. (One of virtual time would let some pass.)
+            completed = !self.config.virtual_clock && self.operations.files.has_completed();
+            if !completed {
+                self.take_from_files();
+            }
         }
         let watched = self.watch_files();
         let refused = self.lists.any(List::UNTOLD.set()) || !watched || self.operations.unwatched;
         self.operations.unwatched = false;
+        if completed {
+            return Duration::ZERO;
+        }
         let patience = if self.operations.in_files > 0 { self.operations.files.patience() } else { Duration::FOREVER };
+        // (What was told just now may rest from now on.)
+        let patience = patience.min(rest);
         if refused { patience.min(REFUSED) } else { patience }
     }
 
@@ -140,6 +175,7 @@ impl Engine {
         let wanted = self.operations.in_files > 0;
         let index = self.operations.files_index();
         if wanted && !self.operations.files_watched {
+            self.blank_unused();
             let checked = self.backend.check(fd, index + 1, Mode::empty());
             let watched = checked.and_then(|()| self.register(index, fd, Ready::READABLE, Mode::empty()));
             self.operations.files_watched = watched.is_ok();
@@ -156,11 +192,18 @@ impl Engine {
     /// What has completed of files. O(completed).
     pub(in crate::engine) fn take_from_files(&mut self) {
         while let Some((data, result)) = self.operations.files.next() {
-            match self.resolve_operation(Handle::from_raw(data)) {
-                Ok(index) => self.submission_ended(index, result),
-                Err(_) => debug_assert!(false, "a completion of nobody"),
+            if let Some(index) = self.completed_of(data) {
+                self.submission_ended(index, result);
             }
         }
+    }
+
+    /// Whose completion it is.
+    #[inline]
+    pub(super) fn completed_of(&self, data: u64) -> Option<u32> {
+        let index = self.resolve_operation(Handle::from_raw(data));
+        debug_assert!(index.is_ok(), "a completion of nobody");
+        index.ok()
     }
 
     /// After a wait.

@@ -1,4 +1,4 @@
-/* block_pool.h: a fixed number of blocks for any number of clients, of which each holds at most one.
+/* httpd_blocks.h: the blocks of a becket_pool for any number of clients, of which each holds at most one.
  *
  * A client that finds no block free waits in a FIFO. One that has a block and cannot get rid of what is in it says that it
  * is stalled: its block is then taken from it as soon as another client needs one, the longest stalled first. So slow
@@ -11,11 +11,12 @@
  *         │  └──────────────────────give─────────────────────┘                       │
  *         └──────────────────────────────────────────────────────────────────────────┘
  *
- * Everything is O(1). The pool knows nothing of what the clients do: who gets a block while it waits is told to the
+ * Everything is O(1). Nothing here knows what the clients do: who gets a block while it waits is told to the
  * caller, who wakes it. */
-#ifndef BLOCK_POOL_H
-#define BLOCK_POOL_H
+#ifndef HTTPD_BLOCKS_H
+#define HTTPD_BLOCKS_H
 
+#include <becket.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,9 +34,8 @@ struct block_list {
   struct block_client *first, *last;
 };
 
-struct block_pool {
-  void **free;         /* a stack; the caller's array */
-  uint32_t free_count; /* blocks in it; at first all */
+struct blocks {
+  becket_pool *pool; /* those that nobody holds */
   uint32_t waiting_count;
   struct block_list waiting, stalled;
   uint64_t taken_away; /* blocks, from stalled clients, since the start */
@@ -65,22 +65,21 @@ static inline void block_list_remove(struct block_list *list, struct block_clien
 
 /* A client needs a block. True: it has one. False: it waits for one, and the call that makes another client give its block
  * away returns it. */
-static inline bool block_take(struct block_pool *pool, struct block_client *client) {
+static inline bool block_take(struct blocks *blocks, struct block_client *client) {
   if (client->state == BLOCK_HOLDING) return true;
   if (client->state == BLOCK_WAITING) return false;
-  struct block_client *stalled = pool->stalled.first;
-  if (pool->free_count > 0) {
-    client->block = pool->free[--pool->free_count];
-  } else if (stalled != NULL) {
-    block_list_remove(&pool->stalled, stalled);
+  struct block_client *stalled = blocks->stalled.first;
+  client->block = becket_pool_get(blocks->pool);
+  if (client->block == NULL && stalled != NULL) {
+    block_list_remove(&blocks->stalled, stalled);
     client->block = stalled->block;
     stalled->block = NULL;
     stalled->state = BLOCK_NONE;
-    pool->taken_away++;
-  } else {
-    block_list_push(&pool->waiting, client);
+    blocks->taken_away++;
+  } else if (client->block == NULL) {
+    block_list_push(&blocks->waiting, client);
     client->state = BLOCK_WAITING;
-    pool->waiting_count++;
+    blocks->waiting_count++;
     return false;
   }
   client->state = BLOCK_HOLDING;
@@ -88,44 +87,44 @@ static inline bool block_take(struct block_pool *pool, struct block_client *clie
 }
 
 /* A client goes: it holds nothing and waits for nothing after this. Returns the one that got its block, or NULL. */
-static inline struct block_client *block_give(struct block_pool *pool, struct block_client *client) {
-  if (client->state == BLOCK_STALLED) block_list_remove(&pool->stalled, client);
+static inline struct block_client *block_give(struct blocks *blocks, struct block_client *client) {
+  if (client->state == BLOCK_STALLED) block_list_remove(&blocks->stalled, client);
   if (client->state == BLOCK_WAITING) {
-    block_list_remove(&pool->waiting, client);
-    pool->waiting_count--;
+    block_list_remove(&blocks->waiting, client);
+    blocks->waiting_count--;
   }
   void *block = client->block;
   client->block = NULL;
   client->state = BLOCK_NONE;
   if (block == NULL) return NULL;
-  struct block_client *next = pool->waiting.first;
+  struct block_client *next = blocks->waiting.first;
   if (next == NULL) {
-    pool->free[pool->free_count++] = block;
+    becket_pool_put(blocks->pool, block);
     return NULL;
   }
-  block_list_remove(&pool->waiting, next);
-  pool->waiting_count--;
+  block_list_remove(&blocks->waiting, next);
+  blocks->waiting_count--;
   next->block = block;
   next->state = BLOCK_HOLDING;
   return next;
 }
 
 /* A client that holds a block cannot go on now. Returns the one that got its block, if somebody waited, or NULL. */
-static inline struct block_client *block_stall(struct block_pool *pool, struct block_client *client) {
+static inline struct block_client *block_stall(struct blocks *blocks, struct block_client *client) {
   if (client->state != BLOCK_HOLDING) return NULL;
-  if (pool->waiting.first != NULL) {
-    pool->taken_away++;
-    return block_give(pool, client);
+  if (blocks->waiting.first != NULL) {
+    blocks->taken_away++;
+    return block_give(blocks, client);
   }
-  block_list_push(&pool->stalled, client);
+  block_list_push(&blocks->stalled, client);
   client->state = BLOCK_STALLED;
   return NULL;
 }
 
 /* It can go on. Whether it has its block still is in client->block. */
-static inline void block_resume(struct block_pool *pool, struct block_client *client) {
+static inline void block_resume(struct blocks *blocks, struct block_client *client) {
   if (client->state != BLOCK_STALLED) return;
-  block_list_remove(&pool->stalled, client);
+  block_list_remove(&blocks->stalled, client);
   client->state = BLOCK_HOLDING;
 }
 
