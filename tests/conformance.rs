@@ -17,6 +17,8 @@ mod hooks;
 mod io_timeouts;
 #[path = "conformance/levels.rs"]
 mod levels;
+#[path = "conformance/listeners.rs"]
+mod listeners;
 #[path = "conformance/modify_remove.rs"]
 mod modify_remove;
 #[path = "conformance/operations.rs"]

@@ -2,7 +2,7 @@
 # Which lines of src the tests run, the Rust ones and the C programs: `make coverage`. One line a file, the total last; the
 # lines that none runs are in build/coverage/uncovered.
 #
-# What a test does that ends by a signal or by _exit(2) is not counted. Needs LLVM's llvm-profdata and llvm-cov of the
+# What a process does that ends by a signal is not counted. Needs LLVM's llvm-profdata and llvm-cov of the
 # compiler's version.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,8 +24,10 @@ mkdir -p "$folder"
 rm -f "$folder"/*.profraw
 # %4m: processes of one program share four files.
 export RUSTFLAGS=-Cinstrument-coverage LLVM_PROFILE_FILE="$folder/%4m.profraw"
-# The C programs, with an archive that counts. What writes the counts down is in it, and has to be asked for.
-make --no-print-directory -s BUILD=build/coverage AIO=1 LDFLAGS=-Wl,-u,__llvm_profile_runtime programs
+# The C programs, with an archive that counts. What writes the counts down is in it, and has to be asked for;
+# exit(3) calls it, and _exit(2) would not.
+make --no-print-directory -s BUILD=build/coverage AIO=1 CFLAGS='-O2 -g -D_exit=exit' \
+  LDFLAGS=-Wl,-u,__llvm_profile_runtime programs
 # All test files but those that have nothing to do with what src does, or that call make.
 arguments=(test --locked --features capi,aio --target-dir "$folder/target" --no-fail-fast --lib)
 for file in tests/*.rs; do
@@ -47,7 +49,7 @@ objects=("$folder/tests/misuse")
 while read -r program; do objects+=(--object "$program"); done <<< "$programs"
 # (Not `report`: of a function that was compiled twice that counts the better half, and not both.)
 "$cov" export --format=lcov --instr-profile "$folder/all.profdata" "${objects[@]}" \
-  --ignore-filename-regex '/(tests|\.cargo|rustc)/|tests\.rs' |
+  --ignore-filename-regex '/(tests|\.cargo|rustc)/|tests\.rs' 2> "$folder/remarks" |
   awk -F '[:,]' -v uncovered="$folder/uncovered" -v root="$PWD/" '
     function range() { if (first) missed = missed (missed ? ", " : "") (first == last ? first : first "-" last); first = 0 }
     function print_line(name, run, lines) { printf "%-40s %6.2f %%  %5d of %5d lines\n", name, lines ? 100 * run / lines : 100, run, lines }
@@ -62,5 +64,5 @@ while read -r program; do objects+=(--object "$program"); done <<< "$programs"
       if (missed) print name ": " missed > uncovered
       all_run += run; all_lines += lines
     }
-    END { print_line("all", all_run, all_lines) }'
+    END { print_line("all", all_run, all_lines) }' || { cat "$folder/remarks" >&2; exit 1; }
 echo "which lines: $cov show --instr-profile build/coverage/all.profdata ${objects[*]}" > "$folder/show"

@@ -19,6 +19,7 @@ const ALLOWED: &[&str] = &[
     "abort",
     "accept4",
     "bcmp",
+    "bind",
     "clock_gettime",
     "close",
     "connect",
@@ -30,9 +31,14 @@ const ALLOWED: &[&str] = &[
     "fcntl",
     "fstat",
     "fstat64",
+    "getpeername",
     "getpid",
     "getrlimit",
+    "getsockname",
     "getsockopt",
+    "listen",
+    "lstat",
+    "lstat64",
     "madvise",
     "memcmp",
     "memcpy",
@@ -53,10 +59,13 @@ const ALLOWED: &[&str] = &[
     "select",
     "send",
     "sendmsg",
+    "setsockopt",
     "sigaction",
     "sigfillset",
+    "socket",
     "syscall",
     "sysconf",
+    "unlink",
     "waitid",
     "waitpid",
     "write",
@@ -289,6 +298,20 @@ fn datagrams(child: &mut Child) {
     }
 }
 
+/// What one says, the other hears.
+fn chat(child: &mut Child) {
+    let port = util::port_in(&child.wait_line("listening"));
+    let mut clients = [connect(port), connect(port)];
+    child.wait_line("1 has come");
+    let mut heard = [0; 9];
+    for (from, to) in [(0, 1), (1, 0)] {
+        clients[from].write_all(b"hello\n").unwrap();
+        clients[to].read_exact(&mut heard).unwrap();
+        assert_eq!(heard, *format!("{from}: hello\n").as_bytes());
+    }
+    child.signal(libc::SIGTERM);
+}
+
 fn udp(child: &mut Child) {
     datagrams(child);
     child.signal(libc::SIGTERM);
@@ -390,8 +413,10 @@ fn sessions() -> BTreeMap<&'static str, Session> {
     let session = |arguments, work, exit_code| Session { arguments, work, exit_code };
     BTreeMap::from([
         ("echo", session(&["--port", "0"] as &[_], echo as fn(&mut Child), 0)),
+        ("chat", session(&["--port", "0"], chat, 0)),
         ("foreign", session(&["--port", "0"], foreign, 0)),
         ("httpd", session(&["--port", "0", "--root", "."], httpd, 0)),
+        ("plain_echo", session(&["--port", "0"], echo, 0)),
         ("signals", session(&["--restarts", "1000"], signals, 0)),
         ("simulate", session(&["--runs", "100"], nothing, 0)),
         ("timers", session(&[], nothing, 0)),

@@ -398,3 +398,46 @@ fn who_waits_first_is_served_first() {
     assert_eq!(event_loop.run(&mut app), Ok(Outcome::NothingLeft));
     assert_eq!((simulator.failed(Call::Read), app.done.as_slice()), (Ok(1), [(0, 1), (1, 1), (2, 1)].as_slice()));
 }
+
+/// Who cannot wait for want of a watch learns of it at once; and so do those whose watch goes with a source.
+#[test]
+fn a_watch_is_refused() {
+    for error in [Error::NO_MEMORY, Error::TABLE_FULL] {
+        let (event_loop, simulator, mut app) = begin(0);
+        let [ours, theirs] = simulator.pair().unwrap();
+        simulator.fail_nth(Call::Watch, error, 1).unwrap();
+        event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 1).unwrap();
+        assert_eq!(all(&event_loop, &mut app), [(1, errno(error))]);
+
+        let source = event_loop.add_io(ours, Ready::READABLE, |_, _, _| panic!("nothing comes"), 0).unwrap();
+        event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 2).unwrap();
+        event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 3).unwrap();
+        assert_eq!(event_loop.turn(&mut app, Duration::from_millis(1)), Ok(0));
+        simulator.fail_nth(Call::Watch, error, 1).unwrap();
+        event_loop.remove(source).unwrap();
+        assert_eq!(all(&event_loop, &mut app), [(2, errno(error)), (3, errno(error))]);
+
+        // What is there is read all the same, if the first one to be asked can.
+        let source = event_loop.add_io(ours, Ready::READABLE, |_, _, _| panic!("nothing comes"), 0).unwrap();
+        event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 4).unwrap();
+        event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 5).unwrap();
+        assert_eq!(simulator.write(theirs, b"x"), Ok(1));
+        simulator.fail_nth(Call::Watch, error, 1).unwrap();
+        event_loop.remove(source).unwrap();
+        assert_eq!(all(&event_loop, &mut app), [(4, 1), (5, errno(error))]);
+    }
+}
+
+/// The fd was closed before its source was removed: operations that wait for it are not forgotten.
+#[test]
+fn who_waits_for_an_fd_that_was_closed_is_told() {
+    let (event_loop, simulator, mut app) = begin(0);
+    let [ours, _theirs] = simulator.pair().unwrap();
+    let source = event_loop.add_io(ours, Ready::READABLE, |_, _, _| panic!("nothing comes"), 0).unwrap();
+    event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 1).unwrap();
+    event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 2).unwrap();
+    assert_eq!(event_loop.turn(&mut app, Duration::from_millis(1)), Ok(0));
+    simulator.close(ours).unwrap();
+    event_loop.remove(source).unwrap();
+    assert_eq!(all(&event_loop, &mut app), [(1, errno(Error::BAD_FD)), (2, errno(Error::BAD_FD))]);
+}

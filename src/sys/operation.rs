@@ -6,6 +6,8 @@ use super::{check, last_error};
 use crate::error::{Error, Result};
 use crate::ready::Ready;
 use crate::request::{Call, Request};
+#[cfg(all(feature = "capi", feature = "streams"))]
+pub(crate) use libc::sa_family_t;
 #[cfg(feature = "capi")]
 pub(crate) use libc::sockaddr;
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -123,7 +125,7 @@ impl MessageHead {
 #[repr(C)]
 pub struct Address {
     storage: libc::sockaddr_storage,
-    length: socklen_t,
+    pub(super) length: socklen_t,
 }
 
 impl Address {
@@ -132,6 +134,18 @@ impl Address {
     pub const fn new() -> Address {
         // SAFETY: all zeros are a valid address, of no family.
         Address { storage: unsafe { core::mem::zeroed() }, length: 0 }
+    }
+
+    /// Where it is, and how long.
+    #[cfg(feature = "streams")]
+    pub(crate) fn as_raw(&self) -> (*const (), usize) {
+        ((&raw const self.storage).cast(), self.length())
+    }
+
+    /// Its family.
+    #[cfg(feature = "streams")]
+    pub(crate) fn family(&self) -> i32 {
+        i32::from(self.storage.ss_family)
     }
 
     /// Bytes of it that count.
@@ -148,11 +162,13 @@ impl Address {
     #[must_use]
     pub fn socket_address(&self) -> Option<core::net::SocketAddr> {
         match i32::from(self.storage.ss_family) {
-            libc::AF_INET => self.get::<libc::sockaddr_in>().map(|from| {
+            // SAFETY: any bits are a valid one.
+            libc::AF_INET => unsafe { self.read::<libc::sockaddr_in>() }.map(|from| {
                 let ip = u32::from_be(from.sin_addr.s_addr).into();
                 core::net::SocketAddrV4::new(ip, u16::from_be(from.sin_port)).into()
             }),
-            libc::AF_INET6 => self.get::<libc::sockaddr_in6>().map(|from| {
+            // SAFETY: likewise.
+            libc::AF_INET6 => unsafe { self.read::<libc::sockaddr_in6>() }.map(|from| {
                 let (ip, port) = (from.sin6_addr.s6_addr.into(), u16::from_be(from.sin6_port));
                 core::net::SocketAddrV6::new(ip, port, from.sin6_flowinfo, from.sin6_scope_id).into()
             }),
@@ -160,14 +176,54 @@ impl Address {
         }
     }
 
-    /// As an address of its family, if it is long enough for one.
-    fn get<T: Copy>(&self) -> Option<T> {
-        const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
-        // SAFETY: it lies within a sockaddr_storage, which is aligned for every address; any bits are a valid one.
+    /// They themselves.
+    #[cfg(feature = "streams")]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: so many bytes at most; all of them are set.
+        unsafe { core::slice::from_raw_parts((&raw const self.storage).cast(), self.length()) }
+    }
+
+    /// From bytes of another's. EINVAL: there are too many, or none.
+    #[cfg(all(feature = "streams", feature = "capi"))]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Address> {
+        let mut address = Address::new();
+        if bytes.is_empty() || bytes.len() > size_of::<libc::sockaddr_storage>() {
+            return Err(Error::INVALID);
+        }
+        // SAFETY: there is room for them.
+        unsafe { address.as_mut_ptr().cast::<u8>().copy_from(bytes.as_ptr(), bytes.len()) };
+        address.set_length(bytes.len());
+        Ok(address)
+    }
+
+    /// All of its bytes: zeros stand behind those that count.
+    #[cfg(feature = "streams")]
+    pub(super) fn as_ptr(&self) -> *const libc::sockaddr_storage {
+        &raw const self.storage
+    }
+
+    /// Where the system writes it; there is room for any.
+    #[cfg(feature = "streams")]
+    pub(super) fn as_mut_ptr(&mut self) -> *mut libc::sockaddr_storage {
+        &raw mut self.storage
+    }
+
+    /// So many bytes of it count: no more than there are.
+    #[cfg(feature = "streams")]
+    pub(super) fn set_length(&mut self, length: usize) {
+        self.length = length.min(size_of::<libc::sockaddr_storage>()) as socklen_t;
+    }
+
+    /// As the struct of a family. `None`: it is shorter than that.
+    ///
+    /// # Safety
+    /// Any bits are a valid `T`.
+    pub(super) unsafe fn read<T: Copy>(&self) -> Option<T> {
+        // SAFETY: as long as that; aligned for every address; and by this function's contract.
         (self.length() >= size_of::<T>()).then(|| unsafe { (&raw const self.storage).cast::<T>().read() })
     }
 
-    fn set<T>(&mut self, address: T) {
+    pub(super) fn set<T>(&mut self, address: T) {
         const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
         // SAFETY: it fits, and a sockaddr_storage is aligned for every address.
         unsafe { (&raw mut self.storage).cast::<T>().write(address) };
@@ -206,6 +262,13 @@ impl From<core::net::SocketAddr> for Address {
         }
         address
     }
+}
+
+/// AF_INET, AF_INET6, AF_UNIX, …
+#[cfg(feature = "streams")]
+pub(super) fn family_of(address: &Address) -> i32 {
+    let family = address.storage.ss_family.into();
+    if address.length() < size_of::<libc::sa_family_t>() { libc::AF_UNSPEC } else { family }
 }
 
 /// What statx(2) tells of a file. Zeros where there is no such call.
@@ -444,7 +507,8 @@ unsafe fn write_first(request: &Request) -> isize {
 /// Takes a connection. Where the listener blocks it is asked first.
 fn accept(request: &Request) -> Result<i32> {
     let Request { fd, at, .. } = *request;
-    if flags_of(fd)? & libc::O_NONBLOCK == 0 && !is_ready(fd, Ready::READABLE) {
+    let blocks = request.nature != nature::STREAM && flags_of(fd)? & libc::O_NONBLOCK == 0;
+    if blocks && !is_ready(fd, Ready::READABLE) {
         // What does not listen would wait for ever.
         return Err(if option(fd, libc::SO_ACCEPTCONN)? == 0 { Error::INVALID } else { Error::AGAIN });
     }
@@ -501,7 +565,7 @@ fn connected(fd: i32) -> Result<i32> {
 }
 
 /// An option of a socket that is a number.
-fn option(fd: i32, name: i32) -> Result<i32> {
+pub(super) fn option(fd: i32, name: i32) -> Result<i32> {
     let mut value: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as socklen_t;
     // SAFETY: the place is valid for as many bytes as are said.

@@ -163,6 +163,7 @@ each_engine! { all:
     messages_carry_descriptors
     a_message_that_did_not_come_is_nothing
     an_operation_waits_beside_a_source
+    others_are_told_while_one_waits
     a_source_comes_and_goes_around_a_wait
     a_paused_source_stays_silent_beside_a_wait
     a_close_of_a_watched_fd_is_busy
@@ -1633,6 +1634,33 @@ fn an_operation_waits_beside_a_source(engines: Engines) {
     assert_eq!(until(&mut rig, 1), ["recv 1"]);
     rig.event_loop.remove(source).unwrap();
     assert_quiet(&mut rig);
+}
+
+/// An operation that begins to wait in the middle of a turn, and is none of the sources': they come as if it were not there.
+fn others_are_told_while_one_waits(engines: Engines) {
+    let (idle, mut peer) = pair();
+    let pairs = [(); 3].map(|()| readable());
+    let mut rig = rig(engines);
+    let bytes = buffer::<4096>();
+    let fd = idle.as_raw_fd();
+    let token = rig.app.token("recv", nothing);
+    for (ours, _) in &pairs {
+        rig.io("io", ours, READABLE, move |app, event_loop, event| {
+            event_loop.remove(event.source).unwrap();
+            if !bytes.is_lent() {
+                let handle = as_static(event_loop).recv(fd, bytes, 0..4096, 0, handler, token).unwrap();
+                app.named(token, handle);
+            }
+        });
+    }
+    assert_eq!(rig.turn(), ["io readable"; 3]);
+    let (ours, _theirs) = readable();
+    rig.io("late", &ours, READABLE, nothing);
+    assert_eq!(rig.turns(2), ["late readable"; 2]);
+    peer.write_all(b"data").unwrap();
+    let trace = rig.turns(2);
+    assert!(trace.contains(&"recv 4".to_owned()), "{trace:?}");
+    assert_eq!(rig.event_loop.statistics().operations_now, 0);
 }
 
 fn a_source_comes_and_goes_around_a_wait(engines: Engines) {
