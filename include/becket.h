@@ -1385,6 +1385,14 @@ int becket_stream_sendto(becket_loop *loop,
                          const struct sockaddr *address,
                          socklen_t address_length);
 
+/**
+ * Takes a queued request back: what is left of it is not sent. It is done in its order, and BECKET_STREAM_SENT tells the bytes that
+ * were sent of it, which may be all: until then it is the stream's. Nothing happens to one that is done. What else is queued
+ * is sent nevertheless: who cuts one short knows what the peer makes of that. -EINVAL: NULL. O(requests), and one system call
+ * that does not block at most.
+ */
+int becket_stream_cancel(becket_loop *loop, becket_handle stream, const becket_send_request *request);
+
 /** Bytes that are queued. O(1). */
 int becket_stream_queued(const becket_loop *loop, becket_handle stream, uint64_t *bytes);
 

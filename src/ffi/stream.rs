@@ -224,6 +224,23 @@ unsafe fn send(
     })
 }
 
+/// Takes a queued request back: what is left of it is not sent. It is done in its order, and BECKET_STREAM_SENT tells the bytes that
+/// were sent of it, which may be all: until then it is the stream's. Nothing happens to one that is done. What else is queued
+/// is sent nevertheless: who cuts one short knows what the peer makes of that. -EINVAL: NULL. O(requests), and one system call
+/// that does not block at most.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_stream_cancel(
+    event_loop: *mut becket_loop,
+    stream: becket_handle,
+    request: *const becket_send_request,
+) -> c_int {
+    if request.is_null() {
+        return -Error::INVALID.errno();
+    }
+    // SAFETY: the caller gives a loop, or NULL, which is checked. The request is only compared with those that are queued.
+    done(unsafe { with(event_loop, |engine| engine.cancel_send(Handle::from_raw(stream), request.cast())) })
+}
+
 /// Bytes that are queued. O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_stream_queued(

@@ -30,6 +30,8 @@ impl Part {
 const FREE: u32 = 0;
 /// A stream has it.
 const QUEUED: u32 = 1;
+/// It has it, and the program has taken it back.
+const CUT: u32 = 2;
 
 /// A request, in the program's memory. Zeros before it is first used.
 #[derive(Clone, Copy)]
@@ -181,6 +183,11 @@ impl Sending {
         (if self.vectors.is_null() { &raw const self.one } else { self.vectors }, self.count)
     }
 
+    /// Whether the program has taken it back.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.state == CUT
+    }
+
     fn has_address(&self) -> bool {
         !self.address.is_null()
     }
@@ -327,6 +334,27 @@ impl Queue {
     pub(crate) fn complete_short(&mut self) -> u64 {
         let sent = self.unsent().map_or(0, |first| first.sent);
         self.complete(sent.cast_signed())
+    }
+
+    /// What is left of a request will not be sent: it is done in its order, with what was. Bytes of it that were left; 0: it is not
+    /// among those that are not done. O(requests).
+    pub(crate) fn cut_short(&mut self, request: *const Sending) -> u64 {
+        let mut at = self.unsent;
+        // SAFETY: likewise.
+        while let Some(sending) = unsafe { at.as_mut() } {
+            if ptr::eq(at, request) {
+                let left = sending.left();
+                sending.length = sending.sent;
+                sending.count = 0;
+                sending.state = CUT;
+                if at == self.unsent {
+                    self.complete_short();
+                }
+                return left;
+            }
+            at = if at == self.last { ptr::null_mut() } else { sending.next };
+        }
+        0
     }
 
     /// So many bytes were sent: of the first that is not done, and of those behind it. Those of which nothing is left are done.

@@ -386,6 +386,46 @@ static void a_peer_that_does_not_read(void) {
   close_loop();
 }
 
+/* What is taken back is done with what was sent of it, in its order, and what stands behind it goes. */
+static void taken_back(void) {
+  open_loop(0);
+  int fds[2];
+  pair_of(fds);
+  struct trace trace;
+  add_stream(&trace, fds[0]);
+  size_t each = sim ? 200 : sizeof big / 4, sent = 0;
+  becket_send_request requests[3] = {{.user = "a "}, {.user = "b "}, {.user = "c "}};
+  EQUAL(becket_stream_cancel(loop, trace.handle, &requests[0]), 0); /* nothing happens */
+  while (becket_stream_send(loop, trace.handle, &requests[0], big + sent, each) == BECKET_SEND_DONE) sent += each;
+  uint64_t left = queued(&trace);
+  CHECK(left > 0 && left < each); /* some of it has been sent */
+  struct iovec parts[2] = {{big, 1}, {big + 1, each - 1}};
+  EQUAL(becket_stream_sendv(loop, trace.handle, &requests[1], parts, 2), sim ? BECKET_SEND_QUEUED : BECKET_SEND_FULL);
+  EQUAL(becket_stream_send(loop, trace.handle, &requests[2], bigger, 0), sim ? BECKET_SEND_QUEUED : BECKET_SEND_FULL);
+  EQUAL(becket_stream_cancel(loop, trace.handle, NULL), -EINVAL);
+  EQUAL(becket_stream_cancel(loop, 0, &requests[1]), -ESTALE);
+  EQUAL(becket_stream_cancel(loop, trace.handle, &requests[1]), 0);
+  EQUAL(queued(&trace), left);
+  EQUAL(becket_stream_send(loop, trace.handle, &requests[1], "x", 1), -EBUSY); /* until it is told */
+  silent(&trace);
+  EQUAL(becket_stream_cancel(loop, trace.handle, &requests[1]), 0); /* once more is no more */
+  EQUAL(becket_stream_cancel(loop, trace.handle, &requests[0]), 0);
+  EQUAL(queued(&trace), 0);
+  char expected[128];
+  snprintf(expected, sizeof expected, "sent a %zu;sent b 0;sent c 0;%s", each - (size_t)left, sim ? "" : "low;");
+  until(&trace, expected);
+  EQUAL(becket_stream_cancel(loop, trace.handle, &requests[0]), 0);
+  silent(&trace);
+  sent += each - (size_t)left;
+  drain_peer(fds[1], sent);
+  CHECK(memcmp(big, bigger, sent) == 0);
+  EQUAL(peer_read(fds[1], bigger, 1), -EAGAIN);
+  EQUAL(becket_stream_send(loop, trace.handle, &requests[0], "on", 2), BECKET_SEND_DONE);
+  peer_reads(fds[1], "on");
+  end(&trace, fds[1]);
+  close_loop();
+}
+
 /* More parts than one call takes, of every length, in several requests. */
 static void many_parts(void) {
   open_loop(0);
@@ -1443,6 +1483,7 @@ int main(void) {
     byte_by_byte();
     a_trigger_a_post_and_a_level();
     a_peer_that_does_not_read();
+    taken_back();
     many_parts();
     a_file_is_sent();
     paused_and_resumed();

@@ -58,6 +58,7 @@ pub const CALLS: &[Call] = &[
             c!(becket_stream_watermarks(at, it, world.input.number() as u32, world.input.number() as u32))
         });
     },
+    cancel,
     |world| {
         let (mut low, mut high) = (0, 0);
         calls::on_source(world, "stream_get_watermarks", |at, it| {
@@ -205,6 +206,15 @@ fn send(world: &World<'_>) {
         let slots = world.streams.slots.borrow();
         slots[number].of.set(Some((key(on.arena.expect("a loop")), handle)));
     }
+}
+
+/// A request of any stream, or of none: it has its event nevertheless.
+fn cancel(world: &World<'_>) {
+    let slots = world.streams.slots.borrow();
+    let wrong = slots.is_empty() || world.input.rarely(16);
+    let request = if wrong { null() } else { &raw const *slots[world.input.below(slots.len())].request };
+    drop(slots);
+    calls::on_source(world, "stream_cancel", |at, it| c!(becket_stream_cancel(at, it, request)));
 }
 
 /// What was received last, or any address.

@@ -57,6 +57,23 @@ impl Engine {
         Ok(if above { Sent::Full } else { Sent::Queued })
     }
 
+    /// What is left of a request is not sent: it is done in its order, with the bytes that were. Nothing happens to one that is
+    /// not queued. O(requests), and one system call that does not block at most.
+    pub(crate) fn cancel_send(&mut self, handle: Handle, request: *const Sending) -> Result<()> {
+        let (index, number) = self.resolve_stream(handle)?;
+        let outbox = self.streams.outbox_mut(number);
+        outbox.queued -= outbox.queue.cut_short(request);
+        if outbox.queue.has_done() {
+            self.lists.queue(index);
+            self.lists.note_queued();
+        }
+        if !self.is(number, state::CONNECTING) {
+            // What stands behind it may go; and who has nothing left to send waits for nothing.
+            self.flush_stream(index, number);
+        }
+        Ok(())
+    }
+
     /// Bytes that are queued. O(1).
     pub(crate) fn stream_queued(&self, handle: Handle) -> Result<u64> {
         let (_, number) = self.resolve_stream(handle)?;
@@ -146,7 +163,7 @@ impl Engine {
             };
             return self.sent(number, sent, range.left);
         }
-        if !datagram && first.left() == 0 {
+        if (!datagram || first.is_cut()) && first.left() == 0 {
             outbox.queue.advance(0);
             return Progress::Goes;
         }
