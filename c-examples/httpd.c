@@ -1,9 +1,9 @@
 /* httpd: an HTTP/1.1 file server on becket that never allocates, and never waits for a disk.
  *
- * A connection is one source of the loop and one entry of a fixed pool; what it reads of a file goes through one of a few
- * blocks, which it has for a moment only. All of it is in .bss, sized below. When all connections are taken, new clients
- * wait in the kernel's backlog: the listener is paused, and costs nothing meanwhile. When all blocks are taken, clients
- * wait for one in a FIFO; one that does not take what it asked for gives its block back (httpd_blocks.h).
+ * A connection is one of the loop's streams and one entry of a fixed pool; what it reads of a file goes through one of a few
+ * blocks, which it has for a moment only. All of it is in .bss, sized below. When there is no room for another stream, new
+ * clients wait in the kernel's backlog: the listener sees to that. When all blocks are taken, clients wait for one in a FIFO;
+ * one that does not take what it asked for gives its block back (httpd_blocks.h), and keeps a little of what was in it.
  *
  *   accepted ──▶ IDLE ──first byte──▶ REQUEST ──complete, answered──▶ IDLE
  *                                    │     ▲
@@ -14,22 +14,24 @@
  *            ▲                       │
  *            └──────next block───────┘
  *
+ * A request is parsed where it was received; what is left of it then is kept until the rest arrives. What arrives in DISK
+ * and WRITING is kept too, and when that is more than a head's worth, the stream is paused: the client has to wait.
+ *
  * In DISK a connection waits for a block, then for the operation that it is for: the opening of a file, a read. It does so
  * for a bounded time, then the operation is cancelled; and as no file can be had back from a kernel that waits for a dead
  * disk, its client is sent away a little later, and connection and block are kept until the kernel is done with them. The
  * other states are those in which the client is waited for, and each has its own bound on time: IDLE the idle timeout, which
  * any event extends; the others a fixed deadline, which nothing extends, so that a client that sends, or takes, a byte now
- * and then does not hold its slot. Of a file the deadline is for one block's worth.
+ * and then does not hold its slot. Of a file the deadline is for one block's worth, or for what was kept of one.
  *
  * Sending a block takes as long as ten small answers, and the loop looks at its timers between turns: so turns are short, and
  * who gets a file comes behind timers and small answers, on a level of its own. Files lose nothing by that.
  *
  * http_request.h parses, http_file.h decides what a request for a file means, beneath.h opens what lies beneath the root
  * and nothing else, httpd_page.h is the page at "/_status"; here is what a server does between them. */
-#define _GNU_SOURCE          /* accept4 */
+#define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64 /* files above 2 GiB, on 32-bit systems too */
 
-#include <arpa/inet.h>
 #include <becket.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -54,10 +56,11 @@
 #include "httpd_text.h"
 
 #define CONNECTIONS_MAX 1000 /* select(2) knows 1024 fds; the rest is for the listener and the loop's own */
-#define SOURCES_MAX     (CONNECTIONS_MAX + 5) /* the listener, its timer, two signals, the timer of --lateness-ms */
+#define SOURCES_MAX     (CONNECTIONS_MAX + 4) /* the listener, two signals, the timer of --lateness-ms */
 #define BLOCKS_MAX      64                    /* of files, in memory at once; as many operations at once */
 #define BLOCK_SIZE      65536
 #define BLOCKS_DEFAULT  16 /* more keep no disk busier, but the loop: what the kernel has read it copies in the loop's own time */
+#define RECEIVE_SIZE    4096 /* bytes that one event brings at most */
 #define OUTPUT_SIZE     8192 /* answers to pipelined requests gather here and leave in one system call */
 #define ANSWER_MAX      4096 /* the largest answer that is written into it: /_status.json with its map of the slots */
 #define LOCATION_MAX    2048 /* of a redirect: three bytes for each of a name, and the query */
@@ -66,10 +69,10 @@
 #define BUDGET          4  /* events of a turn */
 #define LEVEL_FILES     1  /* of connections that have a file, and of its reads */
 #define LEVEL_LISTENER  2  /* new clients after the work at hand */
-#define ACCEPT_MAX      64            /* connections taken in one event, so that the others have their turn */
 #define MILLISECOND     UINT64_C(1000000)
-#define ACCEPT_RETRY    (100 * MILLISECOND) /* after EMFILE: somebody else's fds may become free unnoticed */
 #define CLOSING_TIME    (1000 * MILLISECOND)
+#define STOPPING_TIME   (50 * MILLISECOND) /* for a request that may be on its way when a signal ends the server */
+#define DAY_MS          86400000
 #define INDEX           "index.html"
 
 enum state { FREE, IDLE, REQUEST, DISK, WRITING, CLOSING };
@@ -78,37 +81,38 @@ static const char state_letters[] = ".irdwc"; /* in /_status.json */
 enum resource { ERROR_PAGE, HELLO, STATUS, PAGE, FILE_BYTES, REDIRECT };
 
 struct connection {
-  becket_handle handle;
-  int fd;
-  uint32_t input_start, input_end;
-  uint32_t output_end;
-  size_t sent;        /* of the output and then of the page, if page_follows */
-  bool page_follows;  /* the page is sent from where it lies, after the output; no answer is begun meanwhile */
+  _Alignas(16) becket_handle stream; /* 0: there is none any more, and an operation is waited for */
+  char *input;          /* what has been received and not consumed: in the loop's buffer, or in that below */
+  enum state state;
+  uint32_t input_size;
+  uint32_t output_at, output_end;
+  bool page_follows;  /* the page is sent from where it lies, after the output */
+  bool paused, ended; /* receiving; the client sends no more */
   bool last;          /* no further request: the connection is closed when the output is sent */
   bool head_complete; /* the request is known, its body or its file is awaited */
-  bool finding;       /* its file is looked for; the head stays in the input until then */
+  bool finding;       /* its file is looked for */
   bool deadline_armed;
-  bool stalled; /* it has a deadline for taking what is on its way */
+  bool kept; /* the output is what was kept of a block */
   bool cancelled; /* its operation was asked to end, after too long a time */
-  bool abandoned; /* and did not: its client has been sent away */
   struct http_request request;
+  uint32_t head_size; /* of a request for a file, which stays in the input until it is answered */
   uint64_t body_left;
   uint16_t status; /* of the answer */
   uint8_t resource;
+
+  becket_send_request sending; /* all that is being sent, in these parts */
+  struct iovec parts[1 + PAGE_PARTS];
 
   int file_fd;                 /* of the file whose bytes follow the output; -1: none does */
   uint32_t block_at, block_end; /* the bytes of its block that are to be sent */
   struct block_client block;
   becket_handle operation;     /* that is under way with the block; 0: none is */
   uint64_t file_at, file_end;  /* what is still to be read */
-  uint64_t piece_end;          /* one block's worth: to here the deadline counts */
   struct http_file file;       /* the version that is answered */
   const char *media_type;
-  char *path; /* in the input, as long as it is needed: beneath the root, decoded, ended by a NUL */
-  const char *query; /* behind its question mark, for a redirect */
-  uint32_t query_size;
+  uint32_t path, query, query_size; /* in the head; the path ended by a NUL, the query only for a redirect */
 
-  char input[HTTP_HEAD_MAX];
+  char buffer[HTTP_HEAD_MAX + RECEIVE_SIZE];
   char output[OUTPUT_SIZE];
 };
 
@@ -121,10 +125,11 @@ union block {
 static BECKET_MEMORY(memory, SOURCES_MAX, 0, BLOCKS_MAX); /* an operation is for a block, so there is room for it */
 static BECKET_AIO(aio, BLOCKS_MAX); /* for POSIX AIO, of a library that has it */
 static BECKET_RING(ring, 256); /* for io_uring, which else takes the kernel's memory */
-static struct connection pool[CONNECTIONS_MAX];
-static uint8_t states[CONNECTIONS_MAX];       /* beside the pool: entries that were never used stay untouched */
-static uint16_t free_entries[CONNECTIONS_MAX]; /* a stack */
-static uint32_t free_count;
+static BECKET_STREAMS(streams, CONNECTIONS_MAX, 1, RECEIVE_SIZE);
+static struct connection pool[CONNECTIONS_MAX + BLOCKS_MAX]; /* one that has ended may wait for an operation still */
+static uint32_t links[sizeof pool / sizeof *pool];
+static becket_pool connections = {
+    sizeof connections, pool, links, sizeof *pool, sizeof pool / sizeof *pool, .taken = 0};
 static BECKET_POOL(block_pool, BLOCKS_MAX, sizeof(union block));
 static struct blocks blocks = {.pool = &block_pool};
 
@@ -152,77 +157,67 @@ static struct {
              .backend = BECKET_BACKEND_AUTO};
 
 static becket_loop *loop;
-static becket_handle listener, accept_retry;
-static int listener_fd;
+static becket_handle listener; /* 0: no new clients any more */
 static int root_fd = -1; /* none: no files */
 static uint32_t open_how;
 static bool files_in_handler;
 static bool files_above; /* fds of files are moved above those that select(2) can wait for */
-static bool out_of_fds; /* accept said EMFILE or the like: pause until a connection closes or the timer fires */
 static bool stopping, stopped_hard;
 static uint64_t started_at;
 static struct lateness lateness;
 static struct {
   uint64_t accepted, requests, refused, timed_out, pauses, bytes_in, bytes_out, files, walks, reads, cut_short;
-  uint32_t open, open_max, files_open;
+  uint32_t files_open;
 } counters;
 
 static void connection_advance(struct connection *connection);
-static void connection_resume(struct connection *connection);
-static void connection_close(struct connection *connection);
 
 /* ---- Answers ---------------------------------------------------------------------------------------------------- */
 
-static const char *reason(unsigned status) {
-  switch (status) {
-  case 200: return "200 OK";
-  case 206: return "206 Partial Content";
-  case 301: return "301 Moved Permanently";
-  case 304: return "304 Not Modified";
-  case 400: return "400 Bad Request";
-  case 403: return "403 Forbidden";
-  case 404: return "404 Not Found";
-  case 405: return "405 Method Not Allowed";
-  case 408: return "408 Request Timeout";
-  case 412: return "412 Precondition Failed";
-  case 413: return "413 Content Too Large";
-  case 414: return "414 URI Too Long";
-  case 416: return "416 Range Not Satisfiable";
-  case 417: return "417 Expectation Failed";
-  case 431: return "431 Request Header Fields Too Large";
-  case 500: return "500 Internal Server Error";
-  case 501: return "501 Not Implemented";
-  case 503: return "503 Service Unavailable";
-  default: return "505 HTTP Version Not Supported";
-  }
-}
+static const struct status {
+  unsigned code;
+  const char *reason, *explanation; /* NULL: the last one's */
+} statuses[] = {
+    {200, "200 OK", NULL},
+    {206, "206 Partial Content", NULL},
+    {301, "301 Moved Permanently", "What you asked for is a folder; its address ends with a slash."},
+    {304, "304 Not Modified", NULL},
+    {400, "400 Bad Request", NULL},
+    {403, "403 Forbidden", "This is not served to you."},
+    {404, "404 Not Found", "There is nothing of this name here."},
+    {405, "405 Method Not Allowed", "Here you can GET and HEAD."},
+    {408, "408 Request Timeout", "Your request did not arrive in time."},
+    {412, "412 Precondition Failed", "The file is not the version that you know."},
+    {413, "413 Content Too Large", NULL},
+    {414, "414 URI Too Long", NULL},
+    {416, "416 Range Not Satisfiable", "The file has no such bytes."},
+    {417, "417 Expectation Failed", NULL},
+    {431, "431 Request Header Fields Too Large", NULL},
+    {500, "500 Internal Server Error", "The file could not be read."},
+    {501, "501 Not Implemented", NULL},
+    {503, "503 Service Unavailable", "There is too much to do at the moment. Please try again."},
+    {505, "505 HTTP Version Not Supported", "The server did not understand, or does not want, this request."},
+};
 
-static const char *explanation(unsigned status) {
-  switch (status) {
-  case 301: return "What you asked for is a folder; its address ends with a slash.";
-  case 403: return "This is not served to you.";
-  case 404: return "There is nothing of this name here.";
-  case 405: return "Here you can GET and HEAD.";
-  case 408: return "Your request did not arrive in time.";
-  case 412: return "The file is not the version that you know.";
-  case 416: return "The file has no such bytes.";
-  case 500: return "The file could not be read.";
-  case 503: return "There is too much to do at the moment. Please try again.";
-  default: return "The server did not understand, or does not want, this request.";
-  }
+static const struct status *status_find(unsigned code) {
+  const struct status *status = statuses;
+  while (status->code != code && status->code != 505) status++;
+  return status;
 }
 
 /* An error page, which repeats nothing of the request. */
-static size_t error_page(char *room, size_t size, unsigned status) {
+static size_t error_page(char *room, size_t size, unsigned code) {
+  const struct status *status = status_find(code);
+  const char *explanation = status->explanation != NULL ? status->explanation : status_find(505)->explanation;
   struct text text = {room, room + size};
   put(&text, "<!doctype html>\n<html lang='en'>\n<meta charset='utf-8'>\n"
              "<meta name='viewport' content='width=device-width, initial-scale=1'>\n<title>");
-  put(&text, reason(status));
+  put(&text, status->reason);
   put(&text, "</title>\n<style>:root { color-scheme: light dark; } body { font: 16px/1.6 system-ui, sans-serif; "
              "max-width: 34em; margin: 18vh auto; padding: 0 1.5em; } h1 { letter-spacing: -.02em; }</style>\n<h1>");
-  put(&text, reason(status));
+  put(&text, status->reason);
   put(&text, "</h1>\n<p>");
-  put(&text, explanation(status));
+  put(&text, explanation);
   put(&text, "</p>\n</html>\n");
   return (size_t)(text.at - room);
 }
@@ -244,43 +239,26 @@ static size_t status_json(char *room, size_t size) {
   put(&text, "\",\"files\":\"");
   put(&text, files_name());
   put(&text, "\"");
-  put_field(&text, "uptime_ns", becket_now(loop) - started_at);
-  put_field(&text, "connections", counters.open);
-  put_field(&text, "connections_peak", counters.open_max);
-  put_field(&text, "connections_max", options.connections);
-  put_field(&text, "connection_bytes", sizeof(struct connection));
-  put_field(&text, "accepted", counters.accepted);
-  put_field(&text, "requests", counters.requests);
-  put_field(&text, "refused", counters.refused);
-  put_field(&text, "timed_out", counters.timed_out);
-  put_field(&text, "accept_pauses", counters.pauses);
-  put_field(&text, "bytes_in", counters.bytes_in);
-  put_field(&text, "bytes_out", counters.bytes_out);
-  put_field(&text, "files_answered", counters.files);
-  put_field(&text, "files_open", counters.files_open);
-  put_field(&text, "files_cut_short", counters.cut_short);
-  put_field(&text, "walks", counters.walks);
-  put_field(&text, "reads", counters.reads);
-  put_field(&text, "operations", s.operations);
-  put_field(&text, "operations_inline", s.operations_inline);
-  put_field(&text, "operations_now", s.operations_now);
-  put_field(&text, "blocks", options.blocks);
-  put_field(&text, "blocks_used", options.blocks - (uint64_t)becket_pool_left(&block_pool));
-  put_field(&text, "blocks_waiting", blocks.waiting_count);
-  put_field(&text, "blocks_taken_away", blocks.taken_away);
-  put_field(&text, "block_bytes", BLOCK_SIZE);
-  put_field(&text, "turns", s.turns);
-  put_field(&text, "events_io", s.events_io);
-  put_field(&text, "events_timer", s.events_timer);
-  put_field(&text, "events_signal", s.events_signal);
-  put_field(&text, "waiting_ns", s.waiting_ns);
-  put_field(&text, "working_ns", s.working_ns);
-  put_field(&text, "stale_dropped", s.stale_dropped);
-  put_field(&text, "queued", s.queued);
-  put_field(&text, "queued_max", s.queued_max);
-  put_field(&text, "sources", s.sources);
-  put_field(&text, "sources_max", s.sources_max);
-  put_field(&text, "loop_bytes", sizeof memory_block);
+  const struct {
+    const char *name;
+    uint64_t value;
+  } fields[] = {
+      {"uptime_ns", becket_now(loop) - started_at}, {"connections", connections.taken},
+      {"connections_peak", connections.mark}, {"connections_max", options.connections},
+      {"connection_bytes", sizeof(struct connection)}, {"accepted", counters.accepted},
+      {"requests", counters.requests}, {"refused", counters.refused}, {"timed_out", counters.timed_out},
+      {"accept_pauses", counters.pauses}, {"bytes_in", counters.bytes_in}, {"bytes_out", counters.bytes_out},
+      {"files_answered", counters.files}, {"files_open", counters.files_open},
+      {"files_cut_short", counters.cut_short}, {"walks", counters.walks}, {"reads", counters.reads},
+      {"operations", s.operations}, {"operations_inline", s.operations_inline}, {"operations_now", s.operations_now},
+      {"blocks", options.blocks}, {"blocks_used", options.blocks - (uint64_t)becket_pool_left(&block_pool)},
+      {"blocks_waiting", blocks.waiting_count}, {"blocks_taken_away", blocks.taken_away}, {"block_bytes", BLOCK_SIZE},
+      {"turns", s.turns}, {"events_io", s.events_stream + s.events_listener}, {"events_timer", s.events_timer},
+      {"events_signal", s.events_signal}, {"waiting_ns", s.waiting_ns}, {"working_ns", s.working_ns},
+      {"stale_dropped", s.stale_dropped}, {"queued", s.queued}, {"queued_max", s.queued_max}, {"sources", s.sources},
+      {"sources_max", s.sources_max}, {"loop_bytes", sizeof memory_block},
+  };
+  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) put_field(&text, fields[i].name, fields[i].value);
   if (options.lateness_ms > 0) {
     put_field(&text, "lateness_samples", lateness.samples);
     put_field(&text, "lateness_p50_ns", lateness_percentile(&lateness, 500));
@@ -289,7 +267,7 @@ static size_t status_json(char *room, size_t size) {
     put_field(&text, "lateness_max_ns", lateness.max);
   }
   put(&text, ",\"slots\":\""); /* one letter each, as many as were ever in use at once */
-  for (uint32_t i = 0; i < counters.open_max; i++) put_bytes(&text, &state_letters[states[i]], 1);
+  for (uint32_t i = 0; i < connections.mark; i++) put_bytes(&text, &state_letters[pool[i].state], 1);
   put(&text, "\"}\n");
   return (size_t)(text.at - room);
 }
@@ -307,15 +285,15 @@ static void put_validators(struct text *text, const struct http_file *file) {
 /* The address with the slash that was missing, relative to the one that was asked for: so it cannot lead to another server,
  * which "//other/" would. At most LOCATION_MAX bytes: a name was opened, so it has no more than NAME_MAX. */
 static void put_location(struct text *text, const struct connection *connection) {
-  const char *slash = strrchr(connection->path, '/');
+  const char *path = connection->input + connection->path, *slash = strrchr(path, '/');
   put(text, "\r\nLocation: ./");
-  for (const char *at = slash != NULL ? slash + 1 : connection->path; *at != '\0'; at++) {
+  for (const char *at = slash != NULL ? slash + 1 : path; *at != '\0'; at++) {
     const char code[] = {'%', "0123456789ABCDEF"[(unsigned char)*at >> 4], "0123456789ABCDEF"[*at & 15]};
     bool plain = http_is_alphanumeric(*at) || strchr("-._~", *at) != NULL;
     put_bytes(text, plain ? at : code, plain ? 1 : sizeof code);
   }
   put(text, connection->query_size > 0 ? "/?" : "/");
-  put_bytes(text, connection->query, connection->query_size);
+  put_bytes(text, connection->input + connection->query, connection->query_size);
 }
 
 static int64_t wall_clock(void) {
@@ -360,7 +338,7 @@ static void answer(struct connection *connection) {
 
   struct text text = {connection->output + connection->output_end, connection->output + OUTPUT_SIZE};
   put(&text, "HTTP/1.1 ");
-  put(&text, reason(connection->status));
+  put(&text, status_find(connection->status)->reason);
   if (connection->status != 304) {
     put(&text, "\r\nContent-Type: ");
     put(&text, type);
@@ -415,7 +393,8 @@ static bool is_path(const char *path, size_t size, const char *expected) {
 }
 
 /* The head is complete: which answer will it be? Of a file only file_find() can tell. */
-static void route(struct connection *connection, const char *head) {
+static void route(struct connection *connection) {
+  const char *head = connection->input;
   const struct http_request *request = &connection->request;
   const char *path = request->path_size > 0 ? head + request->path : "/";
   size_t size = request->path_size > 0 ? request->path_size : 1;
@@ -443,32 +422,75 @@ static void route(struct connection *connection, const char *head) {
 static void set_deadline(struct connection *connection, uint64_t delay_ns) {
   bool arm = delay_ns != BECKET_NEVER;
   if (arm || connection->deadline_armed) /* a request that arrives whole never gets here */
-    must(becket_io_deadline(loop, connection->handle, delay_ns), "deadline");
+    must(becket_io_deadline(loop, connection->stream, delay_ns), "deadline");
   connection->deadline_armed = arm;
 }
 
-/* One direction at a time: who does not take does not give either. In DISK, none. */
-static uint32_t interest(enum state state) {
-  return state == DISK ? 0 : state == WRITING ? BECKET_WRITABLE : BECKET_READABLE;
+/* The first bytes of the input are done with. */
+static void input_take(struct connection *connection, uint32_t size) {
+  connection->input += size;
+  connection->input_size -= size;
 }
 
+/* The input is kept: at the front of its buffer, so that there is room for more. */
+static void input_keep(struct connection *connection) {
+  if (connection->input_size > 0 && connection->input != connection->buffer)
+    memmove(connection->buffer, connection->input, connection->input_size);
+  connection->input = connection->buffer;
+}
+
+static bool is_busy(const struct connection *connection) {
+  return connection->state == DISK || connection->state == WRITING;
+}
+
+/* Who does not take does not give either, when there may be no room for it. */
 static void set_state(struct connection *connection, enum state state) {
-  uint8_t *now = &states[connection - pool];
-  if (interest((enum state)*now) != interest(state))
-    must(becket_io_modify(loop, connection->handle, interest(state)), "modify");
-  *now = (uint8_t)state;
+  connection->state = state;
+  bool pause = is_busy(connection) && connection->input_size > HTTP_HEAD_MAX;
+  if (pause == connection->paused) return;
+  connection->paused = pause;
+  must(pause ? becket_stream_pause(loop, connection->stream) : becket_stream_resume(loop, connection->stream), "pause");
 }
 
-static void listener_update(void);
 static void file_found(struct connection *connection, int fd);
 
 /* ---- Files ------------------------------------------------------------------------------------------------------ */
 
+/* Whose it is. */
+static struct connection *connection_of(struct block_client *client) {
+  return (struct connection *)(void *)((char *)client - offsetof(struct connection, block));
+}
+
 /* A block has become this client's while it waited: its turn comes with the loop's next. */
 static void hand_over(struct block_client *client) {
-  if (client == NULL) return;
-  struct connection *connection = (struct connection *)(void *)((char *)client - offsetof(struct connection, block));
-  must(becket_trigger(loop, connection->handle, 0), "trigger");
+  if (client != NULL) must(becket_trigger(loop, connection_of(client)->stream, 0), "trigger");
+}
+
+/* One has begun to wait for a block, or holds one that it cannot use: whose is to be taken? on_sent() will give it. */
+static void blocks_settle(void) {
+  struct block_client *client = block_recall(&blocks);
+  if (client != NULL)
+    must(becket_stream_cancel(loop, connection_of(client)->stream, &connection_of(client)->sending), "cancel");
+}
+
+static bool take_block(struct connection *connection) {
+  bool has = block_take(&blocks, &connection->block);
+  if (!has) blocks_settle();
+  return has;
+}
+
+/* A block is needed elsewhere. A little of what is in it stays here, so that the stream tells when its client takes more. */
+static void block_return(struct connection *connection) {
+  size_t left = connection->output_end - connection->output_at, bytes = connection->block_end - connection->block_at;
+  size_t kept = bytes < OUTPUT_SIZE - left ? bytes : OUTPUT_SIZE - left;
+  memmove(connection->output, connection->output + connection->output_at, left);
+  memcpy(connection->output + left, (char *)connection->block.block + connection->block_at, kept);
+  connection->output_at = 0;
+  connection->output_end = (uint32_t)(left + kept);
+  connection->kept = left + kept > 0;
+  connection->file_at -= bytes - kept; /* the rest is read again */
+  connection->block_at = connection->block_end = 0;
+  hand_over(block_give(&blocks, &connection->block));
 }
 
 /* The file has been answered, or the connection is gone. Closing what was only read from writes nothing, so it is done at
@@ -478,51 +500,60 @@ static void file_close(struct connection *connection) {
     close(connection->file_fd);
     connection->file_fd = -1;
     counters.files_open--;
-    must(becket_set_level(loop, connection->handle, 0), "level");
+    if (connection->stream != 0) must(becket_set_level(loop, connection->stream, 0), "level");
   }
   connection->block_at = connection->block_end = 0;
   hand_over(block_give(&blocks, &connection->block));
 }
 
-/* Waits for a block, or for what is done with it. A client that is stalled has its own deadline first: this is its doing. */
-static void disk_wait(struct connection *connection) {
-  set_state(connection, DISK);
-  if (!connection->stalled) set_deadline(connection, options.disk_timeout_ms * MILLISECOND);
+/* Its slot is free. */
+static void connection_free(struct connection *connection) {
+  file_close(connection);
+  connection->state = FREE;
+  must(becket_pool_put(&connections, connection), "pool");
+  if (connections.taken == 0 && listener == 0) must(becket_stop(loop), "stop");
 }
 
-/* What was waited for has come, or the operation has ended. False: there is no client any more, and now no connection. */
+/* Everything has been said, or cannot be: on_closed() is next. */
+static void connection_close(struct connection *connection) {
+  must(becket_stream_close(loop, connection->stream), "close");
+  set_state(connection, CLOSING);
+}
+
+/* Waits for a block, or for what is done with it. */
+static void disk_wait(struct connection *connection) {
+  set_state(connection, DISK);
+  set_deadline(connection, options.disk_timeout_ms * MILLISECOND);
+}
+
+/* What was waited for has come, or the operation has ended. False: nobody is there any more for what it brings. */
 static bool disk_done(struct connection *connection) {
   connection->operation = 0;
   connection->cancelled = false;
-  if (connection->abandoned) {
-    connection_close(connection);
-    return false;
-  }
-  if (!connection->stalled) set_deadline(connection, BECKET_NEVER);
-  return true;
+  if (connection->state == DISK)
+    set_deadline(connection, BECKET_NEVER);
+  else if (connection->stream == 0)
+    connection_free(connection);
+  return connection->state == DISK;
 }
 
 /* It was waited for long enough. */
 static void disk_late(struct connection *connection) {
-  if (connection->stalled) { /* not yet */
-    connection->stalled = false;
-    set_deadline(connection, options.disk_timeout_ms * MILLISECOND);
-  } else if (connection->operation == 0) { /* for a block */
+  if (connection->operation == 0) { /* for a block */
     counters.timed_out++;
-    if (!connection->finding) {
+    if (connection->finding) {
+      file_found(connection, -ECANCELED);
+      connection_advance(connection);
+    } else {
       connection_close(connection);
-      return;
     }
-    file_found(connection, -ECANCELED);
-    connection_advance(connection);
   } else if (!connection->cancelled) {
     counters.timed_out++;
     connection->cancelled = true;
     must(becket_op_cancel(loop, connection->operation), "cancel");
     set_deadline(connection, CLOSING_TIME);
-  } else {
-    connection->abandoned = true;
-    (void)shutdown(connection->fd, SHUT_RDWR);
+  } else { /* on_closed() leaves it to the operation */
+    connection_close(connection);
   }
 }
 
@@ -553,7 +584,7 @@ static void file_found(struct connection *connection, int fd) {
     if (above >= 0) close(fd), fd = above;
   }
   const struct http_request *request = &connection->request;
-  const char *head = connection->input + connection->input_start - request->line;
+  const char *head = connection->input, *path = head + connection->path;
   struct stat stat;
   connection->finding = false;
   connection->resource = ERROR_PAGE;
@@ -575,8 +606,8 @@ static void file_found(struct connection *connection, int fd) {
     connection->status = (uint16_t)verdict.status;
     if (verdict.status == 200 || verdict.status == 206 || verdict.status == 304) {
       connection->resource = FILE_BYTES;
-      connection->media_type = http_media_type(connection->path, strlen(connection->path));
-      connection->file_at = connection->piece_end = verdict.first;
+      connection->media_type = http_media_type(path, strlen(path));
+      connection->file_at = verdict.first;
       connection->file_end = verdict.end;
       if (verdict.status != 304 && request->method == HTTP_METHOD_GET && verdict.first < verdict.end) {
         /* It was opened so that a FIFO would not be waited for. With this on, io_uring answers EAGAIN for a file whose
@@ -584,7 +615,7 @@ static void file_found(struct connection *connection, int fd) {
         (void)fcntl(fd, F_SETFL, 0);
         connection->file_fd = fd;
         counters.files_open++;
-        must(becket_set_level(loop, connection->handle, LEVEL_FILES), "level");
+        must(becket_set_level(loop, connection->stream, LEVEL_FILES), "level");
         return;
       }
     }
@@ -614,21 +645,21 @@ static void on_step(becket_loop *l, const becket_event *event, void *user) {
   struct connection *connection = user;
   struct beneath *walk = connection->block.block;
   int code = beneath_opened(walk, (int)event->value);
-  if (connection->abandoned && code == 0) beneath_stop(walk);
-  if (connection->abandoned && code > 0) close(code);
+  if (connection->state != DISK && code == 0) beneath_stop(walk);
+  if (connection->state != DISK && code > 0) close(code);
   if (disk_done(connection) && walk_on(connection, code)) connection_advance(connection);
 }
 
 static bool walk_begin(struct connection *connection) {
   counters.walks++;
-  return walk_on(connection,
-                 beneath_start(connection->block.block, root_fd, connection->path, strlen(connection->path)));
+  const char *path = connection->input + connection->path;
+  return walk_on(connection, beneath_start(connection->block.block, root_fd, path, strlen(path)));
 }
 
 static void on_opened(becket_loop *l, const becket_event *event, void *user) {
   (void)l;
   struct connection *connection = user;
-  if (connection->abandoned && event->value >= 0) close((int)event->value);
+  if (connection->state != DISK && event->value >= 0) close((int)event->value);
   if (!disk_done(connection)) return;
   if (event->value == -EAGAIN) { /* something was renamed on the way: the walk need not judge ".." by that */
     if (!walk_begin(connection)) return;
@@ -640,10 +671,12 @@ static void on_opened(becket_loop *l, const becket_event *event, void *user) {
 
 /* Opens the file by operations, once there is a block: for the walk, and for what is read then. True: it is found, or not. */
 static bool open_begin(struct connection *connection) {
-  if (!block_take(&blocks, &connection->block)) return false;
+  input_keep(connection); /* an operation reads the path when it gets to it */
+  if (!take_block(connection)) return false;
   if (open_how == OPEN_BY_WALK) return walk_begin(connection);
-  int code = becket_op_openat2(loop, root_fd, connection->path, (const struct open_how *)(const void *)&beneath_how,
-                               sizeof beneath_how, on_opened, connection, &connection->operation);
+  const struct open_how *how = (const struct open_how *)(const void *)&beneath_how;
+  int code = becket_op_openat2(loop, root_fd, connection->input + connection->path, how, sizeof beneath_how, on_opened,
+                               connection, &connection->operation);
   if (code < 0) file_found(connection, code); /* ECANCELED: the loop ends */
   return code < 0;
 }
@@ -651,20 +684,21 @@ static bool open_begin(struct connection *connection) {
 /* Asks for the file at the path of the request. False: it is waited for, in DISK.
  *
  * What the kernel can tell from its cache of names (RESOLVE_CACHED) is not worth an operation, and is opened here and now. */
-static bool file_find(struct connection *connection, char *head) {
+static bool file_find(struct connection *connection) {
   static struct beneath walk; /* used between here and the end of this call */
   const struct http_request *request = &connection->request;
-  char *path = head + request->path;
+  char *path = connection->input + request->path;
   int size = http_path_decode(path, request->path_size);
   if (size < 0) {
     connection->status = (uint16_t)-size;
     connection->resource = ERROR_PAGE;
     return true;
   }
-  connection->query = path + request->path_size + 1; /* behind a question mark, or the blank where there is none */
+  const char *query = path + request->path_size + 1; /* behind a question mark, or the blank where there is none */
+  connection->query = request->path + request->path_size + 1;
   connection->query_size = 0;
-  if (connection->query[-1] == '?')
-    while (connection->query[connection->query_size] != ' ') connection->query_size++;
+  if (query[-1] == '?')
+    while (query[connection->query_size] != ' ') connection->query_size++;
   while (size > 0 && *path == '/') path++, size--; /* the root is the first slash, and several are one */
   if (size == 0 || path[size - 1] == '/') {
     _Static_assert(sizeof INDEX <= sizeof " HTTP/1.1\r\n" - 1, "there is room for it where the request line ends");
@@ -674,7 +708,7 @@ static bool file_find(struct connection *connection, char *head) {
   }
   if (connection->query_size > QUERY_MAX) connection->query_size = 0;
   path[size] = '\0';
-  connection->path = path;
+  connection->path = (uint32_t)(path - connection->input);
   connection->finding = true;
   set_deadline(connection, BECKET_NEVER); /* the client has said all that it has to */
   int fd = -EAGAIN;
@@ -700,6 +734,8 @@ static bool piece_take(struct connection *connection, int64_t result) {
   return true;
 }
 
+static void connection_resume(struct connection *connection);
+
 static void on_read(becket_loop *l, const becket_event *event, void *user) {
   (void)l;
   struct connection *connection = user;
@@ -715,22 +751,14 @@ enum progress { GONE, AWAITS_DISK, AWAITS_CLIENT, SENT };
 /* Reads on, if there is more and the block is empty. SENT: there is something to send, or nothing to be read. */
 static enum progress piece_read(struct connection *connection) {
   struct block_client *client = &connection->block;
-  if (client->block == NULL && connection->block_at < connection->block_end) {
-    /* The block was taken away with this in it. */
-    connection->file_at -= connection->block_end - connection->block_at;
-    connection->block_at = connection->block_end = 0;
-  }
-  if (connection->block_at < connection->block_end || connection->file_at == connection->file_end) return SENT;
-  if (connection->file_at == connection->piece_end) {
-    uint64_t left = connection->file_end - connection->file_at;
-    connection->piece_end += left < BLOCK_SIZE ? left : BLOCK_SIZE;
-    connection->stalled = false;
-    set_deadline(connection, BECKET_NEVER);
-    /* Those that wait have the block before it is used again: so a long file is no reason to wait for its end. */
-    if (blocks.waiting_count > 0) hand_over(block_give(&blocks, client));
-  }
-  if (!block_take(&blocks, client)) return AWAITS_DISK;
-  size_t size = (size_t)(connection->piece_end - connection->file_at);
+  bool empty = !connection->kept && connection->block_at == connection->block_end;
+  if (!empty || connection->file_at == connection->file_end) return SENT;
+  /* Those that wait have the block before it is used again: so a long file is no reason to wait for its end. */
+  if (connection->block_end > 0 && blocks.waiting_count > 0) hand_over(block_give(&blocks, client));
+  connection->block_at = connection->block_end = 0;
+  if (!take_block(connection)) return AWAITS_DISK;
+  uint64_t left = connection->file_end - connection->file_at;
+  size_t size = left < BLOCK_SIZE ? (size_t)left : BLOCK_SIZE;
   counters.reads++;
   if (files_in_handler) {
     ssize_t result = pread(connection->file_fd, client->block, size, (off_t)connection->file_at);
@@ -745,35 +773,20 @@ static enum progress piece_read(struct connection *connection) {
 
 /* ---- One connection, again -------------------------------------------------------------------------------------- */
 
-static void connection_close(struct connection *connection) {
-  file_close(connection);
-  must(becket_io_close(loop, connection->handle), "close");
-  states[connection - pool] = FREE;
-  free_entries[free_count++] = (uint16_t)(connection - pool);
-  counters.open--;
-  out_of_fds = false; /* this one is free */
-  if (!stopping)
-    listener_update();
-  else if (counters.open == 0)
-    must(becket_stop(loop), "stop");
-}
-
 /* Serves the requests that lie in the input. True: it stopped because the output is full, not for want of input. */
 static bool serve(struct connection *connection) {
   while (!connection->last || connection->head_complete) {
     /* With the head complete, a file is found and not yet answered, or there is none. */
     bool follows = connection->page_follows || (connection->file_fd >= 0 && !connection->head_complete);
     if (follows || OUTPUT_SIZE - connection->output_end < ANSWER_MAX) return true;
-    char *head = connection->input + connection->input_start;
-    size_t size = connection->input_end - connection->input_start;
     if (!connection->head_complete) {
-      int result = http_request_parse(&connection->request, head, size);
+      int result = http_request_parse(&connection->request, connection->input, connection->input_size);
       if (result == 0) return false;
       if (result > 0) {
-        route(connection, head);
-        connection->input_start += (uint32_t)result;
-        size -= (size_t)result;
+        route(connection);
         connection->head_complete = true;
+        connection->head_size = connection->resource == FILE_BYTES ? (uint32_t)result : 0;
+        if (connection->head_size == 0) input_take(connection, (uint32_t)result);
         if (connection->body_left > BODY_MAX) result = -413;
       }
       if (result < 0) {
@@ -784,14 +797,15 @@ static bool serve(struct connection *connection) {
         /* A body means nothing here. It is not waited for with a file open: the answer comes, and then the end. */
         if (connection->body_left > 0) connection->last = true;
         connection->body_left = 0;
-        if (!file_find(connection, head)) return false;
+        if (!file_find(connection)) return false;
       }
     }
-    size_t skipped = size < connection->body_left ? size : (size_t)connection->body_left;
-    connection->input_start += (uint32_t)skipped;
-    connection->body_left -= skipped;
+    uint64_t left = connection->body_left, size = connection->input_size;
+    connection->body_left -= size < left ? size : left;
+    input_take(connection, (uint32_t)(left - connection->body_left));
     if (connection->body_left > 0) return false;
     answer(connection);
+    input_take(connection, connection->head_size);
     connection->head_complete = false;
     memset(&connection->request, 0, sizeof connection->request);
     set_deadline(connection, BECKET_NEVER);
@@ -799,51 +813,45 @@ static bool serve(struct connection *connection) {
   return false;
 }
 
-/* Sends what is there: the output, then the page or what the block holds. GONE, AWAITS_CLIENT: the socket takes no more
- * now, or SENT. */
+/* So many bytes were sent: of the output, and then of the page, which is sent as a whole, or of the block. */
+static void sent(struct connection *connection, size_t bytes) {
+  size_t output = connection->output_end - connection->output_at;
+  counters.bytes_out += bytes;
+  connection->output_at += (uint32_t)(bytes < output ? bytes : output);
+  if (bytes < output) return;
+  if (!connection->page_follows) connection->block_at += (uint32_t)(bytes - output);
+  connection->output_at = connection->output_end = 0;
+  connection->page_follows = connection->kept = false;
+  if (connection->block_at == connection->block_end) set_deadline(connection, BECKET_NEVER);
+}
+
+/* Sends what is there: the output, then the page or what the block holds. GONE; AWAITS_CLIENT: not all of it went now, and
+ * on_sent() goes on; or SENT. */
 static enum progress send_some(struct connection *connection) {
-  struct iovec vector[2 + PAGE_PARTS];
-  const struct block_client *client = &connection->block;
-  size_t left = 0, count = 0, skip = connection->sent;
-  for (size_t i = 0; i <= (connection->page_follows ? PAGE_PARTS : 0); i++) {
-    const char *bytes = i == 0 ? connection->output : page[i - 1].bytes;
-    size_t size = i == 0 ? connection->output_end : page[i - 1].size;
-    size_t skipped = skip < size ? skip : size;
-    skip -= skipped;
-    if (skipped == size) continue;
-    vector[count].iov_base = (void *)(uintptr_t)(bytes + skipped); /* sendmsg only reads */
-    vector[count++].iov_len = size - skipped;
-    left += size - skipped;
-  }
-  size_t before = left; /* the bytes of the block */
-  if (connection->block_at < connection->block_end) {
-    vector[count].iov_base = (char *)client->block + connection->block_at;
-    vector[count++].iov_len = connection->block_end - connection->block_at;
-    left += connection->block_end - connection->block_at;
-  }
-  if (left > 0) {
-    struct msghdr message = {.msg_iov = vector};
-    message.msg_iovlen = count;
-    ssize_t sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL); /* a closed peer is EPIPE, not SIGPIPE */
-    if (sent < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? AWAITS_CLIENT : GONE;
-    counters.bytes_out += (uint64_t)sent;
-    size_t of_output = (size_t)sent < before ? (size_t)sent : before;
-    connection->sent += of_output;
-    connection->block_at += (uint32_t)((size_t)sent - of_output);
-    if ((size_t)sent < left) return AWAITS_CLIENT;
-  }
-  connection->sent = 0;
-  connection->output_end = 0;
-  connection->page_follows = false;
+  size_t output = connection->output_end - connection->output_at, block = connection->block_end - connection->block_at;
+  struct iovec *part = connection->parts;
+  *part++ = (struct iovec){connection->output + connection->output_at, output};
+  if (block > 0) *part++ = (struct iovec){(char *)connection->block.block + connection->block_at, block};
+  for (size_t i = 0; connection->page_follows && i < PAGE_PARTS; i++)
+    *part++ = (struct iovec){(void *)(uintptr_t)page[i].bytes, page[i].size}; /* it is only read */
+  if (output + block == 0) return SENT;
+  int code = becket_stream_sendv(loop, connection->stream, &connection->sending, connection->parts,
+                                 (int)(part - connection->parts));
+  if (code != BECKET_SEND_DONE) return code < 0 ? GONE : AWAITS_CLIENT;
+  size_t size = 0;
+  for (const struct iovec *at = connection->parts; at < part; at++) size += at->iov_len;
+  sent(connection, size);
   return SENT;
 }
 
 /* Reads and sends in turn, one block at most that is read in the handler: then the others have their turn. */
 static enum progress send_all(struct connection *connection) {
-  block_resume(&blocks, &connection->block);
   uint64_t reads = counters.reads;
   while (connection->file_fd >= 0) {
-    if (counters.reads > reads && connection->file_at < connection->file_end) return AWAITS_CLIENT;
+    if (files_in_handler && counters.reads > reads && connection->file_at < connection->file_end) {
+      hand_over(&connection->block); /* to itself */
+      return AWAITS_DISK;
+    }
     enum progress progress = piece_read(connection);
     if (progress == SENT) progress = send_some(connection);
     if (progress != SENT) return progress;
@@ -859,14 +867,12 @@ static bool connection_send(struct connection *connection) {
   case GONE: connection_close(connection); break;
   case AWAITS_DISK: disk_wait(connection); break;
   case AWAITS_CLIENT:
-    if (!connection->stalled) set_deadline(connection, options.request_timeout_ms * MILLISECOND);
-    connection->stalled = true;
-    hand_over(block_stall(&blocks, &connection->block));
+    if (!connection->deadline_armed) set_deadline(connection, options.request_timeout_ms * MILLISECOND);
+    block_stall(&blocks, &connection->block);
+    blocks_settle();
     set_state(connection, WRITING);
     break;
-  case SENT:
-    if (connection->stalled) set_deadline(connection, BECKET_NEVER);
-    connection->stalled = false;
+  case SENT: break;
   }
   return progress == SENT;
 }
@@ -884,165 +890,164 @@ static void connection_advance(struct connection *connection) {
     if (!connection_send(connection)) return;
   } while (more);
 
-  uint32_t size = connection->input_end - connection->input_start;
-  bool begun = size > 0 || connection->head_complete;
-  if (connection->last || (stopping && !begun)) {
+  bool begun = connection->input_size > 0 || connection->head_complete;
+  bool last = connection->last || (stopping && !begun);
+  if (connection->ended || (last && becket_stream_shutdown(loop, connection->stream) < 0)) {
+    connection_close(connection); /* every complete request before the end has been answered */
+  } else if (last) {
     /* A close with unread input would reset the connection, and the reset can overtake the answer (RFC 9112,
      * 9.6): end our side, then drop what still comes until the client has ended its own. */
-    if (shutdown(connection->fd, SHUT_WR) < 0) {
-      connection_close(connection);
-      return;
-    }
     set_state(connection, CLOSING);
     set_deadline(connection, CLOSING_TIME);
-    return;
+  } else {
+    set_state(connection, begun ? REQUEST : IDLE);
+    if (begun && !connection->deadline_armed) set_deadline(connection, options.request_timeout_ms * MILLISECOND);
   }
-  /* What remains is the beginning of a request: to the front, so that there is room for the rest. */
-  if (size > 0 && connection->input_start > 0)
-    memmove(connection->input, connection->input + connection->input_start, size);
-  connection->input_start = 0;
-  connection->input_end = size;
-  set_state(connection, begun ? REQUEST : IDLE);
-  if (begun && !connection->deadline_armed) set_deadline(connection, options.request_timeout_ms * MILLISECOND);
 }
 
-static void connection_receive(struct connection *connection) {
-  bool closing = states[connection - pool] == CLOSING;
-  if (closing) connection->input_end = 0;
-  /* Once an event: with more to come the next turn brings us back, after the others. There is room: a head that
-   * fills the input is 431, and of a body nothing stays. */
-  ssize_t size =
-      recv(connection->fd, connection->input + connection->input_end, HTTP_HEAD_MAX - connection->input_end, 0);
-  if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
-    if (stopping && states[connection - pool] == IDLE) connection_close(connection); /* nothing was asked */
-    return;
+/* It may go on: its block has come, or what it reads, or the client has taken what was sent. */
+static void connection_resume(struct connection *connection) {
+  if (connection->finding ? open_begin(connection) : connection_send(connection)) connection_advance(connection);
+}
+
+/* ---- What the stream tells -------------------------------------------------------------------------------------- */
+
+static void on_data(struct connection *connection, char *data, size_t size) {
+  counters.bytes_in += size;
+  if (connection->state == CLOSING) return;
+  if (connection->input_size == 0) { /* it is parsed where it lies */
+    connection->input = data;
+  } else { /* there is room: a head that fills HTTP_HEAD_MAX is 431, and of a body nothing stays; if busy, it is paused */
+    input_keep(connection);
+    memcpy(connection->buffer + connection->input_size, data, size);
   }
-  if (size <= 0) { /* 0: the end, and every complete request before it has been answered */
+  connection->input_size += (uint32_t)size;
+  if (is_busy(connection))
+    set_state(connection, connection->state);
+  else
+    connection_advance(connection);
+  input_keep(connection);
+}
+
+static void on_sent(struct connection *connection, int64_t result) {
+  if (connection->state != WRITING) return; /* it is being closed */
+  if (result < 0) {
     connection_close(connection);
     return;
   }
-  counters.bytes_in += (uint64_t)size;
-  connection->input_end += (uint32_t)size;
-  if (!closing) connection_advance(connection);
+  sent(connection, (size_t)result);
+  if (connection->block.state == BLOCK_RECALLED) block_return(connection);
+  block_resume(&blocks, &connection->block);
+  connection_resume(connection);
 }
 
-/* It may go on: its block has come, or what it reads. */
-static void connection_resume(struct connection *connection) {
-  if (connection->finding) {
-    if (open_begin(connection)) connection_advance(connection);
-  } else if (connection_send(connection)) connection_advance(connection);
+static void on_closed(struct connection *connection) {
+  connection->stream = 0;
+  connection->state = CLOSING;
+  if (connection->operation == 0)
+    connection_free(connection);
+  else
+    must(becket_op_cancel(loop, connection->operation), "cancel"); /* disk_done() is next */
+}
+
+static void on_deadline(struct connection *connection) {
+  if (!connection->deadline_armed) return;
+  connection->deadline_armed = false;
+  if (connection->state == REQUEST || connection->state == WRITING) counters.timed_out++;
+  switch (connection->state) {
+  case DISK: disk_late(connection); break;
+  case REQUEST:
+    refuse(connection, 408);
+    connection_advance(connection);
+    break;
+  case WRITING:
+    must(becket_stream_reset(loop, connection->stream), "reset");
+    set_state(connection, CLOSING);
+    break;
+  default: connection_close(connection); /* what is on its way is the kernel's to deliver */
+  }
 }
 
 static void on_connection(becket_loop *l, const becket_event *event, void *user) {
   (void)l;
   struct connection *connection = user;
-  enum state state = (enum state)states[connection - pool];
-  if (state == DISK) { /* paused: neither the client's doing nor its silence matters now */
-    if ((event->flags & BECKET_TRIGGERED) != 0 && connection->operation == 0) {
-      if (disk_done(connection)) connection_resume(connection);
-    } else if ((event->flags & BECKET_DEADLINE) != 0 && connection->deadline_armed) {
-      connection->deadline_armed = false;
-      disk_late(connection);
-    }
-  } else if ((event->flags & BECKET_DEADLINE) != 0 && connection->deadline_armed) {
-    if (state != CLOSING) counters.timed_out++;
-    if (state == REQUEST) {
-      refuse(connection, 408);
-      connection_advance(connection);
-    } else { /* WRITING, CLOSING: everything has been said, or cannot be */
-      connection_close(connection);
-    }
-  } else if ((event->flags & BECKET_TIMEOUT) != 0) {
-    if (state == IDLE) /* in the other states the deadline decides */
-      connection_close(connection);
-  } else if (state == WRITING) {
-    if (connection_send(connection)) connection_advance(connection);
-  } else {
-    connection_receive(connection); /* also with ERROR or HANGUP: recv says what there is to know */
+  if ((event->flags & BECKET_STREAM_CLOSED) != 0) {
+    on_closed(connection);
+    return;
   }
+  if ((event->flags & BECKET_STREAM_DATA) != 0) on_data(connection, event->data, (size_t)event->value);
+  if ((event->flags & BECKET_STREAM_SENT) != 0) on_sent(connection, event->value);
+  if ((event->flags & BECKET_STREAM_END) != 0) {
+    connection->ended = true;
+    if (!is_busy(connection)) connection_close(connection);
+  }
+  if ((event->flags & BECKET_TRIGGERED) != 0 && connection->state == DISK && connection->operation == 0) {
+    (void)disk_done(connection);
+    connection_resume(connection);
+  } else if ((event->flags & BECKET_DEADLINE) != 0) {
+    on_deadline(connection);
+  }
+  if ((event->flags & BECKET_TIMEOUT) != 0 && connection->state == IDLE) /* in the other states the deadline decides */
+    connection_close(connection);
 }
 
 /* ---- The listener ----------------------------------------------------------------------------------------------- */
 
-/* Paused, it costs nothing and the clients wait in the backlog; readable and not taken, it would spin. */
-static void listener_update(void) {
-  bool accepting = counters.open < options.connections && !out_of_fds;
-  must(becket_io_modify(loop, listener, accepting ? BECKET_READABLE : 0), "listener");
-}
-
-/* False: no more for now. */
-static bool accept_one(void) {
-  int fd = accept4(listener_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  if (fd < 0) {
-    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-      out_of_fds = true;
-      counters.pauses++;
-      must(becket_timer_arm(loop, accept_retry, ACCEPT_RETRY, 0), "timer");
-    }
-    return errno == ECONNABORTED || errno == EINTR; /* that one is gone; the next may be there */
-  }
-  struct connection *connection = &pool[free_entries[free_count - 1]];
-  int code = becket_io_add(loop, fd, BECKET_READABLE | BECKET_TRUSTED, on_connection, connection, &connection->handle);
-  if (code < 0) { /* select: an fd above FD_SETSIZE, when this process was started with many open */
-    SAY(STDERR_FILENO, "connection dropped: ", becket_strerror(code));
-    close(fd);
-    return true;
-  }
-  must(becket_io_timeout(loop, connection->handle, options.idle_timeout_ms * MILLISECOND), "timeout");
-  free_count--;
-  connection->fd = fd;
-  connection->input_start = connection->input_end = connection->output_end = 0;
-  connection->sent = 0;
-  connection->page_follows = connection->last = connection->head_complete = connection->deadline_armed = false;
-  connection->finding = connection->stalled = connection->cancelled = connection->abandoned = false;
-  connection->operation = 0;
-  connection->file_fd = -1;
-  memset(&connection->request, 0, sizeof connection->request);
-  states[connection - pool] = IDLE;
-  counters.accepted++;
-  if (++counters.open > counters.open_max) counters.open_max = counters.open;
-  return true;
+/* No new clients any more; those that have not asked for anything are gone soon. */
+static void listener_close(void) {
+  must(becket_listener_close(loop, listener), "close");
+  listener = 0;
+  for (uint32_t i = 0; i < connections.mark; i++)
+    if (pool[i].state == IDLE) must(becket_io_timeout(loop, pool[i].stream, STOPPING_TIME), "timeout");
+  if (connections.taken == 0) must(becket_stop(loop), "stop");
 }
 
 static void on_listener(becket_loop *l, const becket_event *event, void *user) {
-  (void)l, (void)event, (void)user;
-  for (int i = 0; i < ACCEPT_MAX && counters.open < options.connections && accept_one(); i++) {
+  (void)user;
+  if (event->value < 0) { /* it has paused, or there was no client when it was triggered */
+    if (stopping)
+      listener_close();
+    else if (event->value != -ENOSPC)
+      counters.pauses++;
+    return;
   }
-  listener_update();
+  if (stopping) must(becket_trigger(l, listener, 0), "trigger"); /* is there another one? */
+  struct connection *connection = becket_pool_get(&connections); /* there is one more than streams and operations */
+  memset(connection, 0, offsetof(struct connection, buffer));
+  int code = becket_stream_add(l, (int)event->value, BECKET_TRUSTED, on_connection, connection, &connection->stream);
+  if (code < 0) { /* select: an fd above FD_SETSIZE, when this process was started with many open */
+    SAY(STDERR_FILENO, "connection dropped: ", becket_strerror(code));
+    close((int)event->value);
+    must(becket_pool_put(&connections, connection), "pool");
+    return;
+  }
+  must(becket_io_timeout(l, connection->stream, options.idle_timeout_ms * MILLISECOND), "timeout");
+  connection->input = connection->buffer;
+  connection->file_fd = -1;
+  connection->state = IDLE;
+  counters.accepted++;
 }
 
-static void on_accept_retry(becket_loop *l, const becket_event *event, void *user) {
-  (void)l, (void)event, (void)user;
-  out_of_fds = false;
-  if (!stopping) listener_update();
-}
-
-static void listener_open(void) {
+static void listener_open(char text[static BECKET_ADDRESS_TEXT_BYTES]) {
   char port[21];
-  number_text(options.port, port);
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
-  if (inet_pton(AF_INET, options.address, &address.sin_addr) != 1)
-    FAIL(2, "--address takes an IPv4 address such as 127.0.0.1, not ", options.address);
-  int on = 1;
-  socklen_t size = sizeof address;
-  listener_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (listener_fd < 0 || setsockopt(listener_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-      /* inherited by what is accepted: an answer is one send, there is nothing to gather */
-      setsockopt(listener_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
-    FAIL(1, "cannot make a socket: ", becket_strerror(-errno));
-  int send_buffer = (int)options.send_buffer;
-  if (send_buffer > 0 && setsockopt(listener_fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer) < 0)
-    FAIL(1, "cannot set the send buffer: ", becket_strerror(-errno)); /* inherited as well */
-  if (bind(listener_fd, (struct sockaddr *)&address, size) < 0 || listen(listener_fd, SOMAXCONN) < 0) {
-    if (errno == EADDRINUSE)
-      FAIL(1, "port ", port, " on ", options.address, " is taken by another program: stop that one, or choose another ",
-           "port with --port N (--port 0 finds a free one)");
-    FAIL(1, "cannot listen on ", options.address, " port ", port, ": ", becket_strerror(-errno));
-  }
-  if (getsockname(listener_fd, (struct sockaddr *)&address, &size) < 0)
-    FAIL(1, "getsockname: ", becket_strerror(-errno));
-  options.port = ntohs(address.sin_port);
-  must(becket_io_add(loop, listener_fd, BECKET_READABLE, on_listener, NULL, &listener), "listener");
+  struct text address = {text, text + BECKET_ADDRESS_TEXT_BYTES - 1};
+  put(&address, options.address);
+  put(&address, ":");
+  put_number(&address, options.port);
+  *address.at = '\0';
+  const becket_listen_options listen = {.size = sizeof listen, .flags = BECKET_LISTEN_FOR_STREAMS};
+  int code = becket_listen(loop, text, &listen, on_listener, NULL, &listener);
+  if (code == -EINVAL) FAIL(2, "--address takes an IPv4 address such as 127.0.0.1, not ", options.address);
+  if (code == -EADDRINUSE)
+    FAIL(1, "port ", number_text(options.port, port), " on ", options.address, " is taken by another program: ",
+         "stop that one, or choose another port with --port N (--port 0 finds a free one)");
+  if (code < 0) FAIL(1, "cannot listen on ", text, ": ", becket_strerror(code));
+  /* Both are inherited by what is accepted. An answer is one send: there is nothing to gather. */
+  int fd = becket_listener_fd(loop, listener), on = 1, send_buffer = (int)options.send_buffer;
+  if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ||
+      (send_buffer > 0 && setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer) < 0))
+    FAIL(1, "cannot set up the socket: ", becket_strerror(-errno));
+  must(becket_listener_text(loop, listener, text, BECKET_ADDRESS_TEXT_BYTES), "address");
   must(becket_set_level(loop, listener, LEVEL_LISTENER), "level");
 }
 
@@ -1052,15 +1057,10 @@ static void on_signal(becket_loop *l, const becket_event *event, void *user) {
   if (stopping) {
     stopped_hard = true;
     must(becket_stop(l), "stop");
-    return;
+  } else {
+    stopping = true;
+    must(becket_trigger(l, listener, 0), "trigger");
   }
-  while (counters.open < options.connections && accept_one()) {
-  }
-  stopping = true;
-  must(becket_io_close(l, listener), "close");
-  if (counters.open == 0) must(becket_stop(l), "stop");
-  for (uint32_t i = 0; i < counters.open_max; i++)
-    if (states[i] == IDLE) connection_receive(&pool[i]); /* a request may be waiting unread; else this closes it */
 }
 
 /* ---- Start ------------------------------------------------------------------------------------------------------ */
@@ -1097,46 +1097,48 @@ static uint64_t option_number(const char *name, const char *value, uint64_t leas
   return number;
 }
 
-/* The place of a value among the names. */
-static uint32_t option_name(const char *name, const char *value, const char *const *names, const char *text) {
-  for (uint32_t i = 0; names[i] != NULL; i++)
-    if (strcmp(value, names[i]) == 0) return i;
-  FAIL(2, name, " takes ", text, ", not '", value, "'");
-}
+/* What takes a text, a number within bounds, or one of several names. */
+static const struct option {
+  const char *name;
+  const char **text;
+  uint64_t *number, least, most;
+  uint32_t *choice;
+  const char *const *choices;
+  const char *told;
+} option_table[] = {
+    {"--root", .text = &options.root},
+    {"--port", .number = &options.port, .most = 65535},
+    {"--address", .text = &options.address},
+    {"--backend", .choice = &options.backend, .choices = backends, .told = "auto, select, poll, epoll or uring"},
+    {"--files", .choice = &options.files, .choices = files_names, .told = "auto, uring, aio, aio-signal or read"},
+    {"--open", .choice = &options.open, .choices = open_names, .told = "auto, operation or walk"},
+    {"--connections", .number = &options.connections, .least = 1, .most = CONNECTIONS_MAX},
+    {"--blocks", .number = &options.blocks, .least = 1, .most = BLOCKS_MAX},
+    {"--send-buffer", .number = &options.send_buffer, .most = 1 << 30},
+    {"--request-timeout-ms", .number = &options.request_timeout_ms, .least = 1, .most = DAY_MS},
+    {"--idle-timeout-ms", .number = &options.idle_timeout_ms, .least = 1, .most = DAY_MS},
+    {"--disk-timeout-ms", .number = &options.disk_timeout_ms, .least = 1, .most = DAY_MS},
+    {"--lateness-ms", .number = &options.lateness_ms, .most = 60000},
+};
 
 static void read_options(int count, char **arguments) {
   for (int i = 1; i < count; i++) {
     const char *name = arguments[i];
     if (strcmp(name, "--help") == 0) exit(write(STDOUT_FILENO, usage, sizeof usage - 1) < 0);
-    const char *value = i + 1 < count ? arguments[++i] : NULL;
-    static const char *const names[] = {"--port",        "--address",     "--backend",
-                                        "--connections", "--blocks",      "--request-timeout-ms",
-                                        "--root",        "--lateness-ms", "--idle-timeout-ms",
-                                        "--files",       "--open",        "--send-buffer",
-                                        "--disk-timeout-ms"};
-    size_t option = 0;
-    while (option < sizeof names / sizeof names[0] && strcmp(name, names[option]) != 0) option++;
-    if (option == sizeof names / sizeof names[0]) FAIL(2, "no such option: ", name, " (--help lists them)");
-    if (value == NULL) FAIL(2, name, " takes a value (--help lists the options)");
-    switch (option) {
-    case 0: options.port = option_number(name, value, 0, 65535); break;
-    case 1: options.address = value; break;
-    case 2:
-      options.backend = option_name(name, value, backends, "auto, select, poll, epoll or uring");
-      if (options.backend > BECKET_BACKEND_IO_URING) options.backend = BECKET_BACKEND_IO_URING;
-      break;
-    case 3: options.connections = option_number(name, value, 1, CONNECTIONS_MAX); break;
-    case 4: options.blocks = option_number(name, value, 1, BLOCKS_MAX); break;
-    case 5: options.request_timeout_ms = option_number(name, value, 1, 86400000); break;
-    case 6: options.root = value; break;
-    case 7: options.lateness_ms = option_number(name, value, 0, 60000); break;
-    case 8: options.idle_timeout_ms = option_number(name, value, 1, 86400000); break;
-    case 9: options.files = option_name(name, value, files_names, "auto, uring, aio, aio-signal or read"); break;
-    case 12: options.disk_timeout_ms = option_number(name, value, 1, 86400000); break;
-    case 11: options.send_buffer = option_number(name, value, 0, 1 << 30); break;
-    default: options.open = option_name(name, value, open_names, "auto, operation or walk");
-    }
+    const struct option *option = option_table, *end = option + sizeof option_table / sizeof *option;
+    while (option < end && strcmp(name, option->name) != 0) option++;
+    if (option == end) FAIL(2, "no such option: ", name, " (--help lists them)");
+    if (++i == count) FAIL(2, name, " takes a value (--help lists the options)");
+    const char *value = arguments[i];
+    if (option->text != NULL) *option->text = value;
+    if (option->number != NULL) *option->number = option_number(name, value, option->least, option->most);
+    if (option->choice == NULL) continue;
+    const char *const *choice = option->choices;
+    while (*choice != NULL && strcmp(value, *choice) != 0) choice++;
+    *option->choice = (uint32_t)(choice - option->choices);
+    if (*choice == NULL) FAIL(2, name, " takes ", option->told, ", not '", value, "'");
   }
+  if (options.backend > BECKET_BACKEND_IO_URING) options.backend = BECKET_BACKEND_IO_URING; /* by its other name */
 }
 
 /* ---- The root, and the timer of --lateness-ms ------------------------------------------------------------------- */
@@ -1182,13 +1184,14 @@ static void lateness_open(void) {
 }
 
 int main(int count, char **arguments) {
-  char number[21], connections[21];
+  char number[21], address[BECKET_ADDRESS_TEXT_BYTES];
   read_options(count, arguments);
-  for (uint32_t i = 0; i < options.connections; i++) /* the first on top */
-    free_entries[free_count++] = (uint16_t)(options.connections - 1 - i);
   block_pool.count = (uint32_t)options.blocks;
 
-  becket_config config = {.size = sizeof config, .backend = options.backend, .aio = &aio, .budget = BUDGET};
+  becket_streams room = streams;
+  room.streams = (uint32_t)options.connections;
+  becket_config config = {
+      .size = sizeof config, .backend = options.backend, .aio = &aio, .streams = &room, .budget = BUDGET};
   config.files = options.root == NULL || options.files == FILES_IN_HANDLER ? BECKET_FILES_NONE : options.files;
   if (config.backend == BECKET_BACKEND_IO_URING) config.ring = &ring; /* with `auto` it would be the choice then */
   int code = becket_loop_init(&loop, &memory, &config);
@@ -1196,16 +1199,15 @@ int main(int count, char **arguments) {
     FAIL(1, "cannot make a loop with --backend ", backends[options.backend], " and --files ", files_names[options.files],
          ": ", becket_strerror(code));
   started_at = becket_now(loop);
-  listener_open();
-  must(becket_timer_add(loop, BECKET_NEVER, 0, on_accept_retry, NULL, &accept_retry), "timer");
+  listener_open(address);
   if (options.root != NULL) root_open();
   if (options.lateness_ms > 0) lateness_open();
   becket_handle signals[2];
   must(becket_signal_add(loop, SIGINT, on_signal, NULL, &signals[0]), "SIGINT");
   must(becket_signal_add(loop, SIGTERM, on_signal, NULL, &signals[1]), "SIGTERM");
 
-  SAY(STDOUT_FILENO, "open http://", options.address, ":", number_text(options.port, number), "/ (backend ",
-      becket_backend_name(loop), ", ", number_text(options.connections, connections), " connections",
+  SAY(STDOUT_FILENO, "open http://", address, "/ (backend ", becket_backend_name(loop), ", ",
+      number_text(options.connections, number), " connections",
       root_fd < 0 ? "" : ", files by ", root_fd < 0 ? "" : files_name(), ")");
   must(becket_run(loop), "run");
   must(becket_loop_drain(loop, BECKET_FOREVER), "drain"); /* of a second signal: the reads that are under way */

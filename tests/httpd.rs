@@ -635,7 +635,7 @@ fn status_counts() {
         assert!(after["waiting_ns"].number() + after["working_ns"].number() > after["uptime_ns"].number() / 2);
         assert!((4..=5).contains(&after["connections"].number())); // 5: the one that asked `before` may still be closing
         assert_eq!(after["connections_max"].number(), 10);
-        assert_eq!(after["sources"].number(), after["connections"].number() + 4);
+        assert_eq!(after["sources"].number(), after["connections"].number() + 3);
         assert_eq!(after["slots"].text().len() as u64, after["connections_peak"].number());
         let used = after["slots"].text().bytes().filter(|slot| b"irwc".contains(slot)).count();
         assert_eq!(used as u64, after["connections"].number());

@@ -266,16 +266,10 @@ static void block_steps(uint32_t seed) {
     int which = (int)(seed >> 16) % CLIENTS, what = (int)(seed >> 24) % 4;
     struct block_client *client = &clients[which], *next = NULL;
     enum block_state before = client->state;
-    if (what == 0 && before != BLOCK_STALLED) {
-      int victim = stalled_count > 0 ? stalled[0] : -1;
+    if (what == 0 && before != BLOCK_STALLED && before != BLOCK_RECALLED) {
       int free_count = becket_pool_left(&pool);
       bool has = block_take(&blocks, client);
-      EQUAL(has, before == BLOCK_HOLDING || (before == BLOCK_NONE && (free_count > 0 || victim >= 0)));
-      if (before == BLOCK_NONE && free_count == 0 && victim >= 0) {
-        EQUAL(clients[victim].state, BLOCK_NONE);
-        CHECK(clients[victim].block == NULL);
-        drop(stalled, &stalled_count, victim);
-      }
+      EQUAL(has, before == BLOCK_HOLDING || (before == BLOCK_NONE && free_count > 0));
       if (before == BLOCK_NONE && !has) waiting[waiting_count++] = which;
     } else if (what == 1) {
       next = block_give(&blocks, client);
@@ -283,8 +277,8 @@ static void block_steps(uint32_t seed) {
       drop(waiting, &waiting_count, which);
       drop(stalled, &stalled_count, which);
     } else if (what == 2) {
-      next = block_stall(&blocks, client);
-      if (before == BLOCK_HOLDING && next == NULL) stalled[stalled_count++] = which;
+      block_stall(&blocks, client);
+      if (before == BLOCK_HOLDING) stalled[stalled_count++] = which;
     } else if (what == 3) {
       block_resume(&blocks, client);
       if (before == BLOCK_STALLED) EQUAL(client->state, BLOCK_HOLDING);
@@ -295,17 +289,29 @@ static void block_steps(uint32_t seed) {
       EQUAL(next->state, BLOCK_HOLDING);
       drop(waiting, &waiting_count, waiting[0]);
     }
+    /* Who is stalled gives its block, the longest first, as many as there are that wait. */
+    int recalled = 0;
+    for (int i = 0; i < CLIENTS; i++) recalled += clients[i].state == BLOCK_RECALLED;
+    bool needed = recalled < waiting_count && stalled_count > 0;
+    struct block_client *asked = block_recall(&blocks);
+    CHECK(asked == (needed ? &clients[stalled[0]] : NULL));
+    if (needed) drop(stalled, &stalled_count, stalled[0]);
+    if (needed) EQUAL(asked->state, BLOCK_RECALLED);
+    recalled += needed;
+    CHECK(block_recall(&blocks) == NULL); /* one step makes one client wait or stall at most */
     /* Every block is in one place. */
     int seen[BLOCKS] = {0}, held = 0;
     for (int i = 0; i < CLIENTS; i++) {
-      bool has = clients[i].state == BLOCK_HOLDING || clients[i].state == BLOCK_STALLED;
+      bool has = clients[i].state >= BLOCK_HOLDING;
       EQUAL(clients[i].block != NULL, has);
       if (has) seen[((unsigned char *)clients[i].block - pool_blocks) / 16]++, held++;
     }
     for (int i = 0; i < BLOCKS; i++) CHECK(seen[i] <= 1);
     EQUAL(becket_pool_left(&pool), BLOCKS - held);
     EQUAL(blocks.waiting_count, waiting_count);
-    if (waiting_count > 0) EQUAL(becket_pool_left(&pool) + stalled_count, 0); /* nobody waits for what is to be had */
+    if (waiting_count > 0) EQUAL(becket_pool_left(&pool), 0); /* nobody waits for what is to be had */
+    if (waiting_count > recalled) EQUAL(stalled_count, 0);
+    EQUAL(blocks.recalled_count, recalled);
     const struct block_client *at = blocks.waiting.first;
     for (int i = 0; i < waiting_count; i++, at = at->next) CHECK(at == &clients[waiting[i]]);
     CHECK(at == NULL);
