@@ -624,6 +624,15 @@ impl<W: World> Machine<W> {
 
     /// Nothing is asked any more: all that is in flight ends, and every place comes back.
     fn end_operations(&mut self, it: &It<W>) {
+        if let Some(operations) = self.operations.as_ref().filter(|_| self.world.clock().is_some()) {
+            operations.system.calm();
+            for _ in 0..20 {
+                self.poll_for(it, 10_000_000);
+                while !self.model.lost && self.take(it, Kinds::all()).is_some() {}
+                self.glance(it);
+            }
+            self.operations.as_ref().expect("they are there").check_waiting();
+        }
         let in_flight: Vec<Handle> = self.model.flights.iter().map(|it| it.handle).collect();
         for handle in in_flight {
             self.operations.as_mut().expect("they are there").cancel(it, handle);
