@@ -247,22 +247,22 @@ fn chat_tells_all_others() {
         for index in 0..3 {
             clients[index].write_all(b"here\n").unwrap();
             for other in (0..3).filter(|other| *other != index) {
-                expect(&mut clients[other], format!("{index}: here\n").as_bytes());
+                expect_bytes(&mut clients[other], format!("{index}: here\n").as_bytes());
             }
         }
         clients[0].write_all(b"one\ntwo\nth").unwrap();
-        expect(&mut clients[1], b"0: one\n0: two\n");
+        expect_bytes(&mut clients[1], b"0: one\n0: two\n");
         clients[0].write_all(b"ree\n\n").unwrap();
-        expect(&mut clients[1], b"0: three\n0: \n");
-        expect(&mut clients[2], b"0: one\n0: two\n0: three\n0: \n");
+        expect_bytes(&mut clients[1], b"0: three\n0: \n");
+        expect_bytes(&mut clients[2], b"0: one\n0: two\n0: three\n0: \n");
         // A line without an end comes in pieces of 512 bytes.
         let long = "x".repeat(512);
         clients[1].write_all(format!("{long}y\n").as_bytes()).unwrap();
-        expect(&mut clients[2], format!("1: {long}\n1: y\n").as_bytes());
+        expect_bytes(&mut clients[2], format!("1: {long}\n1: y\n").as_bytes());
         // One goes, and the others go on.
         drop(clients.remove(0));
         clients[1].write_all(b"bye\n").unwrap();
-        expect(&mut clients[0], b"2: bye\n");
+        expect_bytes(&mut clients[0], b"2: bye\n");
         child.signal(libc::SIGTERM);
         child.expect_exit(0);
         assert!(child.out().ends_with("chat: ended: 10 lines, 0 dropped"), "{}", child.out());
@@ -279,7 +279,7 @@ fn chat_drops_who_does_not_read() {
         let silent = connect(port);
         child.wait_line("2 has come");
         speaker.write_all(b"here\n").unwrap();
-        expect(&mut reader, b"0: here\n");
+        expect_bytes(&mut reader, b"0: here\n");
         let batch = format!("{}\n", "x".repeat(499)).repeat(100);
         let heard = format!("0: {}\n", "x".repeat(499)).repeat(100);
         let mut batches = 0;
@@ -287,10 +287,10 @@ fn chat_drops_who_does_not_read() {
             batches += 1;
             assert!(batches < 2000, "{backend}: it holds 100 MB for somebody who does not read");
             speaker.write_all(batch.as_bytes()).unwrap();
-            expect(&mut reader, heard.as_bytes());
+            expect_bytes(&mut reader, heard.as_bytes());
         }
         reader.write_all(b"still here\n").unwrap();
-        expect(&mut speaker, b"1: still here\n");
+        expect_bytes(&mut speaker, b"1: still here\n");
         drop(silent);
         child.signal(libc::SIGTERM);
         child.expect_exit(0);

@@ -173,19 +173,7 @@ fn finish(it: &It, app: &mut App, open: u32) {
     for _ in 0..20 {
         it.turn(app, Duration::from_millis(10)).unwrap();
     }
-    for flight in &app.operations.flights {
-        match flight.asked {
-            Asked::Read(pair, end) => {
-                assert!(app.operations.streams[pair][1 - end].written.is_empty(), "nobody read: {flight:?}")
-            }
-            Asked::Write(pair, end) => {
-                let ready = simulator.ready(app.operations.pairs[pair][end]).unwrap();
-                assert!(!ready.contains(Ready::WRITABLE), "nobody wrote: {flight:?}");
-            }
-            Asked::Accept => assert_eq!(simulator.ready(app.operations.listener), Ok(Ready::empty()), "{flight:?}"),
-            asked => panic!("it takes too long: {asked:?}"),
-        }
-    }
+    app.operations.check_waiting();
     app.quiet = false;
     app.operations.draining = true;
     assert_eq!(it.drain(app, Duration::from_secs(60)), Ok(()));

@@ -33,7 +33,7 @@ use crate::storage::fd_index::FdIndex;
 use crate::storage::lists::List;
 use crate::storage::names::Names;
 use crate::storage::operations::{Operation, Operations as Table};
-use crate::storage::slot::{NIL, Target, bits};
+use crate::storage::slot::{Link, NIL, Slot, Target, bits};
 use crate::sys::operation::{self as calls, nature};
 use crate::time::{Duration, Instant};
 
@@ -207,16 +207,17 @@ impl Engine {
             return Err(Error::AGAIN);
         }
         let maker = self.maker_of(&mut request)?;
-        let index = self.occupy_operation(Operation { request, lease }, target);
+        let (index, generation) = self.free_operation();
+        let handle = Names::handle_of(index, generation);
+        let by_files = matches!(maker, Maker::Files);
+        let told = self.tell_at_once(&maker, &request, handle);
+        request.state |= if by_files { state::FILES } else { 0 } | if told { state::SUBMITTED } else { 0 };
+        self.operations.in_files += u32::from(told && by_files);
+        self.occupy_operation(index, generation, Operation { request, lease }, target);
         self.statistics.operations += 1;
-        let handle = self.operation_handle(index);
         match maker {
-            Maker::Backend => self.tell_or_queue(index),
-            Maker::Files => {
-                // Handed over with all others before the wait, by the thread that waits.
-                self.operations.at_mut(index).request.state |= state::FILES;
-                self.lists.push(List::UNTOLD, index);
-            }
+            _ if told => return Ok(handle),
+            Maker::Backend | Maker::Files => self.lists.push(List::UNTOLD, index),
             Maker::Readiness => self.begin(index),
             Maker::Inline => {
                 self.statistics.operations_inline += 1;
@@ -458,6 +459,7 @@ impl Engine {
             if let Some(lease) = lease {
                 lease.give_back();
             }
+            self.lists.unlink(index);
             self.vacate_operation(index);
         }
         !self.has_operations()
@@ -475,52 +477,65 @@ impl Engine {
 
 /// Slots.
 impl Engine {
-    /// Takes a slot; there is one.
-    fn occupy_operation(&mut self, operation: Operation, target: Target) -> u32 {
+    /// The slot that is taken next, and its generation; there is one.
+    #[inline]
+    fn free_operation(&self) -> (u32, u64) {
+        let operations = &self.operations;
+        match operations.free_first {
+            NIL => {
+                let generation = self.shared.names.generation_after(self.generation);
+                (operations.first + operations.table.mark(), generation)
+            }
+            index => (index, self.lists.slots[index].time),
+        }
+    }
+
+    /// Takes that slot.
+    #[inline]
+    fn occupy_operation(&mut self, index: u32, generation: u64, operation: Operation, target: Target) {
         let operations = &mut self.operations;
-        let (index, generation) = if operations.free_first != NIL {
-            let index = operations.free_first;
-            operations.free_first = self.lists.links[index].next();
+        let link = &mut self.lists.links[index];
+        if operations.free_first == index {
+            operations.free_first = link.next();
             if operations.free_first == NIL {
                 operations.free_last = NIL;
             }
-            (index, self.lists.slots[index].time)
-        } else {
-            let generation = self.shared.names.generation_after(self.generation);
-            (operations.first + operations.table.mark(), generation)
-        };
+        }
         operations.table.set(index - operations.first, operation);
-        self.lists.occupy(index, Kind::Operation, target);
-        self.lists.slots[index].time = generation;
+        *link = Link::new(Kind::Operation);
         // It keeps the loop alive, as any operation does at first.
-        self.lists.links[index].set(bits::ACTIVE | bits::COUNTED, true);
+        link.set(bits::ACTIVE | bits::COUNTED, true);
+        let slot = &mut self.lists.slots[index];
+        *slot = Slot::new(target);
+        slot.time = generation;
         self.counted += 1;
         self.statistics.operations_now += 1;
-        index
     }
 
-    /// Gives a slot back. One whose event may be dispatched later is the last to be taken again.
+    /// Gives the slot of an operation that is in no list back. One whose event may be dispatched later is the last to be
+    /// taken again.
+    #[inline]
     fn vacate_operation(&mut self, index: u32) {
-        debug_assert!(self.lists.slots[index].heap_place() == NIL);
-        self.lists.unlink(index);
-        let link = &self.lists.links[index];
+        let Engine { lists, operations, .. } = self;
+        let link = &mut lists.links[index];
+        debug_assert!(link.list() == 0);
         self.counted -= u32::from(link.has(bits::COUNTED));
         self.leveled -= u32::from(link.level() != 0);
-        let slot = &mut self.lists.slots[index];
+        self.statistics.operations_now -= 1;
+        let slot = &mut lists.slots[index];
+        debug_assert!(slot.heap_place() == NIL);
         slot.time = self.shared.names.generation_after(slot.time);
-        let operations = &mut self.operations;
         if operations.pulling && operations.free_last != NIL {
-            self.lists.links[index].vacate(NIL);
-            self.lists.links[operations.free_last].set_next(index);
+            link.vacate(NIL);
+            lists.links[operations.free_last].set_next(index);
             operations.free_last = index;
         } else {
-            self.lists.links[index].vacate(operations.free_first);
+            link.vacate(operations.free_first);
             if operations.free_first == NIL {
                 operations.free_last = index;
             }
             operations.free_first = index;
         }
-        self.statistics.operations_now -= 1;
     }
 
     /// Its result, and an event.
@@ -603,12 +618,19 @@ impl Engine {
         false
     }
 
+    #[inline]
     fn hand_out(&mut self, index: u32, value: i64, taken: &mut Taken) {
-        let Operation { request, lease } = *self.operations.at(index);
-        let fd = if request.call.is_at_folder() { -1 } else { request.fd };
+        let Operation { request, lease } = self.operations.at(index);
+        taken.fd = if request.call.is_at_folder() { -1 } else { request.fd };
+        let lease = *lease;
+        let slot = &self.lists.slots[index];
+        taken.source = Names::handle_of(index, slot.time);
         taken.value = value;
+        taken.user = slot.target.user;
+        taken.handler = slot.target.handler;
+        taken.kind = Kind::Operation.mask().bits();
         taken.flags = 0;
-        self.describe(index, self.operation_handle(index), Kind::Operation, fd, taken);
+        taken.level = self.lists.links[index].level().into();
         if let Some(lease) = lease {
             lease.give_back();
         }

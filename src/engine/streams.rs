@@ -21,7 +21,8 @@ use crate::handle::{Handle, Kind};
 use crate::request::{Call, Request};
 use crate::storage::names::Names;
 use crate::storage::slot::{Target, bits};
-use crate::sys::stream::{Message, Sender};
+use crate::sys::operation::Address;
+use crate::sys::stream::Message;
 use crate::time::{Duration, Instant};
 
 /// What a stream remembers in single bits.
@@ -279,11 +280,12 @@ impl Engine {
     /// Whose handler the last event of a stream is for. ESTALE: its place has another owner. O(1).
     pub(crate) fn target_of_closed(&self, handle: Handle) -> Result<Target> {
         let index = Names::place_of(handle).wrapping_sub(1);
-        if index >= self.sources() || self.lists.links[index].kind().is_some() || !self.shared.names.was(index, handle)
-        {
+        let is_free = index < self.sources() && self.lists.links[index].kind().is_none();
+        if !is_free || !self.shared.names.was(index, handle) {
             return Err(Error::STALE);
         }
-        Ok(self.lists.slots[index].target)
+        let slot = &self.lists.slots[index];
+        if slot.time == LAST_WORD && slot.ready() == u8::MAX { Ok(slot.target) } else { Err(Error::STALE) }
     }
 
     /// Tells the backend what the stream waits for.
@@ -324,9 +326,9 @@ impl Engine {
     }
 
     /// Who has sent the datagram that begins there. EINVAL: no datagram; ESTALE: it was given back. O(1).
-    pub(crate) fn sender(&self, data: *const u8) -> Result<*const Sender> {
+    pub(crate) fn sender(&self, data: *const u8) -> Result<*const Address> {
         let start = self.streams.buffers.start_of(data)?;
-        if data.addr() - start.addr() == size_of::<Sender>() { Ok(start.cast()) } else { Err(Error::INVALID) }
+        if data.addr() - start.addr() == size_of::<Address>() { Ok(start.cast()) } else { Err(Error::INVALID) }
     }
 
     /// Before a wait: who waits for a buffer receives, as many as there are buffers. O(1) each.
@@ -375,7 +377,7 @@ impl Engine {
         let datagram = self.is(number, state::DATAGRAM);
         let mut data = buffer;
         let received = if datagram {
-            data = buffer.wrapping_add(size_of::<Sender>());
+            data = buffer.wrapping_add(size_of::<Address>());
             let mut message = Message::to_receive(buffer, bytes);
             let received = message.request(Call::RecvMsg, fd).and_then(|request| self.backend.make_now(&request));
             message.note_sender(buffer);
@@ -385,7 +387,8 @@ impl Engine {
                 Request::new(Call::Recv, fd).and_then(|it| it.bytes(buffer.cast_const().cast(), bytes as usize));
             request.and_then(|request| self.backend.make_now(&request))
         };
-        if !(matches!(received, Ok(1..)) || datagram && received == Ok(0)) {
+        let has_data = received.is_ok_and(|count| count > 0 || datagram);
+        if !has_data {
             self.streams.buffers.end_current();
         }
         match received {

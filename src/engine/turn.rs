@@ -282,6 +282,7 @@ impl Engine {
         taken: &'a mut Taken,
         completed: &'a mut Taken,
     ) -> Option<&'a Taken> {
+        let _ = &completed; // without operations
         while !cfg!(becket_small) && waiting.unread && self.dispatches != self.turn_end {
             if self.lists.levels(List::QUEUE) > 1 && self.is_lower_ones_turn_now() {
                 // The queue knows whose turn it is, and what to do when that one is gone.

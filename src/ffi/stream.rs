@@ -320,13 +320,13 @@ pub unsafe extern "C" fn becket_stream_sender(
     }
     let found: Result<*const sockaddr> =
         // SAFETY: the caller gives a loop, or NULL, which is checked; what is found is a sender in the loop's own memory.
-        unsafe { look(event_loop, |engine| engine.sender(data.cast())) }.map(|sender| unsafe { (*sender).address() }).map(
+        unsafe { look(event_loop, |engine| engine.sender(data.cast())) }.map(|sender| unsafe { (*sender).as_raw() }).map(
             |(at, bytes)| {
                 if !address.is_null() {
                     // SAFETY: the caller gives a place.
-                    unsafe { length.write(bytes) };
+                    unsafe { length.write(bytes as socklen_t) };
                 }
-                at
+                at.cast()
             },
         );
     // SAFETY: the caller gives a place, or NULL, which is checked.

@@ -35,7 +35,7 @@ use crate::ops::Address;
 /// let mut storage = Storage::<4, 0>::new();
 /// let event_loop = Loop::new(&mut storage, &Config::default())?;
 /// let listener = event_loop.listen("127.0.0.1:0", &ListenOptions::default(), on_connection, 0)?;
-/// let address = event_loop.listener_address(listener)?.internet().unwrap();
+/// let address = event_loop.listener_address(listener)?.socket_address().unwrap();
 /// let _client = TcpStream::connect(address).unwrap();
 /// let mut greeted = 0;
 /// event_loop.run(&mut greeted)?; // until it is closed

@@ -250,7 +250,13 @@ impl<'s, App> Loop<'s, App> {
 
     /// Calls the handler of an event that [`Loop::next`] gave. ESTALE: its source was removed meanwhile. O(1).
     pub fn dispatch(&self, app: &mut App, event: Event) -> Result<()> {
-        let target = self.with(|engine| engine.target_of_event(event.source))?;
+        let target = self.with(|engine| {
+            #[cfg(feature = "streams")]
+            if event.stream == Some(crate::engine::StreamEvent::Closed) {
+                return engine.target_of_closed(event.source);
+            }
+            engine.target_of_event(event.source)
+        })?;
         self.core().handling(|| self.call(app, target.handler, event))
     }
 

@@ -1,7 +1,7 @@
 //! Who reads and writes files: what a readiness backend cannot wait for.
 //!
 //! All engines keep one contract, [`Files`]. The engine of the loop calls them in the thread that waits, and nowhere else: in
-//! `prepare`, before the wait, and in `collect`, behind it.
+//! `prepare`, before the wait, and in `collect`, behind it; `submit_at_once` alone in any thread that changes the loop.
 //! - what was submitted completes exactly once, whatever happens to it; its pointers are valid until then;
 //! - `cancel` asks, and the completion says what became of it;
 //! - what completes is made known to a waiting backend by `fd`, or by `signal`, or else the loop sleeps no longer than `patience`.
@@ -28,6 +28,12 @@ pub(crate) trait Files {
 
     /// Takes a request. `elsewhere`: it is to be made in another thread, whatever the file is. False: there is no room now.
     fn submit(&mut self, request: &Request, elsewhere: bool, data: u64) -> bool;
+
+    /// The same where a request need only be noted until `flush`: no system call. False: it is to be submitted later.
+    fn submit_at_once(&mut self, request: &Request, elsewhere: bool, data: u64) -> bool {
+        let _ = (request, elsewhere, data);
+        false
+    }
 
     /// Asks for an end of a request. False: there is no room now.
     fn cancel(&mut self, data: u64) -> bool;
@@ -186,6 +192,11 @@ impl Files for AnyFiles {
     fn submit(&mut self, request: &Request, elsewhere: bool, data: u64) -> bool {
         let _ = (request, elsewhere, data);
         of_any!(self, files => files.submit(request, elsewhere, data), false)
+    }
+    #[inline]
+    fn submit_at_once(&mut self, request: &Request, elsewhere: bool, data: u64) -> bool {
+        let _ = (request, elsewhere, data);
+        of_any!(self, files => files.submit_at_once(request, elsewhere, data), false)
     }
     fn cancel(&mut self, data: u64) -> bool {
         let _ = data;

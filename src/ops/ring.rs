@@ -39,6 +39,10 @@ impl Files for Ring {
         self.submissions.operation(request, elsewhere, OPERATION | data)
     }
 
+    fn submit_at_once(&mut self, request: &Request, elsewhere: bool, data: u64) -> bool {
+        self.submissions.has_room() && self.submit(request, elsewhere, data)
+    }
+
     fn cancel(&mut self, data: u64) -> bool {
         self.submissions.cancel(Which::One(OPERATION | data))
     }

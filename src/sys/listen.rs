@@ -5,7 +5,7 @@ use super::{check, fd, last_error};
 use crate::error::{Error, Result};
 use core::fmt::{self, Write as _};
 use core::mem::offset_of;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ptr::{from_mut, from_ref};
 use libc::{sockaddr_un, socklen_t};
 
@@ -79,7 +79,7 @@ impl Address {
     /// As text, without a NUL: how many bytes that are. EINVAL: it is of no family that has text; ENOSPC: it has no room.
     pub fn format(&self, text: &mut [u8]) -> Result<usize> {
         let mut into = Into { text, count: 0 };
-        let written = match (self.path(), self.internet()) {
+        let written = match (self.path(), self.socket_address()) {
             (Some(path), _) => into.bytes(b"unix:").and_then(|()| match path {
                 [0, name @ ..] => into.bytes(b"@").and_then(|()| into.bytes(name)),
                 path => into.bytes(path),
@@ -89,26 +89,6 @@ impl Address {
         };
         written.map_err(|_| Error::TABLE_FULL)?;
         Ok(into.count)
-    }
-
-    /// The address and port, of IPv4 and IPv6.
-    #[must_use]
-    pub fn internet(&self) -> Option<SocketAddr> {
-        match family_of(self) {
-            libc::AF_INET => {
-                // SAFETY: as long as that, and any bits are a valid one.
-                let from = unsafe { self.read::<libc::sockaddr_in>() }?;
-                let octets = from.sin_addr.s_addr.to_ne_bytes();
-                Some((IpAddr::V4(Ipv4Addr::from(octets)), u16::from_be(from.sin_port)).into())
-            }
-            libc::AF_INET6 => {
-                // SAFETY: likewise.
-                let from = unsafe { self.read::<libc::sockaddr_in6>() }?;
-                let (ip, port) = (Ipv6Addr::from(from.sin6_addr.s6_addr), u16::from_be(from.sin6_port));
-                Some(core::net::SocketAddrV6::new(ip, port, 0, from.sin6_scope_id).into())
-            }
-            _ => None,
-        }
     }
 }
 

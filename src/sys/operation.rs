@@ -8,7 +8,7 @@ use crate::ready::Ready;
 use crate::request::{Call, Request};
 #[cfg(all(feature = "capi", feature = "streams"))]
 pub(crate) use libc::sa_family_t;
-#[cfg(any(feature = "capi", feature = "streams"))]
+#[cfg(feature = "capi")]
 pub(crate) use libc::sockaddr;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use libc::statx;
@@ -125,7 +125,7 @@ impl MessageHead {
 #[repr(C)]
 pub struct Address {
     storage: libc::sockaddr_storage,
-    length: socklen_t,
+    pub(super) length: socklen_t,
 }
 
 impl Address {
@@ -269,6 +269,31 @@ impl From<core::net::SocketAddr> for Address {
 pub(super) fn family_of(address: &Address) -> i32 {
     let family = address.storage.ss_family.into();
     if address.length() < size_of::<libc::sa_family_t>() { libc::AF_UNSPEC } else { family }
+}
+
+/// The other way round. EINVAL: it is of another family.
+#[cfg(feature = "streams")]
+impl TryFrom<Address> for core::net::SocketAddr {
+    type Error = Error;
+
+    fn try_from(from: Address) -> Result<core::net::SocketAddr> {
+        let at = &raw const from.storage;
+        match from.family() {
+            libc::AF_INET if from.length() >= size_of::<libc::sockaddr_in>() => {
+                // SAFETY: it is one of these, and aligned for every address.
+                let address = unsafe { at.cast::<libc::sockaddr_in>().read() };
+                let octets = address.sin_addr.s_addr.to_ne_bytes();
+                Ok((core::net::Ipv4Addr::from(octets), u16::from_be(address.sin_port)).into())
+            }
+            libc::AF_INET6 if from.length() >= size_of::<libc::sockaddr_in6>() => {
+                // SAFETY: likewise.
+                let address = unsafe { at.cast::<libc::sockaddr_in6>().read() };
+                let (ip, port) = (address.sin6_addr.s6_addr.into(), u16::from_be(address.sin6_port));
+                Ok(core::net::SocketAddrV6::new(ip, port, address.sin6_flowinfo, address.sin6_scope_id).into())
+            }
+            _ => Err(Error::INVALID),
+        }
+    }
 }
 
 /// What statx(2) tells of a file. Zeros where there is no such call.

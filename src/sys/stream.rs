@@ -1,26 +1,12 @@
 //! The system calls of streams, beside those of operations: none of them blocks.
 
-use super::operation::{iovec, msghdr, sockaddr};
+use super::operation::{Address, iovec, msghdr};
 use super::{check, last_error};
 use crate::error::{Error, Result};
 use crate::request::{Call, Request};
 
 /// The most parts that one call sends.
 pub(crate) const PARTS: usize = 16;
-
-/// Where a datagram came from; it stands before its bytes.
-#[repr(C)]
-pub(crate) struct Sender {
-    address: libc::sockaddr_storage,
-    length: libc::socklen_t,
-}
-
-impl Sender {
-    /// The address, and how long it is.
-    pub(crate) fn address(&self) -> (*const sockaddr, libc::socklen_t) {
-        ((&raw const self.address).cast(), self.length)
-    }
-}
 
 /// A message that is to be sent or received, for as long as the call lasts.
 pub(crate) struct Message {
@@ -44,9 +30,9 @@ impl Message {
         message
     }
 
-    /// A datagram into a buffer of so many bytes, behind its sender.
+    /// A datagram into a buffer of so many bytes, behind its sender's address.
     pub(crate) fn to_receive(at: *mut u8, bytes: u32) -> Message {
-        let before = size_of::<Sender>();
+        let before = size_of::<Address>();
         let mut message = Message::new();
         message.header.msg_name = at.cast();
         message.header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
@@ -65,8 +51,8 @@ impl Message {
 
     /// Says who has sent what was received into the buffer.
     pub(crate) fn note_sender(&self, at: *mut u8) {
-        // SAFETY: the buffer begins with a sender, whose address the kernel has written.
-        unsafe { (*at.cast::<Sender>()).length = self.header.msg_namelen };
+        // SAFETY: the buffer begins with an address, which the kernel has written.
+        unsafe { (*at.cast::<Address>()).length = self.header.msg_namelen };
     }
 }
 
@@ -86,7 +72,8 @@ pub(crate) fn socket(family: i32) -> Result<i32> {
 }
 
 /// The family of an address.
-pub(crate) fn family_of(address: *const sockaddr) -> i32 {
+#[cfg(feature = "capi")]
+pub(crate) fn family_of(address: *const super::operation::sockaddr) -> i32 {
     // SAFETY: an address has a family, whatever else it has.
     i32::from(unsafe { (*address).sa_family })
 }

@@ -358,6 +358,12 @@ impl Submissions {
         })
     }
 
+    /// Whether something can be added without a system call.
+    #[cfg(feature = "operations")]
+    pub(crate) fn has_room(&self) -> bool {
+        !self.is_full(word(&self.tail).load(Ordering::Relaxed))
+    }
+
     fn is_full(&self, tail: u32) -> bool {
         tail.wrapping_sub(word(&self.head).load(Ordering::Acquire)) >= self.count
     }

@@ -339,6 +339,30 @@ static void a_counter_without_room_is_left_alone(int flags) {
   close_loop(loop);
 }
 
+/* And for no longer where the loop's time is virtual, and stands still. */
+static void a_rest_is_of_real_time(void) {
+  becket_loop *loop = NULL;
+  becket_config config = {
+      .size = sizeof config, .backend = now_backend, .files = now_files, .aio = &aio, .flags = BECKET_VIRTUAL_CLOCK};
+  EQUAL(becket_loop_init(&loop, &memory, &config), 0);
+  int counter = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  uint64_t value = UINT64_MAX - 2, two = 2;
+  CHECK(counter >= 0);
+  EQUAL(write(counter, &value, sizeof value), sizeof value);
+  struct result result = {0};
+  EQUAL(becket_op_write(loop, counter, &two, sizeof two, BECKET_CURRENT, on_complete, &result, &result.handle), 0);
+  uint64_t begin = becket_now(loop);
+  for (int turn = 0; turn < 60; turn++) CHECK(becket_turn(loop, BECKET_FOREVER) >= 0);
+  EQUAL(result.count, 0);
+  EQUAL(read(counter, &value, sizeof value), sizeof value);
+  for (int turn = 0; turn < 1000 && result.count == 0; turn++) CHECK(becket_turn(loop, BECKET_FOREVER) >= 0);
+  EQUAL(result.count, 1);
+  EQUAL(result.value, sizeof two);
+  EQUAL(becket_now(loop), begin);
+  close(counter);
+  close_loop(loop);
+}
+
 /* Data that is there is no error: the loop asked for the error queue again and again, without sleeping. */
 static void a_wait_for_an_error_sleeps(void) {
   becket_loop *loop = open_loop();
@@ -818,6 +842,7 @@ int main(void) {
       a_blocking_counter_is_not_waited_for();
       a_counter_without_room_is_left_alone(0);
       a_counter_without_room_is_left_alone(EFD_NONBLOCK);
+      a_rest_is_of_real_time();
       a_wait_for_an_error_sleeps();
       a_read_of_nothing_does_not_wait();
       misuse();

@@ -73,7 +73,7 @@ impl Rig {
 
     fn address(&self, listener: Handle) -> SocketAddr {
         let address = self.event_loop.listener_address(listener).expect("an address");
-        address.internet().expect("of TCP")
+        address.socket_address().expect("of TCP")
     }
 }
 
@@ -334,7 +334,7 @@ fn unix_sockets_have_names(backend: BackendChoice) {
     let text = format!("unix:{}", path.display());
     let listener = rig.listen_with("l", &text, &options(), |_, _, _| {}).expect("a listener");
     let address = rig.event_loop.listener_address(listener).unwrap();
-    assert_eq!((address.to_string(), address.internet()), (text, None));
+    assert_eq!((address.to_string(), address.socket_address()), (text, None));
     let client = UnixStream::connect(&path).expect("a connection");
     assert_eq!(rig.turn(), ["l connection"]);
     rig.event_loop.close_listener(listener).unwrap();
@@ -437,7 +437,7 @@ fn a_socket_that_listens_already(backend: BackendChoice) {
     assert_eq!(unsafe { libc::fcntl(stream.as_raw_fd(), libc::F_GETFL) } & libc::O_NONBLOCK, 0, "nothing has changed");
     assert_eq!(rig.turn(), ["l connection"]);
     let address = rig.event_loop.listener_address(listener).unwrap();
-    assert_eq!(address.internet(), Some(given.local_addr().unwrap()));
+    assert_eq!(address.socket_address(), Some(given.local_addr().unwrap()));
     rig.event_loop.close_listener(listener).unwrap();
     let _ = given.into_raw_fd(); // it is closed
 }

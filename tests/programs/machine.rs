@@ -624,12 +624,21 @@ impl<W: World> Machine<W> {
 
     /// Nothing is asked any more: all that is in flight ends, and every place comes back.
     fn end_operations(&mut self, it: &It<W>) {
+        if let Some(operations) = self.operations.as_ref().filter(|_| self.world.clock().is_some()) {
+            operations.system.calm();
+            for _ in 0..20 {
+                self.poll_for(it, 10_000_000);
+                while !self.model.lost && self.take(it, Kinds::all()).is_some() {}
+                self.glance(it);
+            }
+            self.operations.as_ref().expect("they are there").check_waiting();
+        }
         let in_flight: Vec<Handle> = self.model.flights.iter().map(|it| it.handle).collect();
         for handle in in_flight {
             self.operations.as_mut().expect("they are there").cancel(it, handle);
         }
         for round in 0.. {
-            if self.model.flights.is_empty() {
+            if self.model.flights.is_empty() || self.model.lost {
                 break;
             }
             assert!(round < 200_000, "operations that do not end: {:?}", self.model.flights);
@@ -638,7 +647,7 @@ impl<W: World> Machine<W> {
                 std::thread::sleep(std::time::Duration::from_micros(50));
             }
             self.poll_for(it, 1 << 17);
-            while self.take(it, Kinds::all()).is_some() {}
+            while !self.model.lost && self.take(it, Kinds::all()).is_some() {}
             self.glance(it);
         }
     }
@@ -1093,9 +1102,12 @@ impl<W: World> Machine<W> {
         for _ in 0..2 {
             self.poll(it, 0);
             for _ in 0..64 {
-                if self.take(it, Kinds::all()).is_none() {
+                if self.model.lost || self.take(it, Kinds::all()).is_none() {
                     break;
                 }
+            }
+            if self.model.lost {
+                return;
             }
         }
         while let Some(source) = self.model.sources.first() {

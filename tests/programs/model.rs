@@ -249,14 +249,18 @@ impl Source {
 
     /// Whether an event of it has to come, if it is still queued.
     fn is_due(&self) -> bool {
-        let timed = self.deadline_pending || self.timeout_pending && !self.interest.is_empty();
         self.triggered
             || match self.kind {
-                Kind::Io => timed || !(self.must & self.asked()).is_empty(),
+                Kind::Io => self.is_timed() || !(self.must & self.asked()).is_empty(),
                 Kind::Timer => self.elapsed > 0,
                 Kind::Wake => false,
                 _ => self.active,
             }
+    }
+
+    /// Whether it has an event by the time.
+    fn is_timed(&self) -> bool {
+        self.deadline_pending || self.timeout_pending && !self.interest.is_empty()
     }
 
     fn is_queued(&self) -> bool {
@@ -362,9 +366,10 @@ impl Model {
         let before = std::mem::replace(&mut it.interest, interest);
         it.news = Ready::all();
         if inside && it.home == Home::Queue {
-            // Where readiness is taken from the backend event by event, it may come to nothing at any time.
+            // Where readiness is taken from the backend event by event, it may come to nothing at any time. (What was
+            // triggered comes next turn then.)
             it.must &= it.asked();
-            it.place.unsure |= !it.is_due();
+            it.place.unsure |= it.must.is_empty() && !it.is_timed();
         }
         if before.is_empty() && !interest.is_empty() && it.idle.is_some() {
             (it.last, it.timeout_pending) = (now, false);
@@ -401,7 +406,8 @@ impl Model {
         it.must |= flags;
         it.may |= flags;
         let scheduled = it.home == Home::Hooks && it.kind == Kind::Deferred;
-        if it.is_queued() && it.place.unsure {
+        if it.is_queued() && (it.place.unsure || it.kind == Kind::Io) {
+            // (It may be found not to be queued.)
             it.listed = if again { it.listed } else { number };
         } else if !it.is_queued() && !scheduled && it.home != Home::Triggered {
             (it.home, it.listed) = (Home::Triggered, number);

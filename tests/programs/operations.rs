@@ -483,6 +483,23 @@ impl<S: System> Operations<S> {
         }
     }
 
+    /// For a long time nothing was asked for, and nothing fails: what can be done is done.
+    pub fn check_waiting(&self) {
+        for flight in &self.flights {
+            let ready = |fd| self.system.ready(fd).unwrap_or(Ready::empty());
+            match flight.asked {
+                Asked::Read(pair, end) => {
+                    assert!(self.streams[pair][1 - end].written.is_empty(), "nobody read: {flight:?}");
+                }
+                Asked::Write(pair, end) => {
+                    assert!(!ready(self.pairs[pair][end]).contains(Ready::WRITABLE), "nobody wrote: {flight:?}");
+                }
+                Asked::Accept => assert_eq!(ready(self.listener), Ready::empty(), "nobody accepted: {flight:?}"),
+                asked => panic!("it takes too long: {asked:?}"),
+            }
+        }
+    }
+
     /// Nothing is in flight any more: what was written and not read is still there, and nothing else.
     pub fn finish(&mut self) {
         assert!(self.flights.is_empty() && self.submitted == self.completed, "{:?}", self.flights);

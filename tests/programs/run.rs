@@ -1,7 +1,7 @@
 //! Runs a program on a loop with a backend, in memory that each thread uses again and again.
 
 use super::machine::{Abilities, Machine, carry_out};
-use super::program::Program;
+use super::program::{Program, Random};
 use super::world::{NUMBERS, Real, Simulated};
 use becket::{BackendChoice, Config, Loop, Simulator, SimulatorMemory, Storage};
 
@@ -24,9 +24,20 @@ impl<const S: usize, const P: usize, const O: usize> Memory<S, P, O> {
         Box::leak(Box::new(Memory(Box::leak(Box::new(Storage::new())))))
     }
 
+    /// A loop may be made in memory that holds anything: zeros, or numbers by chance.
+    fn fill(&self, chance: u8) {
+        let mut random = Random::new(chance.into());
+        for at in 0..size_of::<Storage<S, P, O>>() / 4 {
+            let value = if chance == 0 { 0 } else { random.bits() };
+            // SAFETY: inside of the storage, which is this thread's, aligned to more, and valid whatever it holds.
+            unsafe { self.0.cast::<u32>().add(at).write(value) };
+        }
+    }
+
     /// Carries out a program on a loop in it.
     fn run(&self, program: &Program, backend: BackendChoice, slot: usize) -> u64 {
         let config = Config { backend, virtual_clock: true, budget: program.setup.budget.into(), ..Config::default() };
+        self.fill(program.setup.chance);
         // SAFETY: a thread's own, of which each loop is dropped before the next is made.
         let storage: &'static mut Storage<S, P, O> = unsafe { &mut *self.0 };
         let edge = !matches!(backend, BackendChoice::Select | BackendChoice::Poll);

@@ -1,11 +1,12 @@
 //! Who makes the requests: the backend's ring, and the engine of files.
 
-use super::{CANCELED, POLLING, state};
+use super::{CANCELED, Maker, POLLING, state};
 use crate::backend::{Backend, Mode, Ready};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::handle::{Handle, Kind};
 use crate::ops::Files;
+use crate::request::Request;
 use crate::storage::lists::List;
 use crate::storage::slot::NIL;
 use crate::sys::operation::{self as calls, nature};
@@ -58,6 +59,20 @@ impl Engine {
             operations.in_files += u32::from(by_files);
         }
         taken
+    }
+
+    /// Tells an engine of a request that is being submitted, if it can take one now: whether it has.
+    #[inline]
+    pub(super) fn tell_at_once(&mut self, maker: &Maker, request: &Request, handle: Handle) -> bool {
+        if self.lists.any(List::UNTOLD.set()) {
+            return false; // what waits there came first
+        }
+        let elsewhere = request.state & state::ELSEWHERE != 0;
+        match maker {
+            Maker::Backend => self.backend.submit(request, elsewhere, handle),
+            Maker::Files => self.operations.files.submit_at_once(request, elsewhere, handle.raw()),
+            _ => false,
+        }
     }
 
     /// Tells the backend now if it can; all else before the next wait.

@@ -8,7 +8,7 @@ use crate::handle::Kind;
 use crate::request::Call;
 use crate::storage::lists::List;
 use crate::storage::slot::bits;
-use crate::sys::operation as calls;
+use crate::sys::{self, operation as calls};
 use crate::time::{Duration, Instant};
 
 /// Readiness: a call that does not block, and where it would a place in the line of those that wait for the fd.
@@ -318,8 +318,13 @@ impl Engine {
         slot.set_ready(missed | RESTING);
         if self.operations.rest_until == Instant::NEVER {
             let rest = Duration::from_nanos(REST.as_nanos() << (missed - SPARED));
-            self.operations.rest_until = self.fresh_now() + rest;
+            self.operations.rest_until = self.time_of_rest() + rest;
         }
+    }
+
+    /// It is of real time also where the loop's is virtual and its files are real.
+    fn time_of_rest(&self) -> Instant {
+        self.backend.now().unwrap_or_else(sys::clock::now)
     }
 
     /// Ends the rest of all when its time has come; else how long it lasts. O(operations), once in a rest.
@@ -327,7 +332,7 @@ impl Engine {
         if self.operations.rest_until == Instant::NEVER {
             return Duration::FOREVER;
         }
-        let now = self.fresh_now();
+        let now = self.time_of_rest();
         if now < self.operations.rest_until {
             return self.operations.rest_until.since(now);
         }
