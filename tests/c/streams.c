@@ -463,6 +463,18 @@ static void a_file_is_sent(void) {
   trace.text[0] = 0;
   EQUAL(queued(&trace), 0);
   end(&trace, fds[1]);
+  /* To a peer that has gone: an error, and no SIGPIPE, which would end this program. */
+  pair_of(fds);
+  add_stream(&trace, fds[0]);
+  EQUAL(becket_stream_pause(loop, trace.handle), 0);
+  peer_close(fds[1]);
+  EQUAL(becket_stream_sendfile(loop, trace.handle, &body, file, 0, 1000), BECKET_SEND_QUEUED);
+  char expected[64];
+  snprintf(expected, sizeof expected, "sent body %d;", -EPIPE);
+  until(&trace, expected);
+  EQUAL(becket_stream_close(loop, trace.handle), 0);
+  snprintf(expected, sizeof expected, "closed %d;", -EPIPE);
+  until(&trace, expected);
   peer_close(file);
   close_loop();
 }
