@@ -1454,6 +1454,7 @@ static void a_thousand_connections(void) {
 }
 
 int main(void) {
+  const uint64_t seeds = getenv("TEST_UNDER_VALGRIND") == NULL ? 30 : 6; /* (which is slow) */
   memory_is_checked();
   for (now_backend = BECKET_BACKEND_SELECT; now_backend != 0;
        now_backend = now_backend == SIMULATOR ? 0 : next_backend(now_backend) ? next_backend(now_backend) : SIMULATOR) {
@@ -1482,9 +1483,9 @@ int main(void) {
     bad_arguments();
     tables_are_full();
     a_thousand_connections();
-    for (uint64_t seed = 0; seed < 30; seed++) two_talk(seed, 0);
+    for (uint64_t seed = 0; seed < seeds; seed++) two_talk(seed, 0);
     if (now_backend == SIMULATOR) {
-      for (uint64_t seed = 0; seed < 300; seed++) two_talk(seed, seed % 3 == 0 ? 0 : seed % 3 == 1 ? 1000 : 30000);
+      for (uint64_t seed = 0; seed < 10 * seeds; seed++) two_talk(seed, seed % 3 == 0 ? 0 : seed % 3 == 1 ? 1000 : 30000);
     } else {
       connecting_takes_too_long();
       unix_sockets();
