@@ -31,6 +31,8 @@ mod processes;
 mod readiness;
 #[path = "conformance/signals.rs"]
 mod signals;
+#[path = "conformance/streams.rs"]
+mod streams;
 #[path = "conformance/timers.rs"]
 mod timers;
 #[path = "conformance/wakes_posts.rs"]

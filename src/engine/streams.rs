@@ -280,11 +280,12 @@ impl Engine {
     /// Whose handler the last event of a stream is for. ESTALE: its place has another owner. O(1).
     pub(crate) fn target_of_closed(&self, handle: Handle) -> Result<Target> {
         let index = Names::place_of(handle).wrapping_sub(1);
-        if index >= self.sources() || self.lists.links[index].kind().is_some() || !self.shared.names.was(index, handle)
-        {
+        let is_free = index < self.sources() && self.lists.links[index].kind().is_none();
+        if !is_free || !self.shared.names.was(index, handle) {
             return Err(Error::STALE);
         }
-        Ok(self.lists.slots[index].target)
+        let slot = &self.lists.slots[index];
+        if slot.time == LAST_WORD && slot.ready() == u8::MAX { Ok(slot.target) } else { Err(Error::STALE) }
     }
 
     /// Tells the backend what the stream waits for.

@@ -99,11 +99,7 @@ impl Deref for Received {
     }
 }
 
-/// Streams: connections, and sockets of datagrams, that receive and send by themselves. A stream is a source: what every source
-/// has it has too; its events are of [`Kind::Stream`](crate::Kind::Stream), and [`Event::stream`] says what each tells. Its fd
-/// is the loop's, which closes it with the stream; after [`Loop::remove`] it is the program's again.
-///
-/// ESTALE: the stream has ended, or was removed; EINVAL: it is no stream; EPIPE: it sends no more.
+/// Making a loop with streams: what has arrived lies in their memory, which the program may keep.
 impl<App> Loop<'static, App> {
     /// Makes a loop with memory for streams.
     pub fn with_streams<
@@ -139,10 +135,17 @@ impl<App> Loop<'static, App> {
         let given = Given { simulator: Some(simulator.memory()), streams: Some(streams.memory()), ..Given::default() };
         Loop::make(storage, config, given)
     }
+}
 
+/// Streams: connections, and sockets of datagrams, that receive and send by themselves. A stream is a source: what every source
+/// has it has too; its events are of [`Kind::Stream`](crate::Kind::Stream), and [`Event::stream`] says what each tells. Its fd
+/// is the loop's, which closes it with the stream; after [`Loop::remove`] it is the program's again.
+///
+/// ESTALE: the stream has ended, or was removed; EINVAL: it is no stream; EPIPE: it sends no more.
+impl<'s, App> Loop<'s, App> {
     /// A stream over a connected socket, or one of datagrams; it becomes non-blocking, and the loop's. EBADF, ENOTSOCK; EEXIST:
     /// the fd has a source; ENOSPC: there is no room for another source, or another stream. O(1) expected.
-    pub fn add_stream(&self, fd: i32, handler: Handler<'static, App>, token: usize) -> Result<Handle> {
+    pub fn add_stream(&self, fd: i32, handler: Handler<'s, App>, token: usize) -> Result<Handle> {
         self.with(|engine| engine.add_stream(fd, None, Self::target(Some(handler), token)))
     }
 
@@ -157,7 +160,7 @@ impl<App> Loop<'static, App> {
         &self,
         address: &Address,
         within: Duration,
-        handler: Handler<'static, App>,
+        handler: Handler<'s, App>,
         token: usize,
     ) -> Result<Handle> {
         let (at, length) = address.as_raw();
@@ -309,9 +312,9 @@ impl<App> Loop<'static, App> {
 }
 
 /// Gives a buffer back, also when the program's function panics.
-struct Release<'a, App>(&'a Loop<'static, App>, &'static [u8]);
+struct Release<'a, 's, App>(&'a Loop<'s, App>, &'static [u8]);
 
-impl<App> Drop for Release<'_, App> {
+impl<App> Drop for Release<'_, '_, App> {
     fn drop(&mut self) {
         let _ = self.0.with(|engine| engine.release_buffer(self.1.as_ptr()));
     }

@@ -180,6 +180,11 @@ impl App {
             Kind::Timer | Kind::Signal | Kind::Child | Kind::Operation => add(event.value.to_string()),
             Kind::Listener if event.value >= 0 => add("connection".to_owned()),
             Kind::Listener => add(becket::Error::from_errno(event.value as i32).name().unwrap_or("?").to_owned()),
+            Kind::Stream => {
+                if let Some(told) = event.stream {
+                    add(format!("{told:?} {}", event.value).to_lowercase());
+                }
+            }
             _ => {}
         }
         let flags = [
