@@ -99,8 +99,9 @@ $(BUILD)/tests/%: tests/c/%.c $(ARCHIVE) $(BUILD)/flags
 	@$(CC) $(C_FLAGS) -MMD -MP -MT $@ -MF $@.d $< $(LINKED) $(ARCHIVE) $(LDFLAGS) $(THREADS) $(LDLIBS) -o $@
 
 # These have what stands between them and the C library in themselves, and can call it.
-$(BUILD)/tests/faults $(BUILD)/tests/faults_operations $(BUILD)/tests/storm: LINKED = $(BUILD)/tests/interpose_faults.o
-$(BUILD)/tests/faults $(BUILD)/tests/faults_operations $(BUILD)/tests/storm: $(BUILD)/tests/interpose_faults.o
+WITH_FAULTS = $(BUILD)/tests/faults $(BUILD)/tests/faults_operations $(BUILD)/tests/faults_streams $(BUILD)/tests/storm
+$(WITH_FAULTS): LINKED = $(BUILD)/tests/interpose_faults.o
+$(WITH_FAULTS): $(BUILD)/tests/interpose_faults.o
 $(BUILD)/tests/interpose_faults.o: tests/c/interpose_faults.c tests/c/interpose_faults.h $(BUILD)/flags
 	@echo "cc     $@"
 	@mkdir -p $(@D)
@@ -170,6 +171,7 @@ cross:
 # All that `make test` tries a sample of: each call that fails, for each reason, under each program.
 faults: programs
 	BECKET_FAULTS_ALL=1 build/tests/faults_operations
+	BECKET_FAULTS_ALL=1 build/tests/faults_streams
 	@if [ -x build/aio/tests/faults_operations ]; then \
 	  set -x; BECKET_FAULTS_ALL=1 build/aio/tests/faults_operations; fi
 	$(FOR_TESTS) BECKET_FAULTS_ALL=1 $(CARGO) test --locked --all-features --test faults -- --nocapture

@@ -13,10 +13,8 @@
 #[path = "programs/operations.rs"]
 mod operations;
 
-use becket::{
-    Call, Config, Duration, Error, Event, Kinds, Loop, Outcome, Quirk, Ready, Simulator, SimulatorMemory, Storage,
-};
-use operations::{Asked, Operations, Outcomes, make_faulty, make_partial};
+use becket::{Call, Config, Duration, Error, Event, Kinds, Loop, Outcome, Quirk, Simulator, SimulatorMemory, Storage};
+use operations::{Operations, Outcomes, make_faulty, make_partial};
 
 /// Steps of a program, beside those of its handlers.
 const STEPS: u32 = 400;

@@ -408,11 +408,11 @@ pub(crate) fn direction(request: &Request) -> Ready {
     }
 }
 
-/// Whether one call of this direction does not block now.
-fn is_ready(fd: i32, direction: Ready) -> bool {
+/// Whether one call of this direction does not block now; or what the system says where it cannot tell.
+fn is_ready(fd: i32, direction: Ready) -> Result<bool> {
     let mut asked = libc::pollfd { fd, events: direction.bits().cast_signed(), revents: 0 };
     // SAFETY: one entry, which is valid to read and write.
-    unsafe { libc::poll(&raw mut asked, 1, 0) > 0 }
+    check(unsafe { libc::poll(&raw mut asked, 1, 0) }).map(|count| count > 0)
 }
 
 /// Makes the call without blocking: what came of it, or `None`: it would block.
@@ -447,7 +447,7 @@ fn transfer(request: &Request) -> Result<i32> {
     let flags = message_flags(request) | libc::MSG_DONTWAIT;
     let bytes = length as usize;
     let blocks = matches!(request.nature, nature::BLOCKING_STREAM | nature::BLOCKING_DEVICE);
-    if blocks && !is_ready(fd, direction(request)) {
+    if blocks && !is_ready(fd, direction(request))? {
         return Err(Error::AGAIN);
     }
     if request.nature == nature::BLOCKING_DEVICE && direction(request) == Ready::WRITABLE {
@@ -533,7 +533,7 @@ unsafe fn write_first(request: &Request) -> isize {
 fn accept(request: &Request) -> Result<i32> {
     let Request { fd, at, .. } = *request;
     let blocks = request.nature != nature::STREAM && flags_of(fd)? & libc::O_NONBLOCK == 0;
-    if blocks && !is_ready(fd, Ready::READABLE) {
+    if blocks && !is_ready(fd, Ready::READABLE)? {
         // What does not listen would wait for ever.
         return Err(if option(fd, libc::SO_ACCEPTCONN)? == 0 { Error::INVALID } else { Error::AGAIN });
     }
@@ -583,7 +583,7 @@ const IN_PROGRESS: Error = Error::from_errno(libc::EINPROGRESS);
 
 /// How a connect has ended that was begun. EAGAIN: it has not.
 fn connected(fd: i32) -> Result<i32> {
-    if !is_ready(fd, Ready::WRITABLE) {
+    if !is_ready(fd, Ready::WRITABLE)? {
         return Err(Error::AGAIN);
     }
     Ok(-option(fd, libc::SO_ERROR)?)

@@ -321,7 +321,7 @@ static int try(const becket_config *config, unsigned long first, unsigned long t
     ask();
     if (times == FAULT_ALWAYS && first == 1) rest();
     if (drains) drain();
-    int struck = fault_clear() > 0;
+    int struck = fault_clear() > 0 && times > 0;
     finish();
     clear_the_scene();
     work();

@@ -39,14 +39,14 @@
 enum call {
   ACCEPT, AIO_BEGIN, AIO_END, BIND, CLOSE, CONNECT, DUP3, EPOLL_CREATE, EPOLL_ADD, EPOLL_MOD, EPOLL_DEL, EPOLL_WAIT, EPOLL_PWAIT2, EVENTFD, FCNTL_SET, FDATASYNC,
   FSTAT, FSYNC, GETRLIMIT, GETSOCKNAME, GETSOCKOPT, LISTEN, MADVISE, MMAP, OPENAT, OPENAT2, PIDFD_OPEN, PIPE, POLL, PPOLL, READ,
-  RECV, SELECT, SEND, SETSOCKOPT, SIGACTION, SOCKET, STATX, URING_ENTER, URING_ENABLE, URING_PROBE, URING_SETUP, WAITPID, WRITE,
-  NOTIFY, DRAIN, CALLS,
+  RECV, SELECT, SEND, SENDFILE, SETSOCKOPT, SIGACTION, SOCKET, STATX, URING_ENTER, URING_ENABLE, URING_PROBE, URING_SETUP,
+  WAITPID, WRITE, NOTIFY, DRAIN, CALLS,
 };
 
 static const char *const names[CALLS] = {
     "accept", "aio.begin", "aio.end", "bind", "close", "connect", "dup3", "epoll_create1", "epoll_ctl.add", "epoll_ctl.mod", "epoll_ctl.del", "epoll_wait",
     "epoll_pwait2", "eventfd", "fcntl.set", "fdatasync", "fstat", "fsync", "getrlimit", "getsockname", "getsockopt", "listen",
-    "madvise", "mmap", "openat", "openat2", "pidfd_open", "pipe", "poll", "ppoll", "read", "recv", "select", "send", "setsockopt",
+    "madvise", "mmap", "openat", "openat2", "pidfd_open", "pipe", "poll", "ppoll", "read", "recv", "select", "send", "sendfile", "setsockopt",
     "sigaction", "socket", "statx", "io_uring_enter",
     "io_uring_register.enable", "io_uring_register.probe", "io_uring_setup", "waitpid", "write", "write.eventfd", "read.eventfd",
 };
@@ -95,6 +95,7 @@ static const struct fault_reason reasons[] = {
     ONCE("select", EINTR), ONCE("select", EBADF), LASTS("select", ENOMEM),
     ONCE("send", EAGAIN), ONCE("send", EINTR), LASTS("send", ECONNRESET), LASTS("send", EPIPE),
     LASTS("send", ENOBUFS), LASTS("send", ENOMEM),
+    ONCE("sendfile", EAGAIN), ONCE("sendfile", EINTR), LASTS("sendfile", EINVAL), LASTS("sendfile", EIO), LASTS("sendfile", ENOMEM),
     LASTS("setsockopt", ENOMEM), LASTS("setsockopt", EPERM),
     LASTS("sigaction", EINVAL),
     LASTS("socket", EACCES), LASTS("socket", EMFILE), LASTS("socket", ENFILE), LASTS("socket", ENOMEM),
@@ -404,6 +405,7 @@ long syscall(long number, ...) {
   int error = 0;
   if (number == SYS_epoll_pwait2) error = strikes(EPOLL_PWAIT2);
   else if (number == SYS_openat2) error = strikes(OPENAT2);
+  else if (number == SYS_sendfile) error = strikes(SENDFILE);
   else if (number == SYS_statx) error = strikes(STATX);
   else if (number == SYS_pidfd_open) error = strikes(PIDFD_OPEN);
   else if (number == SYS_io_uring_setup) error = strikes(URING_SETUP);

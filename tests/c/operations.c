@@ -120,8 +120,15 @@ static void files_of_all_sorts(void) {
     EQUAL(DO(becket_op_read, file, NULL, 0, 0), 0);
     EQUAL(DO(becket_op_read, file, (void *)8, 5, 0), -EFAULT);
     static char last; /* (not near the end of the address space, as the stack is) */
-    EQUAL(DO(becket_op_read, file, &last, SIZE_MAX / 2, 10), 1);
-    EQUAL(last, 'd');
+    const volatile size_t most = 0x7ffff000; /* what the kernel cuts it to */
+    if (pread(file, &last, most, 10) < 0 && errno == EFAULT) {
+      static int said; /* qemu-user, of 32 bits: it looks at all of the buffer first */
+      if (!said++) fprintf(stderr, "skipped: a read of more than there can be (this system refuses it)\n");
+    } else {
+      last = 0;
+      EQUAL(DO(becket_op_read, file, &last, SIZE_MAX / 2, 10), 1);
+      EQUAL(last, 'd');
+    }
     /* The handle may be left out. */
     struct result quiet = {0};
     EQUAL(becket_op_read(loop, file, text, 1, 0, on_complete, &quiet, NULL), 0);

@@ -193,7 +193,7 @@ fn sanitized(name: &str) -> PathBuf {
     let sources = match (kind, file) {
         ("tests", "header") => vec!["tests/c/header_a.c".to_owned(), "tests/c/header_b.c".to_owned()],
         // What stands between the sanitizer and the program is not itself watched: it is called before the sanitizer is ready.
-        ("tests", "faults" | "faults_operations" | "storm") => {
+        ("tests", "faults" | "faults_operations" | "faults_streams" | "storm") => {
             vec![format!("tests/c/{file}.c"), "build/tests/interpose_faults.o".to_owned()]
         }
         ("tests", _) => vec![format!("tests/c/{file}.c")],
