@@ -3,6 +3,7 @@
  * are shared by fork: nothing that a child does may reach the parent's. */
 #define _GNU_SOURCE
 #include "check.h"
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -261,6 +262,53 @@ static void closed_while_a_child_has_it(void) {
   EQUAL(close(kept.fd) + close(kept.peer) + close(down[0]) + close(down[1]), 0);
 }
 
+static int open_fds(void) {
+  int count = 0;
+  for (int fd = 0; fd < 256; fd++) count += fcntl(fd, F_GETFD) >= 0;
+  return count;
+}
+
+static void makes_it_anew_and_closes_it(void) { EQUAL(becket_loop_close(open_loop(&memory, &ring)), 0); }
+
+/* What the parent's loop has opened, for its children too, the child closes; and the parent's are as they were. */
+static void a_child_has_no_fd_left_that(const char *does, void (*act)(void)) {
+  static char context[128];
+  int status = -1;
+  pid_t sleepers[2];
+  struct counted ended = {0};
+  becket_handle handle;
+  snprintf(context, sizeof context, "%s on %s%s", does, backend_name(config.backend), with_ring ? " with a ring" : "");
+  check_context = context;
+  int before = open_fds();
+  becket_loop *loop = inherited = open_loop(&memory, &ring);
+  for (size_t i = 0; i < COUNT(sleepers); i++) {
+    CHECK((sleepers[i] = fork()) >= 0);
+    if (sleepers[i] == 0) {
+      alarm(60);
+      for (;;) pause();
+    }
+    EQUAL(becket_child_add(loop, sleepers[i], on_event, &ended, &handle), 0);
+  }
+  pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    alarm(60);
+    act();
+    EQUAL(open_fds(), before);
+    _exit(0);
+  }
+  EQUAL(waitpid(child, &status, 0), child);
+  EQUAL(status, 0);
+  CHECK(becket_turn(loop, 0) >= 0 && ended.events == 0);
+  for (int i = 0; i < (int)COUNT(sleepers); i++) {
+    EQUAL(kill(sleepers[i], SIGKILL), 0);
+    while (ended.events == i) CHECK(becket_turn(loop, GUARD) >= 0);
+  }
+  EQUAL(ended.events, 2);
+  EQUAL(becket_loop_close(loop), 0);
+  EQUAL(open_fds(), before);
+}
+
 int main(void) {
   static const struct {
     const char *does;
@@ -281,6 +329,8 @@ int main(void) {
     for (with_ring = 0; with_ring <= (config.backend == BECKET_BACKEND_IO_URING); with_ring++) {
       for (size_t i = 0; i < COUNT(children); i++) a_child_that(children[i].does, children[i].act);
       closed_while_a_child_has_it();
+      a_child_has_no_fd_left_that("closes_the_loop", closes_the_loop);
+      a_child_has_no_fd_left_that("makes_it_anew", makes_it_anew_and_closes_it);
     }
   }
   return 0;

@@ -4,6 +4,7 @@ use crate::harness::*;
 use becket::{BackendChoice, Duration};
 
 each_backend! {
+    a_lower_level_that_appears_in_the_middle_of_a_turn
     level_0_goes_first
     nobody_starves_at_a_full_budget
     a_budget_spans_turns
@@ -161,4 +162,23 @@ fn a_level_that_is_not_one(backend: BackendChoice) {
         assert_eq!(rig.event_loop.set_level(a, level), Err(becket::Error::INVALID));
     }
     assert_eq!(rig.event_loop.level(a), Ok(0));
+}
+
+/// It has its eighth dispatch although more is ready than that, and levels were no matter when the turn began.
+fn a_lower_level_that_appears_in_the_middle_of_a_turn(backend: BackendChoice) {
+    let pairs = [(); 16].map(|()| readable());
+    let mut rig = Rig::new(backend);
+    let low = rig.wake("low", nothing);
+    for (ours, _) in &pairs {
+        rig.io("io", ours, READABLE, move |_, event_loop, event| {
+            event_loop.remove(event.source).unwrap();
+            if event_loop.level(low) == Ok(0) {
+                event_loop.set_level(low, 2).unwrap();
+                event_loop.post(low, 1).unwrap();
+            }
+        });
+    }
+    let trace = rig.turns(3);
+    assert_eq!(trace.len(), 17);
+    assert_eq!(trace[7], "low post 1", "{trace:?}");
 }

@@ -7,6 +7,7 @@ each_backend! {
     a_mask_selects_kinds_and_leaves_the_rest
     a_nested_poll_of_one_kind
     a_nested_collection_loses_nothing
+    a_handler_takes_what_was_found_beside_it
     run_ends_when_nothing_keeps_it_alive
     what_does_not_keep_a_run_alive
     a_loop_built_in_one_thread_runs_in_another
@@ -52,6 +53,22 @@ fn a_nested_collection_loses_nothing(backend: BackendChoice) {
     assert_eq!([&trace[1], &trace[3], &trace[5]], ["2 left", "1 left", "0 left"]);
     trace.sort();
     assert_eq!(trace[3..], ["io 0 readable", "io 1 readable", "io 2 readable"]);
+}
+
+/// Also what the wait has found and nobody has queued yet.
+fn a_handler_takes_what_was_found_beside_it(backend: BackendChoice) {
+    let pairs = [(); 3].map(|()| readable());
+    let mut rig = Rig::new(backend);
+    for (ours, _) in &pairs {
+        rig.io("io", ours, READABLE, |app, event_loop, event| {
+            event_loop.remove(event.source).unwrap();
+            let beside = event_loop.next(Kinds::all()).unwrap();
+            app.note(if beside.is_some() { "and one beside it" } else { "alone" });
+            beside.into_iter().for_each(|event| event_loop.remove(event.source).unwrap());
+        });
+    }
+    assert_eq!(rig.turns(2), ["io readable", "and one beside it", "io readable", "alone"]);
+    assert_eq!(rig.event_loop.statistics().sources, 0);
 }
 
 fn nothing_is_delivered_before_the_first_collection(backend: BackendChoice) {
