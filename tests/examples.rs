@@ -311,23 +311,23 @@ fn line_answers_every_line() {
         client.write_all(b"hel").unwrap();
         let mut other = connect(port);
         other.write_all(b"one\r\n\ntwo\n").unwrap();
-        expect(&mut other, b"1 ONE\n2 \n3 TWO\n");
+        expect_bytes(&mut other, b"1 ONE\n2 \n3 TWO\n");
         client.write_all(b"lo\nquit\nnobody hears this\n").unwrap();
-        expect(&mut client, b"1 HELLO\n");
+        expect_bytes(&mut client, b"1 HELLO\n");
         expect_end(&mut client);
         // The longest line, and one that is too long.
         let mut line = vec![b'x'; 512];
         line.push(b'\n');
         other.write_all(&line).unwrap();
-        expect(&mut other, &[b"4 ", &line.to_ascii_uppercase()[..]].concat());
+        expect_bytes(&mut other, &[b"4 ", &line.to_ascii_uppercase()[..]].concat());
         other.write_all(&[b'y'; 513]).unwrap();
-        expect(&mut other, b"the line is too long\n");
+        expect_bytes(&mut other, b"the line is too long\n");
         expect_end(&mut other);
         // A line that does not end is none.
         let mut last = connect(port);
         last.write_all(b"a\nb").unwrap();
         last.shutdown(std::net::Shutdown::Write).unwrap();
-        expect(&mut last, b"1 A\n");
+        expect_bytes(&mut last, b"1 A\n");
         expect_end(&mut last);
         child.signal(libc::SIGTERM);
         child.expect_exit(0);
@@ -347,7 +347,7 @@ fn line_has_back_pressure() {
         let before = child.cpu_time();
         let mut other = connect(port);
         other.write_all(b"meanwhile\n").unwrap();
-        expect(&mut other, b"1 MEANWHILE\n");
+        expect_bytes(&mut other, b"1 MEANWHILE\n");
         std::thread::sleep(Duration::from_millis(600));
         let spent = child.cpu_time() - before;
         assert!(spent < Duration::from_millis(300), "{backend}: it spins: {spent:?}");
@@ -366,7 +366,7 @@ fn line_has_back_pressure() {
 }
 
 /// Reads just this.
-fn expect(client: &mut TcpStream, text: &[u8]) {
+fn expect_bytes(client: &mut TcpStream, text: &[u8]) {
     let mut answer = vec![0; text.len()];
     client.read_exact(&mut answer).expect("an answer");
     assert_eq!(String::from_utf8_lossy(&answer), String::from_utf8_lossy(text));
@@ -428,7 +428,7 @@ fn proxy_carries_both_directions_and_half_closes() {
             assert_eq!(text, b"the last word");
             // The other direction goes on.
             second.write_all(b"an answer").unwrap();
-            expect(first, b"an answer");
+            expect_bytes(first, b"an answer");
             second.shutdown(std::net::Shutdown::Write).unwrap();
             assert_eq!(first.read(&mut [0; 8]).unwrap(), 0);
         }
@@ -440,9 +440,9 @@ fn proxy_carries_both_directions_and_half_closes() {
 
 fn ask_through(client: &mut TcpStream, server: &mut TcpStream) {
     client.write_all(b"there").unwrap();
-    expect(server, b"there");
+    expect_bytes(server, b"there");
     server.write_all(b"and back").unwrap();
-    expect(client, b"and back");
+    expect_bytes(client, b"and back");
 }
 
 /// A side that does not read stops the other one, in either direction; and then everything arrives.

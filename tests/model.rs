@@ -49,6 +49,8 @@ const KEPT: &[&str] = &[
     "loop 0 1 0 161 1; submit 4; poll; hook 2",
     // A deadline came behind another of the same moment, since an idle timeout that is kept as endless counted as one.
     "loop 0 0 1 229; io; deadline 0 13; idle_timeout 0 254; timer 37; advance 16",
+    // The model: what is triggered comes next turn when the readiness that was found of it is not asked for any more.
+    "loop 0 0 0 167; toggle 6; io; toggle 6; io 1; io 2 1; io 3 2; turn; trigger 3; change 3 0 1",
     // The model: a duplicate and the file that has its number now, both told in one collection.
     "loop 0 1 0 31 1; toggle; toggle 1; toggle; toggle; toggle; toggle; toggle; toggle 1; toggle; toggle; toggle 7; \
      io 7; run 1 2; close_first 7 1; renew 7",

@@ -49,7 +49,7 @@ const _: () = assert!(BECKET_ADDRESS_TEXT_BYTES as usize == TEXT_BYTES);
 /// SO_REUSEPORT: other sockets may listen at the same address if they say so too, of other processes of the same user; the
 /// kernel shares the connections out among them.
 pub const BECKET_LISTEN_REUSE_PORT: u32 = 1;
-/// An IPv6 socket is for IPv4 too, where its address is ::, every one.
+/// An IPv6 socket is for IPv4 too: with `[::]:80`.
 pub const BECKET_LISTEN_IPV4_TOO: u32 = 2;
 /// Of several processes that share the socket, not all are woken (EPOLLEXCLUSIVE). On epoll; else -ENOTSUP.
 pub const BECKET_LISTEN_EXCLUSIVE: u32 = 4;
@@ -318,7 +318,7 @@ pub unsafe extern "C" fn becket_peer_text(
     unsafe { store_text(text, size, || look(event_loop, |engine| engine.peer_address(fd))) }
 }
 
-/// An address from text, for connect(2) and others; :80 and *:80 are :: with port 80. *length is the room at address, and then the
+/// An address from text, for connect(2) and others; :80 and *:80 are `[::]:80`. *length is the room at address, and then the
 /// address's length; a struct sockaddr_storage has room for any. -EINVAL: it is none; -ENOTSUP: there are no abstract names here.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_address_parse(

@@ -114,8 +114,10 @@ static int64_t now_ns(clockid_t clock) {
   return (int64_t)time.tv_sec * (int64_t)SECOND + time.tv_nsec;
 }
 
-/* Without descriptors: told once, hardly any time spent, and over when there are some. */
+/* Without descriptors: told once, hardly any time spent, and over when there are some. (valgrind keeps to the limit by itself: it
+ * accepts the connection, closes it, and says that it could not.) */
 static void no_descriptors(void) {
+  if (getenv("TEST_UNDER_VALGRIND") != NULL) return;
   becket_loop *loop = open_loop(&memory);
   struct seen seen = {0};
   becket_handle listener = listen_at(loop, "127.0.0.1:0", &seen);
@@ -136,9 +138,9 @@ static void no_descriptors(void) {
   EQUAL(seen.pauses, 1);
   EQUAL(seen.error, -EMFILE);
   EQUAL(seen.connections, 0);
-  /* 10, 30, 70, 150, 310 ms, two turns each. (What valgrind does meanwhile is not ours.) */
+  /* 10, 30, 70, 150, 310 ms, two turns each. */
   CHECK(statistics_of(loop).turns - turns <= 20);
-  CHECK(now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu < span / 2 || getenv("TEST_UNDER_VALGRIND") != NULL);
+  CHECK(now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu < span / 2);
   while (count > 0) close(files[--count]);
   CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
   wait_for(loop, &seen.connections, 1);

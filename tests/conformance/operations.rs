@@ -164,6 +164,7 @@ each_engine! { all:
     a_message_that_did_not_come_is_nothing
     an_operation_waits_beside_a_source
     others_are_told_while_one_waits
+    who_waits_for_a_closed_fd_is_told
     a_source_comes_and_goes_around_a_wait
     a_paused_source_stays_silent_beside_a_wait
     a_close_of_a_watched_fd_is_busy
@@ -1633,6 +1634,32 @@ fn an_operation_waits_beside_a_source(engines: Engines) {
     theirs.write_all(b"z").unwrap();
     assert_eq!(until(&mut rig, 1), ["recv 1"]);
     rig.event_loop.remove(source).unwrap();
+    assert_quiet(&mut rig);
+}
+
+/// It is closed between what the system tells and its being asked again.
+fn who_waits_for_a_closed_fd_is_told(engines: Engines) {
+    if engines.backend == BackendChoice::IoUring {
+        return; // the kernel has the file itself
+    }
+    let (ours, mut theirs) = pair();
+    let mut rig = rig(engines);
+    let mut ours = Some(ours);
+    let fd = ours.as_ref().unwrap().as_raw_fd();
+    for name in ["first", "second"] {
+        let bytes = buffer::<4096>();
+        let mut closing = if name == "first" { ours.take() } else { None };
+        submit(
+            &mut rig,
+            name,
+            move |_, _, _| drop(closing.take()),
+            |it, handler, token| it.recv(fd, bytes, 0..4096, 0, handler, token),
+        )
+        .unwrap();
+    }
+    assert_eq!(rig.turn(), [""; 0]);
+    theirs.write_all(b"x").unwrap();
+    assert_eq!(until(&mut rig, 2), ["first 1".to_owned(), format!("second {}", errno(Error::BAD_FD))]);
     assert_quiet(&mut rig);
 }
 

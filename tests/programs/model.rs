@@ -369,7 +369,8 @@ impl Model {
             // Where readiness is taken from the backend event by event, it may come to nothing at any time. (What was
             // triggered comes next turn then.)
             it.must &= it.asked();
-            it.place.unsure |= it.must.is_empty() && !it.is_timed();
+            let came_to_nothing = it.must.is_empty() || it.triggered && it.place.rank.is_none();
+            it.place.unsure |= came_to_nothing && !it.is_timed();
         }
         if before.is_empty() && !interest.is_empty() && it.idle.is_some() {
             (it.last, it.timeout_pending) = (now, false);
