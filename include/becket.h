@@ -1142,7 +1142,7 @@ const char *becket_files_note(const becket_loop *loop);
  * kernel shares the connections out among them.
  */
 #define BECKET_LISTEN_REUSE_PORT 1u
-/** An IPv6 socket is for IPv4 too, where its address is ::, every one. */
+/** An IPv6 socket is for IPv4 too: with [::]:80. */
 #define BECKET_LISTEN_IPV4_TOO 2u
 /** Of several processes that share the socket, not all are woken (EPOLLEXCLUSIVE). On epoll; else -ENOTSUP. */
 #define BECKET_LISTEN_EXCLUSIVE 4u
@@ -1245,7 +1245,7 @@ int becket_peer_address(const becket_loop *loop, int fd, struct sockaddr *addres
 int becket_peer_text(const becket_loop *loop, int fd, char *text, size_t size);
 
 /**
- * An address from text, for connect(2) and others; :80 and *:80 are :: with port 80. *length is the room at address, and then the
+ * An address from text, for connect(2) and others; :80 and *:80 are [::]:80. *length is the room at address, and then the
  * address's length; a struct sockaddr_storage has room for any. -EINVAL: it is none; -ENOTSUP: there are no abstract names here.
  */
 int becket_address_parse(const char *text, struct sockaddr *address, socklen_t *length);
