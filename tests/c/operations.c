@@ -123,7 +123,7 @@ static void files_of_all_sorts(void) {
     static char last; /* (not near the end of the address space, as the stack is) */
     const volatile size_t most = 0x7ffff000; /* what the kernel cuts it to */
     if (pread(file, &last, most, 10) < 0 && errno == EFAULT) {
-      static int said; /* qemu-user, of 32 bits: it looks at all of the buffer first */
+      static int said; /* qemu-user: it looks at all of the buffer first */
       if (!said++) fprintf(stderr, "skipped: a read of more than there can be (this system refuses it)\n");
     } else {
       last = 0;
