@@ -2,6 +2,7 @@
  * and another thread that submits while the owner waits. */
 #define _GNU_SOURCE /* struct statx */
 #include "check.h"
+#include "aio_signal.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/net_tstamp.h>
@@ -122,7 +123,7 @@ static void files_of_all_sorts(void) {
     static char last; /* (not near the end of the address space, as the stack is) */
     const volatile size_t most = 0x7ffff000; /* what the kernel cuts it to */
     if (pread(file, &last, most, 10) < 0 && errno == EFAULT) {
-      static int said; /* qemu-user, of 32 bits: it looks at all of the buffer first */
+      static int said; /* qemu-user: it looks at all of the buffer first */
       if (!said++) fprintf(stderr, "skipped: a read of more than there can be (this system refuses it)\n");
     } else {
       last = 0;
@@ -842,6 +843,7 @@ int main(void) {
       if (files[i] == BECKET_FILES_IO_URING && !have_io_uring()) continue;
       now_files = files[i];
       if (is_aio() && !have_aio()) continue;
+      if (now_files == BECKET_FILES_AIO_SIGNAL && !aio_can_signal()) continue;
       files_of_all_sorts();
       sockets_of_all_sorts();
       a_connect_waits_for_its_turn();
