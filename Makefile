@@ -57,7 +57,7 @@ archive: $(ARCHIVE)
 programs: $(ARCHIVE) $(EXAMPLES) $(TESTS) aio
 
 # What the tests run with POSIX AIO, where the C library has it.
-WITH_AIO = libbecket.a tests/aio tests/fallback tests/operations examples/httpd
+WITH_AIO = libbecket.a tests/aio tests/fallback tests/faults_operations tests/operations examples/httpd
 aio:
 ifeq ($(AIO),)
 	@if echo 'int main(void) { return aio_error(&(struct aiocb){0}) * !__GLIBC__; }' | \
@@ -99,8 +99,9 @@ $(BUILD)/tests/%: tests/c/%.c $(ARCHIVE) $(BUILD)/flags
 	@$(CC) $(C_FLAGS) -MMD -MP -MT $@ -MF $@.d $< $(LINKED) $(ARCHIVE) $(LDFLAGS) $(THREADS) $(LDLIBS) -o $@
 
 # These have what stands between them and the C library in themselves, and can call it.
-$(BUILD)/tests/faults $(BUILD)/tests/storm: LINKED = $(BUILD)/tests/interpose_faults.o
-$(BUILD)/tests/faults $(BUILD)/tests/storm: $(BUILD)/tests/interpose_faults.o
+WITH_FAULTS = $(BUILD)/tests/faults $(BUILD)/tests/faults_operations $(BUILD)/tests/faults_streams $(BUILD)/tests/storm
+$(WITH_FAULTS): LINKED = $(BUILD)/tests/interpose_faults.o
+$(WITH_FAULTS): $(BUILD)/tests/interpose_faults.o
 $(BUILD)/tests/interpose_faults.o: tests/c/interpose_faults.c tests/c/interpose_faults.h $(BUILD)/flags
 	@echo "cc     $@"
 	@mkdir -p $(@D)
@@ -135,10 +136,10 @@ FOR_TESTS = MAKEFLAGS= CC='$(CC)' CFLAGS='$(CFLAGS)' WERROR='$(WERROR)' LDFLAGS=
 test: programs
 	$(FOR_TESTS) $(CARGO) test --locked --all-features --no-fail-fast
 
-# Random programs against the model (tests/model.rs), on all cores. BECKET_SEED: the first seed, else a random one;
-# SOAK_STEPS: no more steps than that.
+# Random programs against the model (tests/model.rs), on all cores. BACKEND: on this one alone (select, poll, epoll, io_uring,
+# simulator); BECKET_SEED: the first seed, else a random one; SOAK_STEPS: no more steps than that.
 soak:
-	@SECONDS='$(SECONDS)' $(CARGO) test --locked --quiet --release --test model -- --ignored --exact soak --nocapture
+	@SECONDS='$(SECONDS)' BACKEND='$(BACKEND)' $(CARGO) test --locked --quiet --release --test model -- --ignored --exact soak --nocapture
 
 # All fuzz targets, SECONDS in all. SEED: where libFuzzer's random choices begin; 0: anywhere.
 SECONDS ?= 60
@@ -150,7 +151,7 @@ fuzz:
 loom:
 	$(CARGO) test --locked --quiet --manifest-path tests/loom/Cargo.toml --target-dir build/loom
 
-# Which lines of src the Rust tests run.
+# Which lines of src the tests run.
 coverage:
 	@tests/coverage.sh
 
@@ -169,6 +170,10 @@ cross:
 
 # All that `make test` tries a sample of: each call that fails, for each reason, under each program.
 faults: programs
+	BECKET_FAULTS_ALL=1 build/tests/faults_operations
+	BECKET_FAULTS_ALL=1 build/tests/faults_streams
+	@if [ -x build/aio/tests/faults_operations ]; then \
+	  set -x; BECKET_FAULTS_ALL=1 build/aio/tests/faults_operations; fi
 	$(FOR_TESTS) BECKET_FAULTS_ALL=1 $(CARGO) test --locked --all-features --test faults -- --nocapture
 
 # The wakes of `make test`, for much longer. ROUNDS: of each of the four threads, on each backend.
@@ -217,14 +222,14 @@ help:
 	@echo 'make            build/libbecket.a and the C examples, build/examples/*'
 	@echo 'make run        build, and serve c-examples/site on http://127.0.0.1:8080/'
 	@echo 'make test       every test, C and Rust; ends with an error when one fails'
-	@echo 'make soak       random programs against a model, on all cores, for SECONDS=60'
+	@echo 'make soak       random programs against a model, on all cores, for SECONDS=60; BACKEND='
 	@echo 'make fuzz       the fuzz targets, for SECONDS=60 in all'
 	@echo 'make loom       wakes, stops, signals and sleep, in every interleaving of a few threads'
 	@echo 'make cross      compile for other systems and processors, and run the tests in emulators of these'
 	@echo 'make faults     fail every call for every reason under every program: half an hour'
 	@echo 'make storm      wakes from threads and signals for a minute; ROUNDS=$(ROUNDS)'
 	@echo 'make tsan       the same under ThreadSanitizer, with nightly Rust'
-	@echo 'make coverage   how much of each file of src the Rust tests run'
+	@echo 'make coverage   how much of each file of src the tests run'
 	@echo 'make mutants    break engine and storage in every small way, and see that a test fails; FILES=src/...'
 	@echo 'make programs   the examples and the C test programs, build/tests/*'
 	@echo 'make archive    build/libbecket.a alone'

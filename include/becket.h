@@ -127,6 +127,23 @@ extern "C" {
 #define BECKET_DEADLINE 128u
 /** becket_trigger() or becket_wake() was called for this source. */
 #define BECKET_TRIGGERED 256u
+/** This listener has paused by itself, for want of room; it goes on by itself too. */
+#define BECKET_PAUSED 512u
+
+/* ---- Streams: becket_event.flags ---- */
+
+/** It is connected. */
+#define BECKET_STREAM_CONNECTED 1048576u
+/** Something was received. */
+#define BECKET_STREAM_DATA 65536u
+/** The peer sends no more. */
+#define BECKET_STREAM_END 131072u
+/** A request is done. */
+#define BECKET_STREAM_SENT 262144u
+/** The queue is not above the low watermark any more. */
+#define BECKET_STREAM_LOW 524288u
+/** It has ended. */
+#define BECKET_STREAM_CLOSED 2097152u
 
 /* ---- Options, together with an interest ---- */
 
@@ -146,6 +163,8 @@ extern "C" {
  * For becket_io_add() only, on epoll; else -ENOTSUP.
  */
 #define BECKET_EXCLUSIVE 32768u
+/** The socket is one of datagrams. For becket_stream_add() only, with BECKET_TRUSTED. */
+#define BECKET_DATAGRAM 4096u
 
 /* ---- Kinds: becket_event.kind, and masks for becket_next() ---- */
 
@@ -171,8 +190,12 @@ extern "C" {
 #define BECKET_KIND_AFTER 512
 /** The completion of an operation. */
 #define BECKET_KIND_OPERATION 1024
+/** What a stream tells. */
+#define BECKET_KIND_STREAM 2048
+/** A connection to a listener. */
+#define BECKET_KIND_LISTENER 4096
 /** All of them. */
-#define BECKET_KIND_ALL 2047
+#define BECKET_KIND_ALL 8191
 
 /* ---- Sizes, in bytes: upper bounds that hold on every system ---- */
 
@@ -186,6 +209,10 @@ extern "C" {
 #define BECKET_OPERATION_BYTES 128
 /** One request of POSIX AIO, in memory of its own: becket_aio. */
 #define BECKET_AIO_BYTES 240
+/** One stream beside its source, in memory of its own: becket_streams. */
+#define BECKET_STREAM_BYTES 48
+/** One buffer of that memory, beside its own bytes. */
+#define BECKET_STREAM_BUFFER_BYTES 8
 
 /* ---- The loop, its sources, its events ----
  *
@@ -213,19 +240,25 @@ typedef struct becket_event {
   /**
    * Timer: periods that have gone by, 1 or more. Signal: how often it came. Child: its status, as waitpid(2)
    * gives it, or -ECHILD when somebody else has reaped it, or -EAGAIN when it still runs and the source was
-   * triggered. Post: the value. Operation: what the system call returns, or a negative errno value. Else 0.
+   * triggered. Post: the value. Operation: what the system call returns, or a negative errno value. Stream: see
+   * there. Listener: the fd of the connection, or a negative errno value. Else 0.
    */
   int64_t value;
   /** What was given with the handler. */
   void *user;
   /** BECKET_KIND_…: the source's, or BECKET_KIND_POST. */
   uint32_t kind;
-  /** Readiness of an I/O source; BECKET_TRIGGERED on any. */
+  /** Readiness of an I/O source; what a stream tells; BECKET_PAUSED of a listener; BECKET_TRIGGERED on any. */
   uint32_t flags;
-  /** I/O: the fd. Signal: its number. Child: the process. Operation: its fd, but for openat, openat2 and statx. Else -1. */
+  /**
+   * I/O, stream, listener: the source's fd. Signal: its number. Child: the process. Operation: its fd, but for openat, openat2
+   * and statx. Else -1.
+   */
   int32_t fd;
   /** The level of the source. */
   uint32_t level;
+  /** Stream: what was received, or the request that is done. Else NULL. */
+  void *data;
 } becket_event;
 
 /**
@@ -268,6 +301,22 @@ typedef struct becket_aio {
   uint32_t count;
 } becket_aio;
 
+/** Describes memory for streams. It has to stay until the loop is closed. BECKET_STREAMS declares both. */
+typedef struct becket_streams {
+  /** sizeof(becket_streams). */
+  size_t size;
+  /** The block, aligned to 16 bytes. */
+  void *block;
+  /** Bytes: at least becket_streams_size(). */
+  size_t block_size;
+  /** The most streams at once. */
+  uint32_t streams;
+  /** Buffers that all of them receive into: one, and as many as the program keeps at once (becket_stream_keep()). */
+  uint32_t buffers;
+  /** Bytes of each: the most that one event brings. 256 or more, a multiple of 16. (A datagram needs 136 beside its own.) */
+  uint32_t buffer_size;
+} becket_streams;
+
 /** How a loop is to be. Zeros mean the default. */
 typedef struct becket_config {
   /** sizeof(becket_config). */
@@ -296,6 +345,8 @@ typedef struct becket_config {
   int32_t aio_signal;
   /** Memory for POSIX AIO, or NULL. Without AIO nobody looks at it. */
   const becket_aio *aio;
+  /** Memory for streams, or NULL: there is room for none. Where they are not built in nobody looks at it. */
+  const becket_streams *streams;
 } becket_config;
 
 /** An fd that a foreign loop has to watch for becket, and what for. */
@@ -334,6 +385,10 @@ typedef struct becket_statistics {
   uint64_t events_after;
   /** Completions of operations. */
   uint64_t events_operation;
+  /** Streams. */
+  uint64_t events_stream;
+  /** Of listeners: connections and pauses. */
+  uint64_t events_listener;
   /** Nanoseconds spent in the wait. */
   uint64_t waiting_ns;
   /** Nanoseconds spent outside of it. */
@@ -372,6 +427,8 @@ typedef struct becket_statistics {
  * A loop lives in one block of memory and never asks for more:
  *
  *   3584 bytes + 80 a source + 24 a post + 128 an operation
+ *
+ * Rings of io_uring, POSIX AIO and streams have memory of their own, in the configuration.
  *
  * BECKET_MEMORY declares a block of a size that is known when the program is compiled, and its descriptor. A program
  * that learns its capacities at run time fills a descriptor for memory of its own. The block need not be zeroed, and
@@ -441,6 +498,17 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
   BECKET_BLOCK(name##_block, 8, BECKET_AIO_SIZE(count_max));                                    \
   static const becket_aio name = {sizeof(becket_aio), name##_block, sizeof name##_block, (count_max)}
 
+/** Bytes of memory for so many streams, and so many buffers of buffer_size bytes, a multiple of 16. */
+#define BECKET_STREAMS_SIZE(streams, buffers, buffer_size)                                      \
+  ((size_t)BECKET_STREAM_BYTES * (size_t)(streams) +                                            \
+   ((size_t)BECKET_STREAM_BUFFER_BYTES + (size_t)(buffer_size)) * (size_t)(buffers))
+
+/** Declares memory for streams (zeroed, in .bss) and name, its constant descriptor: static BECKET_STREAMS(streams, 1000, 4, 16384); */
+#define BECKET_STREAMS(name, streams_max, buffers_max, buffer_bytes)                            \
+  BECKET_BLOCK(name##_block, 16, BECKET_STREAMS_SIZE(streams_max, buffers_max, buffer_bytes));  \
+  static const becket_streams name = {sizeof(becket_streams), name##_block, sizeof name##_block, \
+                                      (streams_max), (buffers_max), (buffer_bytes)}
+
 /** Bytes that a simulator needs with so many descriptors, and so many events that are to come. */
 #define BECKET_SIMULATOR_SIZE(fds, events)                                                      \
   ((size_t)BECKET_SIMULATOR_BYTES + (size_t)BECKET_SIMULATOR_FD_BYTES * (size_t)(fds) +         \
@@ -484,8 +552,8 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
 int becket_loop_init(becket_loop **loop, const becket_memory *memory, const becket_config *config);
 
 /**
- * Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, and none of
- * the program's. Then the memory is the caller's again, once no other thread is in becket_wake() or becket_stop() any
+ * Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, those of streams
+ * too (what they have queued is not sent, and has no event), and none of the program's. Then the memory is the caller's again, once no other thread is in becket_wake() or becket_stop() any
  * more. In a forked child it gives up the child's copies alone. -EBUSY: called in a handler, or another thread waits, or
  * operations are in flight: becket_loop_drain() ends them.
  * O(sources).
@@ -1036,6 +1104,349 @@ const char *becket_files_name(const becket_loop *loop);
 /** Why it is this one, "" where it was asked for by name; NULL after an error. Static. O(1). */
 const char *becket_files_note(const becket_loop *loop);
 
+/* ---- Listeners ----
+ *
+ * A listener is a source for the connections to a socket. Each connection is one event of BECKET_KIND_LISTENER, whose value is
+ * the connection's fd: it does not block, is closed on exec, and is the handler's from then on. event->fd is the listener's own.
+ *
+ * A connection is accepted when its event is taken out, and not before: up to 64 of each listener in a turn, in turns with what
+ * else is ready. None is accepted that has no place: before each one there have to be free sources, as many as it will need (one,
+ * where becket_listen_options does not say otherwise). A program that takes several events by becket_next() before it adds their
+ * sources has to ask for so many. Connections that are gone before they are accepted are skipped.
+ *
+ * Where there is no room a listener pauses by itself: when too few sources are free (-ENOSPC), the process or the system has no
+ * descriptor (-EMFILE, -ENFILE), or the kernel no memory (-ENOBUFS, -ENOMEM), and on any other error of accept(2). One event
+ * tells so, with BECKET_PAUSED and the error as its value, and no other follows until a connection has come. It goes on by itself:
+ * when sources were removed and enough are free, and after the other errors in any case after 10 ms, and then twice as long each
+ * time, up to 640 ms. Meanwhile connections wait in the kernel's queue, and no time is spent on them.
+ *
+ * Triggered (becket_trigger(), becket_wake()) a listener's event has BECKET_TRIGGERED; its value is -EAGAIN when there is no
+ * connection. becket_remove() leaves the socket open: it is the program's then. becket_loop_close() closes those that becket has
+ * opened.
+ *
+ * An address is text, or a struct sockaddr. As text:
+ *
+ *   127.0.0.1:80    [::1]:80    [fe80::1%2]:80    IPv4, IPv6, IPv6 with the number of an interface; port 0: any that is free
+ *   :80    *:80                                    every address of IPv6 and IPv4; of IPv4 alone where there is no IPv6
+ *   unix:/path    unix:@name                       a UNIX socket: a file; a name in Linux's abstract namespace
+ *
+ * Names of hosts are not looked up. An IPv6 socket is for IPv6 alone (IPV6_V6ONLY), whatever the system's default, but for :80
+ * and *:80, and with BECKET_LISTEN_IPV4_TOO. TCP sockets have SO_REUSEADDR: a server that is started again has its port at once.
+ */
+
+/** Bytes that any address has as text at most, with its NUL. */
+#define BECKET_ADDRESS_TEXT_BYTES 128
+
+/**
+ * SO_REUSEPORT: other sockets may listen at the same address if they say so too, of other processes of the same user; the
+ * kernel shares the connections out among them.
+ */
+#define BECKET_LISTEN_REUSE_PORT 1u
+/** An IPv6 socket is for IPv4 too, where its address is ::, every one. */
+#define BECKET_LISTEN_IPV4_TOO 2u
+/** Of several processes that share the socket, not all are woken (EPOLLEXCLUSIVE). On epoll; else -ENOTSUP. */
+#define BECKET_LISTEN_EXCLUSIVE 4u
+
+/**
+ * The file of a UNIX socket that nobody listens at any more is replaced; becket finds that out by connecting to it. Without
+ * this, and where somebody does listen, a file that is there is -EADDRINUSE.
+ */
+#define BECKET_LISTEN_REPLACE 8u
+/** The file of a UNIX socket is removed when the listener, or the loop, is closed. */
+#define BECKET_LISTEN_UNLINK 16u
+/** Connections are accepted also when no source is free. Not together with becket_listen_options.places. */
+#define BECKET_LISTEN_WITHOUT_PLACE 32u
+/** Each connection becomes a stream: none is accepted while there is no room for another one. */
+#define BECKET_LISTEN_FOR_STREAMS 64u
+
+/** What a listener is to be like. Zeros mean the default. */
+typedef struct becket_listen_options {
+  /** sizeof(becket_listen_options). */
+  size_t size;
+  /** BECKET_LISTEN_… */
+  uint32_t flags;
+  /** Connections that may wait to be accepted; the system has a limit of its own (net.core.somaxconn). 0: 4096. */
+  uint32_t backlog;
+  /** Free sources that there have to be before a connection is accepted, 255 at most. 0: 1. */
+  uint32_t places;
+} becket_listen_options;
+
+/**
+ * Listens at an address that is given as text. options may be NULL. -EINVAL: no address, or options that cannot be; -ENOSPC: no
+ * source is free; -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, ...: what the system says; -ENOTSUP: abstract names elsewhere than on
+ * Linux, or a loop in a simulator, which has no addresses. Then nothing is open. A few system calls.
+ */
+int becket_listen(becket_loop *loop,
+                  const char *address,
+                  const becket_listen_options *options,
+                  becket_handler handler,
+                  void *user,
+                  becket_handle *handle);
+
+/** The same at a struct sockaddr of so many bytes, of any family that has connections. */
+int becket_listen_at(becket_loop *loop,
+                     const struct sockaddr *address,
+                     socklen_t length,
+                     const becket_listen_options *options,
+                     becket_handler handler,
+                     void *user,
+                     becket_handle *handle);
+
+/**
+ * The same with a socket that listens already, as one that was inherited: from systemd it is fd 3 and those behind it. It stays
+ * the program's, but does not block from now on, and is closed on exec. The address, the backlog and SO_REUSEPORT are what they
+ * are. -EINVAL: it does not listen (SO_ACCEPTCONN); -EBADF, -ENOTSOCK; -EEXIST: it has a source.
+ */
+int becket_listen_fd(becket_loop *loop,
+                     int fd,
+                     const becket_listen_options *options,
+                     becket_handler handler,
+                     void *user,
+                     becket_handle *handle);
+
+/**
+ * Removes the listener and closes its socket, whoever has opened it, and removes its file with BECKET_LISTEN_UNLINK (also when
+ * somebody else has put another there). Connections that wait in the kernel's queue are reset. The error of close(2), if any,
+ * after the removal; -EBUSY: operations wait for the socket. O(listeners).
+ */
+int becket_listener_close(becket_loop *loop, becket_handle listener);
+
+/** Accepts nothing until it is resumed. Connections wait in the kernel's queue; a paused listener keeps no loop alive. O(1). */
+int becket_listener_pause(becket_loop *loop, becket_handle listener);
+
+/** Accepts again; also at once when it has paused by itself. O(log n). */
+int becket_listener_resume(becket_loop *loop, becket_handle listener);
+
+/** 0: it accepts; 1: the program has paused it; BECKET_PAUSED: it has paused by itself; the sum: both. O(1). */
+int becket_listener_paused(const becket_loop *loop, becket_handle listener);
+
+/** The socket of a listener. O(1). */
+int becket_listener_fd(const becket_loop *loop, becket_handle listener);
+
+/**
+ * The address that a listener is bound to, with its port where that was 0: as getsockname(2), *length is the room at address, and
+ * then the address's length. -ENOTSUP: the loop lives in a simulator. One system call.
+ */
+int becket_listener_address(const becket_loop *loop,
+                            becket_handle listener,
+                            struct sockaddr *address,
+                            socklen_t *length);
+
+/** The same as text, of size bytes with its NUL: how long that is. -ENOSPC: it does not fit. */
+int becket_listener_text(const becket_loop *loop, becket_handle listener, char *text, size_t size);
+
+/**
+ * The address of who is connected to a socket, as getpeername(2): in the listener's handler it is the connection's. -ENOTCONN: the
+ * peer has gone already; -EBADF, -ENOTSOCK; -ENOTSUP: the loop lives in a simulator. One system call.
+ */
+int becket_peer_address(const becket_loop *loop, int fd, struct sockaddr *address, socklen_t *length);
+
+/** The same as text, of size bytes with its NUL: how long that is. -ENOSPC: it does not fit. */
+int becket_peer_text(const becket_loop *loop, int fd, char *text, size_t size);
+
+/**
+ * An address from text, for connect(2) and others; :80 and *:80 are :: with port 80. *length is the room at address, and then the
+ * address's length; a struct sockaddr_storage has room for any. -EINVAL: it is none; -ENOTSUP: there are no abstract names here.
+ */
+int becket_address_parse(const char *text, struct sockaddr *address, socklen_t *length);
+
+/**
+ * An address as text, of size bytes with its NUL: how long that is. -EINVAL: it is of no family that has text; -ENOSPC: it does
+ * not fit.
+ */
+int becket_address_format(const struct sockaddr *address, socklen_t length, char *text, size_t size);
+
+/* ---- Streams ----
+ *
+ * A stream is a source that receives and sends by itself: over a connected socket, or over one that it connects, or over a
+ * socket of datagrams. Its memory is that of becket_config.streams: 128 bytes for an idle one (80 of its source, and 48), and
+ * the buffers that all streams receive into.
+ *
+ * The fd is the loop's from becket_stream_add() on: it is closed with the stream, and by becket_loop_close(); after
+ * becket_remove() it is the program's again. What every source has, a stream has too: level, handler, keepalive, posts,
+ * becket_io_timeout(), becket_io_deadline(), becket_io_fd(). Nothing else may read from the fd or write to it.
+ *
+ * Each event, BECKET_KIND_STREAM, tells one thing, by one of these flags (with BECKET_TRIGGERED it may tell none):
+ *
+ *   BECKET_STREAM_CONNECTED  becket_stream_connect() has connected it
+ *   BECKET_STREAM_DATA       value bytes were received: at data, valid until the handler returns or, before that, until
+ *                            the next event is taken out of the loop; becket_stream_keep() makes it last
+ *   BECKET_STREAM_END        the peer sends no more; what is sent to it may still arrive
+ *   BECKET_STREAM_SENT       a request is done, and the program's again: data is the becket_send_request, value its bytes,
+ *                            or a negative errno value
+ *   BECKET_STREAM_LOW        the queue was above the high watermark, and is not above the low one any more
+ *   BECKET_TIMEOUT, BECKET_DEADLINE   as for I/O sources: that is all, unless the program does something about it
+ *   BECKET_STREAM_CLOSED     the last event: value is 0, or the reason as a negative errno value. The fd is closed by the time
+ *                            of it, the handle stale, all requests were done before
+ *
+ * A stream ends, with CLOSED, when the program closes or resets it, when it cannot be connected, and when receiving fails, or
+ * sending after the end. When only sending fails, the requests are done with that error, further ones are -EPIPE, and what the
+ * peer has sent can still be received.
+ *
+ *   static BECKET_STREAMS(streams, 1000, 4, 16384);      // 1000 streams, 4 buffers of 16 KiB
+ *   becket_config config = {.size = sizeof config, .streams = &streams};
+ *
+ * The functions below return 0 or a positive number, or an error after which nothing has changed. -ESTALE: the stream has ended,
+ * or was removed; -EINVAL: it is no stream.
+ */
+
+/** It is done, and will have no event. */
+#define BECKET_SEND_DONE 0
+/** It is queued: BECKET_STREAM_SENT will tell. */
+#define BECKET_SEND_QUEUED 1
+/** It is queued, and more is than the high watermark: BECKET_STREAM_LOW will tell when to go on. */
+#define BECKET_SEND_FULL 2
+
+/**
+ * One thing to be sent, in the program's memory: zeros before its first use. From its submission until it is done it is the
+ * stream's, and so is what it leads to.
+ */
+typedef struct becket_send_request {
+  /** The program's. */
+  void *user;
+  /** becket's. */
+  uint64_t state[13];
+} becket_send_request;
+
+/**
+ * Bytes of memory for so many streams and buffers: what BECKET_STREAMS_SIZE says, or 0 when there can be no such memory. Any
+ * thread. O(1).
+ */
+size_t becket_streams_size(uint32_t streams, uint32_t buffers, uint32_t buffer_size);
+
+/**
+ * A stream over a connected socket, or one of datagrams. It becomes non-blocking. flags: 0; or BECKET_TRUSTED: it is a
+ * non-blocking socket, which saves three system calls, and then BECKET_DATAGRAM too where it is one of datagrams.
+ *
+ * -EBADF, -ENOTSOCK; -EEXIST: the fd has a source; -ENOSPC: there is no room for another source, or for another stream; and what
+ * becket_io_add() says of the fd. O(1) expected.
+ */
+int becket_stream_add(becket_loop *loop,
+                      int fd,
+                      uint32_t flags,
+                      becket_handler handler,
+                      void *user,
+                      becket_handle *handle);
+
+/**
+ * A stream over a new socket, which it connects: BECKET_STREAM_CONNECTED, or BECKET_STREAM_CLOSED with the reason, after
+ * within_ns (BECKET_NEVER: whenever the system says so) -ETIMEDOUT. What is sent meanwhile is queued. The address is copied by
+ * the system.
+ *
+ * -ENOSPC: there is no room for another source, or for another stream; -EAGAIN: the queue of a UNIX socket's listener is full;
+ * and what the system says at once: -EMFILE, -ENOENT, -ENETUNREACH, … O(1) expected, O(log n) with a deadline.
+ */
+int becket_stream_connect(becket_loop *loop,
+                          const struct sockaddr *address,
+                          socklen_t length,
+                          uint64_t within_ns,
+                          becket_handler handler,
+                          void *user,
+                          becket_handle *handle);
+
+/**
+ * Sends bytes, in the order of submission: at once where nothing is queued, and what the socket does not take when it does. All of
+ * them are sent, or the request is done with an error. It never refuses for want of room, since the memory is the
+ * program's: who sends more than the peer takes watches for BECKET_SEND_FULL.
+ *
+ * BECKET_SEND_DONE, BECKET_SEND_QUEUED or BECKET_SEND_FULL; -EPIPE: the stream sends no more, because it is shut down, or closes, or
+ * sending has failed; -EBUSY: the request is in use. One system call that does not block at most.
+ */
+int becket_stream_send(becket_loop *loop,
+                       becket_handle stream,
+                       becket_send_request *request,
+                       const void *data,
+                       size_t length);
+
+/** The same from count vectors, 1024 at most, which have to stay as they are too. */
+int becket_stream_sendv(becket_loop *loop,
+                        becket_handle stream,
+                        becket_send_request *request,
+                        const struct iovec *vectors,
+                        int count);
+
+/**
+ * Sends length bytes of a regular file, from an offset on, by sendfile(2) where the system has it for that. It reads the file as
+ * it goes, and waits for the disk where that is not in memory. The value is less than length when the file ends before.
+ */
+int becket_stream_sendfile(becket_loop *loop,
+                           becket_handle stream,
+                           becket_send_request *request,
+                           int file,
+                           int64_t offset,
+                           uint64_t length);
+
+/** Sends one datagram to an address, which has to stay valid too. What the network says of it is the value; the stream goes on. */
+int becket_stream_sendto(becket_loop *loop,
+                         becket_handle stream,
+                         becket_send_request *request,
+                         const void *data,
+                         size_t length,
+                         const struct sockaddr *address,
+                         socklen_t address_length);
+
+/** Bytes that are queued. O(1). */
+int becket_stream_queued(const becket_loop *loop, becket_handle stream, uint64_t *bytes);
+
+/** The watermarks of the queue, in bytes; at first 16 and 64 KiB. -EINVAL: low is above high. O(1). */
+int becket_stream_watermarks(becket_loop *loop, becket_handle stream, uint32_t low, uint32_t high);
+
+/** The watermarks. low and high may be NULL. O(1). */
+int becket_stream_get_watermarks(const becket_loop *loop, becket_handle stream, uint32_t *low, uint32_t *high);
+
+/**
+ * Receives nothing until becket_stream_resume(): what the peer sends fills the system's own buffers, and then the peer has to
+ * wait. Its end, and that it is gone, are not told meanwhile. O(1).
+ */
+int becket_stream_pause(becket_loop *loop, becket_handle stream);
+
+/** Receives again. O(1). */
+int becket_stream_resume(becket_loop *loop, becket_handle stream);
+
+/**
+ * Keeps the buffer of the latest BECKET_STREAM_DATA, whatever becomes of its stream: data is the event's. Becket receives into
+ * those that are left; when there is none, streams that have something to receive wait, and go on in their order when one comes
+ * back. One stream keeps at most half of them (and 255): it receives nothing more until it has given one back.
+ *
+ * -EINVAL: no buffer is there; -ESTALE: it is not the latest event's any more, or is kept already. O(1).
+ */
+int becket_stream_keep(becket_loop *loop, const void *data);
+
+/**
+ * Gives a buffer back that was kept: data is any address in it. -EINVAL: no buffer is there; -ESTALE: it was not kept, or was
+ * given back. O(1).
+ */
+int becket_stream_release(becket_loop *loop, const void *data);
+
+/** How many buffers are not kept. O(1). */
+int becket_stream_buffers(const becket_loop *loop);
+
+/**
+ * Who has sent a datagram, for as long as its data is valid: data is the event's. *length is the address's length, or 0: it has
+ * none. -EINVAL: no datagram begins there; -ESTALE: it was given back. O(1).
+ */
+int becket_stream_sender(const becket_loop *loop, const void *data, const struct sockaddr **address, socklen_t *length);
+
+/**
+ * Sends no more after what is queued: the peer learns of the end, shutdown(2). Receiving goes on. A second time: nothing.
+ * -EPIPE: sending has failed. O(1).
+ */
+int becket_stream_shutdown(becket_loop *loop, becket_handle stream);
+
+/**
+ * Ends the stream: receives nothing more, sends what is queued, closes the fd, then BECKET_STREAM_CLOSED with 0. How long that
+ * takes is the peer's to say: BECKET_TIMEOUT, BECKET_DEADLINE and becket_stream_reset() are for that. As with close(2), a peer
+ * whose data was not received may not get the last of what was sent: who needs that shuts down, waits for the peer's end, and
+ * then closes. A second time: nothing. O(1).
+ */
+int becket_stream_close(becket_loop *loop, becket_handle stream);
+
+/**
+ * Ends the stream at once: what is queued is not sent, and the peer learns that the connection was broken off (SO_LINGER). All
+ * requests, and then the stream, end with -ECANCELED. O(requests).
+ */
+int becket_stream_reset(becket_loop *loop, becket_handle stream);
+
 /* ---- Tasks ----
  *
  * A task is a function that stops where it awaits something, and goes on there when that has happened: a coroutine without
@@ -1078,6 +1489,8 @@ typedef struct becket_task {
   uint32_t flags;
   /** The fd of that event. */
   int32_t fd;
+  /** Its data: what a stream has received, or the request that is done. Valid until the next await. */
+  void *data;
   /** becket's, as all below: the line to go on at. */
   uint32_t place;
   /** What it is doing. */
@@ -1122,6 +1535,14 @@ int becket_task_wake(becket_task *task, int64_t value);
  * source gets the task as its handler, and is paused again when it was ready. Errors as becket_io_modify().
  */
 int becket_task_ready(becket_task *task, becket_handle source, uint32_t interest);
+
+/**
+ * For BECKET_AWAIT: awaits the next event of a stream, which gets the task as its handler. Between two awaits it tells nothing, and
+ * nothing is lost; becket_set_handler() lets it tell again. The value is the event's; task->flags says what it tells
+ * (BECKET_STREAM_DATA, ...), task->data is its data. -ETIMEDOUT: BECKET_TIMEOUT or BECKET_DEADLINE. Errors as
+ * becket_set_handler(); -EINVAL: it is no stream; -ENOTSUP: streams are not built in.
+ */
+int becket_task_event(becket_task *task, becket_handle stream);
 
 /** The handler of what a task awaits; BECKET_AWAITING names it. */
 void becket_task_resume(becket_loop *loop, const becket_event *event, void *user);
@@ -1182,7 +1603,7 @@ void becket_task_lost(becket_task *task);
 #define BECKET_AWAIT(call) BECKET_AWAIT_WITHIN(call, BECKET_NEVER)
 
 /** The same for at most within_ns; then an operation is cancelled, and the value is -ETIMEDOUT (or the result, when it came
- * first). For operations and I/O sources. */
+ * first). For operations, I/O sources and streams. */
 #define BECKET_AWAIT_WITHIN(call, within_ns)                                                                    \
   BECKET_SUSPEND(becket_task_await(BECKET_TASK_BEGIN_is_missing, (call), (within_ns)))
 

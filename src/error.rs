@@ -106,13 +106,13 @@ errors! {
     #[cfg(feature = "simulator")]
     NOT_CONNECTED = ENOTCONN, "not connected";
     /// Nobody reads what would be written.
-    #[cfg(feature = "simulator")]
+    #[cfg(any(feature = "simulator", feature = "streams"))]
     BROKEN_PIPE = EPIPE, "nobody reads it";
     /// A device has failed.
     #[cfg(feature = "simulator")]
     DEVICE = EIO, "the device has failed";
     /// It is no socket.
-    #[cfg(feature = "simulator")]
+    #[cfg(any(feature = "simulator", feature = "streams"))]
     NOT_SOCKET = ENOTSOCK, "not a socket";
     /// It has no places that an offset could lead to.
     #[cfg(feature = "simulator")]

@@ -83,4 +83,8 @@ kinds! {
     After AFTER = 10;
     /// An operation that has completed.
     Operation OPERATION = 11;
+    /// A connection, or a socket of datagrams.
+    Stream STREAM = 12;
+    /// A connection to a listener.
+    Listener LISTENER = 13;
 }

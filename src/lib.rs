@@ -59,6 +59,8 @@ mod ready;
 mod request;
 mod ring;
 mod storage;
+#[cfg(feature = "streams")]
+mod streams;
 mod sys;
 mod time;
 
@@ -68,16 +70,24 @@ pub use backend::BackendChoice;
 #[cfg(feature = "simulator")]
 pub use backend::{Call, Quirk, Simulator, SimulatorMemory};
 pub use engine::{Config, Event, Statistics};
+#[cfg(feature = "streams")]
+pub use engine::{StreamEvent, streams::Sent};
 pub use error::{Error, Result};
+#[cfg(feature = "streams")]
+pub use front::ListenOptions;
 #[cfg(feature = "operations")]
 pub use front::{Buffer, Message, Part, Path, Vectors};
 pub use front::{Handler, IoOptions, Loop, Outcome, Pool, Stopper, Waker, Watch};
+#[cfg(feature = "streams")]
+pub use front::{Received, SendRequest};
 pub use handle::{Handle, Kind, Kinds};
 #[cfg(feature = "operations")]
 pub use ops::{Address, FileStatus, FilesChoice, OpenHow};
 pub use ready::Ready;
 pub use ring::Ring;
 pub use storage::{StaticStorage, Storage};
+#[cfg(feature = "streams")]
+pub use streams::Streams;
 pub use time::{Duration, Instant};
 
 /// Compiles the Rust program of the README.

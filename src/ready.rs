@@ -22,6 +22,8 @@ bitflags::bitflags! {
         const DEADLINE = 128;
         /// The program itself triggered the source, or woke it from another thread.
         const TRIGGERED = 256;
+        /// This listener has paused by itself, for want of room; it goes on by itself too.
+        const PAUSED = 512;
     }
 }
 

@@ -55,7 +55,7 @@ fn each_is_clean_under_valgrind() {
 /// Those that have to do with POSIX AIO, with a library that has it.
 #[test]
 fn those_with_aio_end_with_0() {
-    for name in ["aio/tests/aio", "aio/tests/fallback", "aio/tests/operations"] {
+    for name in ["aio/tests/aio", "aio/tests/fallback", "aio/tests/faults_operations", "aio/tests/operations"] {
         if util::is_made(name) {
             Child::spawn(&mut Command::new(util::program(name))).expect_exit(0);
         } else {

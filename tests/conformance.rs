@@ -17,6 +17,8 @@ mod hooks;
 mod io_timeouts;
 #[path = "conformance/levels.rs"]
 mod levels;
+#[path = "conformance/listeners.rs"]
+mod listeners;
 #[path = "conformance/modify_remove.rs"]
 mod modify_remove;
 #[path = "conformance/operations.rs"]
@@ -29,6 +31,8 @@ mod processes;
 mod readiness;
 #[path = "conformance/signals.rs"]
 mod signals;
+#[path = "conformance/streams.rs"]
+mod streams;
 #[path = "conformance/timers.rs"]
 mod timers;
 #[path = "conformance/wakes_posts.rs"]

@@ -92,16 +92,17 @@ tree() {
 }
 
 run_c_programs() {
-  local target=$1 cc=$2 tree=$folder/$1 program
+  local target=$1 cc=$2 tree=$folder/$1 program name
   tree "$tree"
   if ! make -s -C "$tree" programs TARGET="$target" CC="$cc" CARGO="${cargo[*]}" LDFLAGS="$link_arguments"; then
     failed+=("the C programs for $target")
     return
   fi
-  for program in "$tree"/build/tests/*; do
+  for program in "$tree"/build/tests/* "$tree"/build/aio/tests/*; do
     [[ -x $program && ! -d $program && $program != *.so ]] || continue
-    echo "run   $target ${program##*/}"
-    (cd "$tree" && timeout 600 "${runner[@]}" "$program") || failed+=("${program##*/} on $target")
+    name=${program#"$tree"/build/}
+    echo "run   $target $name"
+    (cd "$tree" && timeout 600 "${runner[@]}" "$program") || failed+=("$name on $target")
   done
 }
 

@@ -37,7 +37,21 @@ fn count(text: &str, needle: &str) -> usize {
 
 #[test]
 fn help_and_bad_options() {
-    for name in ["echo", "timers", "signals", "wake", "udp", "serial", "foreign", "simulate", "copy"] {
+    for name in [
+        "echo",
+        "plain_echo",
+        "chat",
+        "line",
+        "proxy",
+        "timers",
+        "signals",
+        "wake",
+        "udp",
+        "serial",
+        "foreign",
+        "simulate",
+        "copy",
+    ] {
         let program = util::program(&format!("examples/{name}"));
         let mut child = Child::start(&program, ["--help"]);
         child.expect_exit(0);
@@ -51,12 +65,23 @@ fn help_and_bad_options() {
         }
     }
     for bad in ["", "x", "-1", "65536", "99999999999999999999", "80x"] {
-        Child::start(util::program("examples/echo"), ["--port", bad]).expect_exit(2);
+        for echo in ECHOES {
+            Child::start(util::program(&format!("examples/{echo}")), ["--port", bad]).expect_exit(2);
+        }
         Child::start(util::program("examples/udp"), ["--port", bad]).expect_exit(2);
+        Child::start(util::program("examples/chat"), ["--port", bad]).expect_exit(2);
     }
 }
 
-// ------------------------------------------------------------------------------------------------ echo
+// ------------------------------------------------------------------------------------------------ echo, plain_echo
+
+/// On streams, and on plain sources: no client can tell them apart.
+const ECHOES: [&str; 2] = ["echo", "plain_echo"];
+
+/// The one on each backend, the other on one.
+fn each_echo() -> impl Iterator<Item = (&'static str, &'static str)> {
+    BACKENDS.into_iter().map(|backend| ("echo", backend)).chain([("plain_echo", "poll")])
+}
 
 fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).expect("connect");
@@ -83,8 +108,8 @@ fn noise(size: usize) -> Vec<u8> {
 
 #[test]
 fn echo_answers_everybody_until_sigterm() {
-    everywhere(|watched, backend| {
-        let mut child = start(watched, "echo", backend, &["--port", "0"]);
+    let session = |watched, echo: &str, backend: &str| {
+        let mut child = start(watched, echo, backend, &["--port", "0"]);
         let line = child.wait_line("listening");
         assert!(line.ends_with(&format!("({backend})")), "{line}");
         let port = port_in(&line);
@@ -101,16 +126,17 @@ fn echo_answers_everybody_until_sigterm() {
         ask(&mut clients[0], b"still there?");
         child.signal(libc::SIGTERM);
         child.expect_exit(0);
-        assert!(child.out().ends_with("echo: ended"), "{}", child.out());
+        assert!(child.out().ends_with(&format!("{echo}: ended")), "{}", child.out());
         assert_eq!(clients[0].read(&mut [0; 8]).unwrap(), 0);
-    });
+    };
+    everywhere(|watched, backend| ECHOES.into_iter().for_each(|echo| session(watched, echo, backend)));
 }
 
 /// A client that sends and does not read: the server stops reading from it, and loses nothing.
 #[test]
 fn echo_has_back_pressure() {
-    for backend in BACKENDS {
-        let mut child = start(Watched::No, "echo", backend, &["--port", "0"]);
+    for (echo, backend) in each_echo() {
+        let mut child = start(Watched::No, echo, backend, &["--port", "0"]);
         let port = port_in(&child.wait_line("listening"));
         let data = noise(64 << 20);
         let mut sender = connect(port);
@@ -128,11 +154,11 @@ fn echo_has_back_pressure() {
                 break false;
             }
         };
-        assert!(stalled, "{backend}: the server took in everything and nobody read it");
+        assert!(stalled, "{echo} on {backend}: the server took in everything and nobody read it");
         let before = child.cpu_time();
         std::thread::sleep(Duration::from_millis(600));
         let spent = child.cpu_time() - before;
-        assert!(spent < Duration::from_millis(300), "{backend}: it spins: {spent:?}");
+        assert!(spent < Duration::from_millis(300), "{echo} on {backend}: it spins: {spent:?}");
         ask(&mut connect(port), b"and meanwhile it serves others");
 
         sender.set_write_timeout(Some(GUARD)).unwrap();
@@ -141,7 +167,7 @@ fn echo_has_back_pressure() {
         let writer = std::thread::spawn(move || sender.write_all(&rest).expect("write"));
         let mut back = vec![0; total];
         reader.read_exact(&mut back).expect("all of it");
-        assert!(back == data[..total], "{backend}: what came back differs");
+        assert!(back == data[..total], "{echo} on {backend}: what came back differs");
         writer.join().unwrap();
     }
 }
@@ -149,8 +175,8 @@ fn echo_has_back_pressure() {
 /// More clients than places: the one too many waits, silently, and is served when a place is free.
 #[test]
 fn echo_with_a_full_table() {
-    for backend in BACKENDS {
-        let mut child = start(Watched::No, "echo", backend, &["--port", "0"]);
+    for (echo, backend) in each_echo() {
+        let mut child = start(Watched::No, echo, backend, &["--port", "0"]);
         let port = port_in(&child.wait_line("listening"));
         let mut clients: Vec<TcpStream> = (0..256).map(|_| connect(port)).collect();
         for client in &mut clients {
@@ -160,9 +186,9 @@ fn echo_with_a_full_table() {
         let mut waiting = connect(port);
         waiting.write_all(b"y").unwrap();
         waiting.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
-        assert!(waiting.read(&mut [0; 1]).is_err(), "{backend}: served without a place");
+        assert!(waiting.read(&mut [0; 1]).is_err(), "{echo} on {backend}: served without a place");
         let spent = child.cpu_time() - before;
-        assert!(spent < Duration::from_millis(300), "{backend}: it spins: {spent:?}");
+        assert!(spent < Duration::from_millis(300), "{echo} on {backend}: it spins: {spent:?}");
         drop(clients.pop());
         waiting.set_read_timeout(Some(GUARD)).unwrap();
         let mut answer = [0; 1];
@@ -174,9 +200,9 @@ fn echo_with_a_full_table() {
 /// Out of fds: no spinning, and it recovers.
 #[test]
 fn echo_out_of_fds() {
-    for backend in BACKENDS {
+    for (echo, backend) in each_echo() {
         let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -n 16; exec \"$0\" \"$@\""]).arg(util::program("examples/echo"));
+        command.args(["-c", "ulimit -n 16; exec \"$0\" \"$@\""]).arg(util::program(&format!("examples/{echo}")));
         let mut child = Child::spawn(command.args(["--backend", backend, "--port", "0"]));
         let port = port_in(&child.wait_line("listening"));
         let mut clients: Vec<TcpStream> = (0..20).map(|_| connect(port)).collect();
@@ -185,9 +211,9 @@ fn echo_out_of_fds() {
         last.write_all(b"last").unwrap();
         last.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
         let before = child.cpu_time();
-        assert!(last.read(&mut [0; 1]).is_err(), "{backend}: 20 connections with 16 fds");
+        assert!(last.read(&mut [0; 1]).is_err(), "{echo} on {backend}: 20 connections with 16 fds");
         let spent = child.cpu_time() - before;
-        assert!(spent < Duration::from_millis(300), "{backend}: it spins: {spent:?}");
+        assert!(spent < Duration::from_millis(300), "{echo} on {backend}: it spins: {spent:?}");
         let mut last = clients.pop().unwrap();
         drop(clients);
         last.set_read_timeout(Some(GUARD)).unwrap();
@@ -199,11 +225,339 @@ fn echo_out_of_fds() {
 
 #[test]
 fn echo_says_that_its_port_is_taken() {
-    let mut first = start(Watched::No, "echo", "poll", &["--port", "0"]);
-    let port = port_in(&first.wait_line("listening")).to_string();
-    let mut second = start(Watched::No, "echo", "poll", &["--port", &port]);
-    second.expect_exit(1);
-    assert!(second.err().starts_with("echo: listen: "), "{}", second.err());
+    for echo in ECHOES {
+        let mut first = start(Watched::No, echo, "poll", &["--port", "0"]);
+        let port = port_in(&first.wait_line("listening")).to_string();
+        let mut second = start(Watched::No, echo, "poll", &["--port", &port]);
+        second.expect_exit(1);
+        assert!(second.err().starts_with(&format!("{echo}: listen: ")), "{}", second.err());
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ chat
+
+/// The others read what one says, in order, and as lines, whatever the pieces are in which it comes.
+#[test]
+fn chat_tells_all_others() {
+    everywhere(|watched, backend| {
+        let mut child = start(watched, "chat", backend, &["--port", "0"]);
+        let port = port_in(&child.wait_line("listening"));
+        let mut clients: Vec<TcpStream> = (0..3).map(|_| connect(port)).collect();
+        child.wait_line("2 has come");
+        for index in 0..3 {
+            clients[index].write_all(b"here\n").unwrap();
+            for other in (0..3).filter(|other| *other != index) {
+                expect_bytes(&mut clients[other], format!("{index}: here\n").as_bytes());
+            }
+        }
+        clients[0].write_all(b"one\ntwo\nth").unwrap();
+        expect_bytes(&mut clients[1], b"0: one\n0: two\n");
+        clients[0].write_all(b"ree\n\n").unwrap();
+        expect_bytes(&mut clients[1], b"0: three\n0: \n");
+        expect_bytes(&mut clients[2], b"0: one\n0: two\n0: three\n0: \n");
+        // A line without an end comes in pieces of 512 bytes.
+        let long = "x".repeat(512);
+        clients[1].write_all(format!("{long}y\n").as_bytes()).unwrap();
+        expect_bytes(&mut clients[2], format!("1: {long}\n1: y\n").as_bytes());
+        // One goes, and the others go on.
+        drop(clients.remove(0));
+        clients[1].write_all(b"bye\n").unwrap();
+        expect_bytes(&mut clients[0], b"2: bye\n");
+        child.signal(libc::SIGTERM);
+        child.expect_exit(0);
+        assert!(child.out().ends_with("chat: ended: 10 lines, 0 dropped"), "{}", child.out());
+    });
+}
+
+/// A client that never reads is dropped, and the others do not notice.
+#[test]
+fn chat_drops_who_does_not_read() {
+    for backend in BACKENDS {
+        let mut child = start(Watched::No, "chat", backend, &["--port", "0"]);
+        let port = port_in(&child.wait_line("listening"));
+        let (mut speaker, mut reader) = (connect(port), connect(port));
+        let silent = connect(port);
+        child.wait_line("2 has come");
+        speaker.write_all(b"here\n").unwrap();
+        expect_bytes(&mut reader, b"0: here\n");
+        let batch = format!("{}\n", "x".repeat(499)).repeat(100);
+        let heard = format!("0: {}\n", "x".repeat(499)).repeat(100);
+        let mut batches = 0;
+        while !child.out().contains("2 dropped: it does not read") {
+            batches += 1;
+            assert!(batches < 2000, "{backend}: it holds 100 MB for somebody who does not read");
+            speaker.write_all(batch.as_bytes()).unwrap();
+            expect_bytes(&mut reader, heard.as_bytes());
+        }
+        reader.write_all(b"still here\n").unwrap();
+        expect_bytes(&mut speaker, b"1: still here\n");
+        drop(silent);
+        child.signal(libc::SIGTERM);
+        child.expect_exit(0);
+        let said = batches * 100 + 2;
+        assert!(child.out().ends_with(&format!("chat: ended: {said} lines, 1 dropped")), "{}", child.out());
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ line
+
+#[test]
+fn line_answers_every_line() {
+    everywhere(|watched, backend| {
+        let mut child = start(watched, "line", backend, &["--port", "0"]);
+        let port = port_in(&child.wait_line("listening"));
+        let mut client = connect(port);
+        // In pieces, and several at once.
+        client.write_all(b"hel").unwrap();
+        let mut other = connect(port);
+        other.write_all(b"one\r\n\ntwo\n").unwrap();
+        expect_bytes(&mut other, b"1 ONE\n2 \n3 TWO\n");
+        client.write_all(b"lo\nquit\nnobody hears this\n").unwrap();
+        expect_bytes(&mut client, b"1 HELLO\n");
+        expect_end(&mut client);
+        // The longest line, and one that is too long.
+        let mut line = vec![b'x'; 512];
+        line.push(b'\n');
+        other.write_all(&line).unwrap();
+        expect_bytes(&mut other, &[b"4 ", &line.to_ascii_uppercase()[..]].concat());
+        other.write_all(&[b'y'; 513]).unwrap();
+        expect_bytes(&mut other, b"the line is too long\n");
+        expect_end(&mut other);
+        // A line that does not end is none.
+        let mut last = connect(port);
+        last.write_all(b"a\nb").unwrap();
+        last.shutdown(std::net::Shutdown::Write).unwrap();
+        expect_bytes(&mut last, b"1 A\n");
+        expect_end(&mut last);
+        child.signal(libc::SIGTERM);
+        child.expect_exit(0);
+        assert!(child.out().ends_with("line: ended"), "{}", child.out());
+    });
+}
+
+/// A client that sends lines and reads no answer stands still; the others do not. Nothing is lost.
+#[test]
+fn line_has_back_pressure() {
+    for backend in BACKENDS {
+        let mut child = start(Watched::No, "line", backend, &["--port", "0"]);
+        let port = port_in(&child.wait_line("listening"));
+        let mut sender = connect(port);
+        let mut reader = sender.try_clone().unwrap();
+        let sent = fill(&mut sender, b"a line of 16 b.\n");
+        let before = child.cpu_time();
+        let mut other = connect(port);
+        other.write_all(b"meanwhile\n").unwrap();
+        expect_bytes(&mut other, b"1 MEANWHILE\n");
+        std::thread::sleep(Duration::from_millis(600));
+        let spent = child.cpu_time() - before;
+        assert!(spent < Duration::from_millis(300), "{backend}: it spins: {spent:?}");
+        let writer = std::thread::spawn(move || {
+            let whole = sent.next_multiple_of(16);
+            sender.write_all(&b"a line of 16 b.\n"[16 - (whole - sent)..]).expect("the rest of a line");
+            sender.write_all(b"quit\n").expect("write");
+        });
+        let mut answers = Vec::new();
+        reader.read_to_end(&mut answers).expect("all answers");
+        writer.join().unwrap();
+        let expected: Vec<u8> =
+            (1..=sent.div_ceil(16)).flat_map(|number| format!("{number} A LINE OF 16 B.\n").into_bytes()).collect();
+        assert!(answers == expected, "{backend}: {} bytes of {}", answers.len(), expected.len());
+    }
+}
+
+/// Reads just this.
+fn expect_bytes(client: &mut TcpStream, text: &[u8]) {
+    let mut answer = vec![0; text.len()];
+    client.read_exact(&mut answer).expect("an answer");
+    assert_eq!(String::from_utf8_lossy(&answer), String::from_utf8_lossy(text));
+}
+
+/// Nothing follows but the end. (Who is closed while he sends may be told so.)
+fn expect_end(client: &mut TcpStream) {
+    let count = client.read(&mut [0; 8]);
+    assert!(
+        matches!(&count, Ok(0)) || count.as_ref().is_err_and(|it| it.raw_os_error() == Some(libc::ECONNRESET)),
+        "{count:?}"
+    );
+}
+
+/// Sends a text again and again until nobody takes it any more. How many bytes.
+fn fill(sender: &mut TcpStream, text: &[u8]) -> usize {
+    sender.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let data = text.repeat((1 << 16) / text.len());
+    let mut sent = 0;
+    while let Ok(count) = sender.write(&data[sent % data.len()..]) {
+        sent += count;
+        assert!(sent < 256 << 20, "everything is taken, and nobody reads it");
+    }
+    sender.set_write_timeout(Some(GUARD)).unwrap();
+    sent
+}
+
+// ------------------------------------------------------------------------------------------------ proxy
+
+/// A server on a port of its own, for the proxy.
+fn listen() -> (std::net::TcpListener, String) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    (listener, port)
+}
+
+fn accept(listener: &std::net::TcpListener) -> TcpStream {
+    let (stream, _) = listener.accept().expect("the proxy connects");
+    stream.set_read_timeout(Some(GUARD)).unwrap();
+    stream.set_write_timeout(Some(GUARD)).unwrap();
+    stream
+}
+
+#[test]
+fn proxy_carries_both_directions_and_half_closes() {
+    everywhere(|watched, backend| {
+        let (listener, to) = listen();
+        let mut child = start(watched, "proxy", backend, &["--port", "0", "--to", &to]);
+        let port = port_in(&child.wait_line("listening"));
+        for server_first in [false, true] {
+            let mut client = connect(port);
+            let mut server = accept(&listener);
+            ask_through(&mut client, &mut server);
+            let (first, second) = if server_first { (&mut server, &mut client) } else { (&mut client, &mut server) };
+            first.write_all(b"the last word").unwrap();
+            first.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut text = Vec::new();
+            second.read_to_end(&mut text).unwrap();
+            assert_eq!(text, b"the last word");
+            // The other direction goes on.
+            second.write_all(b"an answer").unwrap();
+            expect_bytes(first, b"an answer");
+            second.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(first.read(&mut [0; 8]).unwrap(), 0);
+        }
+        child.signal(libc::SIGTERM);
+        child.expect_exit(0);
+        assert!(child.out().ends_with("bytes carried"), "{}", child.out());
+    });
+}
+
+fn ask_through(client: &mut TcpStream, server: &mut TcpStream) {
+    client.write_all(b"there").unwrap();
+    expect_bytes(server, b"there");
+    server.write_all(b"and back").unwrap();
+    expect_bytes(client, b"and back");
+}
+
+/// A side that does not read stops the other one, in either direction; and then everything arrives.
+#[test]
+fn proxy_has_back_pressure() {
+    for backend in BACKENDS {
+        let (listener, to) = listen();
+        let mut child = start(Watched::No, "proxy", backend, &["--port", "0", "--to", &to]);
+        let port = port_in(&child.wait_line("listening"));
+        let text = noise(1 << 16);
+        for server_sends in [false, true] {
+            let client = connect(port);
+            let server = accept(&listener);
+            let (mut sender, mut reader) = if server_sends { (server, client) } else { (client, server) };
+            let sent = fill(&mut sender, &text);
+            let before = child.cpu_time();
+            // Others are served meanwhile.
+            let mut other = connect(port);
+            let mut others = accept(&listener);
+            ask_through(&mut other, &mut others);
+            std::thread::sleep(Duration::from_millis(600));
+            let spent = child.cpu_time() - before;
+            assert!(spent < Duration::from_millis(300), "{backend}: it spins: {spent:?}");
+            sender.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut received = Vec::new();
+            reader.read_to_end(&mut received).expect("all of it");
+            assert_eq!(received.len(), sent);
+            assert!(received.chunks(text.len()).all(|chunk| chunk == &text[..chunk.len()]), "{backend}: it differs");
+        }
+    }
+}
+
+/// A chain of three carries data in both directions at a time, in pieces of every size and with pauses.
+#[test]
+fn proxy_in_a_chain() {
+    for backend in BACKENDS {
+        let (listener, mut to) = listen();
+        let mut children = Vec::new();
+        for _ in 0..3 {
+            let mut child = start(Watched::No, "proxy", backend, &["--port", "0", "--to", &to]);
+            to = port_in(&child.wait_line("listening")).to_string();
+            children.push(child);
+        }
+        let client = connect(to.parse().unwrap());
+        let server = accept(&listener);
+        let data = noise(4 << 20);
+        std::thread::scope(|scope| {
+            for (mut writer, mut reader, seed) in [
+                (client.try_clone().unwrap(), server.try_clone().unwrap(), 1_usize),
+                (server.try_clone().unwrap(), client.try_clone().unwrap(), 2),
+            ] {
+                let data = &data;
+                scope.spawn(move || {
+                    let (mut at, mut step) = (0, seed);
+                    while at < data.len() {
+                        step = step * 7919 % 100_003;
+                        let end = data.len().min(at + step);
+                        writer.write_all(&data[at..end]).expect("write");
+                        at = end;
+                        if step % 8 == 0 {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                    }
+                    writer.shutdown(std::net::Shutdown::Write).unwrap();
+                });
+                scope.spawn(move || {
+                    let mut received = Vec::new();
+                    let mut piece = vec![0; 77_777];
+                    loop {
+                        match reader.read(&mut piece).expect("read") {
+                            0 => break,
+                            count => received.extend_from_slice(&piece[..count]),
+                        }
+                        if received.len() % 5 == 0 {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                    }
+                    assert!(received == *data, "{backend}: {} bytes", received.len());
+                });
+            }
+        });
+    }
+}
+
+/// Nobody listens behind it, and a side that breaks off: the other side hears of it, and nothing is left.
+#[test]
+fn proxy_breaks_both_sides_off() {
+    for backend in BACKENDS {
+        let (listener, to) = listen();
+        let mut child = start(Watched::No, "proxy", backend, &["--port", "0", "--to", &to]);
+        let port = port_in(&child.wait_line("listening"));
+        let fds = || std::fs::read_dir(format!("/proc/{}/fd", child.id())).map_or(0, Iterator::count);
+        let before = fds();
+        for server_breaks in [false, true] {
+            let client = connect(port);
+            let server = accept(&listener);
+            let (breaks, mut hears) = if server_breaks { (server, client) } else { (client, server) };
+            let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+            // SAFETY: the option is valid to read.
+            let set = unsafe {
+                let length = size_of::<libc::linger>() as libc::socklen_t;
+                let fd = std::os::fd::AsRawFd::as_raw_fd(&breaks);
+                libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), length)
+            };
+            assert_eq!(set, 0);
+            drop(breaks);
+            let end = hears.read(&mut [0; 8]);
+            assert_eq!(end.expect_err("it was broken off").raw_os_error(), Some(libc::ECONNRESET));
+        }
+        drop(listener);
+        expect_end(&mut connect(port));
+        util::wait_until("all descriptors are closed", || fds() == before);
+        child.signal(libc::SIGTERM);
+        child.expect_exit(0);
+    }
 }
 
 // ------------------------------------------------------------------------------------------------ copy
@@ -439,13 +793,13 @@ fn udp_waits_when_a_send_would_block() {
         return util::skip("udp with a send that would block", "Linux: it needs LD_PRELOAD");
     }
     let folder = util::scratch("udp");
-    let (source, library) = (folder.join("slow_sendto.c"), folder.join("slow_sendto.so"));
+    let (source, library) = (folder.join("slow_sendmsg.c"), folder.join("slow_sendmsg.so"));
     std::fs::write(
         &source,
         "#define _GNU_SOURCE\n#include <errno.h>\n#include <sys/socket.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n\
-         ssize_t sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *to, socklen_t to_size) {\n\
+         ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {\n\
          static int calls;\n if (++calls % 2 == 1) { errno = EAGAIN; return -1; }\n\
-         return syscall(SYS_sendto, fd, data, size, flags, to, to_size);\n}\n",
+         return syscall(SYS_sendmsg, fd, message, flags);\n}\n",
     )
     .unwrap();
     let made = util::cc().args(["-shared", "-fPIC", "-w"]).arg(&source).arg("-o").arg(&library).status().unwrap();

@@ -34,7 +34,7 @@ const BACKENDS: [&str; 4] = ["select", "poll", "epoll", "uring"];
 
 fn examples() -> Vec<Program> {
     let program = |name, arguments, session, sampled| Program { name, arguments, session, sampled };
-    vec![
+    let mut programs = vec![
         program("examples/echo", &["--port", "0"], |child| serve(child, echo), 12),
         program("examples/httpd", &["--port", "0"], |child| serve(child, http), 12),
         program("examples/udp", &["--port", "0"], |child| serve(child, datagram), 12),
@@ -42,7 +42,15 @@ fn examples() -> Vec<Program> {
         program("examples/signals", &["--restarts", "3"], supervise, 12),
         program("examples/timers", &[], |_| (), 12),
         program("examples/wake", &["--items", "1000"], |_| (), 12),
-    ]
+        program("examples/httpd", &["--port", "0", "--root", "c-examples/site"], |child| serve(child, file), 40),
+    ];
+    if util::is_made("aio/examples/httpd") {
+        let arguments = &["--port", "0", "--root", "c-examples/site", "--files", "aio"];
+        programs.push(program("aio/examples/httpd", arguments, |child| serve(child, file), 40));
+    } else {
+        util::skip("faults of files by POSIX AIO", "glibc");
+    }
+    programs
 }
 
 fn conformance_programs() -> Vec<Program> {
@@ -65,10 +73,19 @@ fn echo(port: u16, limit: Duration) -> bool {
 }
 
 fn http(port: u16, limit: Duration) -> bool {
+    get("/hello", port, limit)
+}
+
+/// The same of a file, which operations open and read.
+fn file(port: u16, limit: Duration) -> bool {
+    get("/style.css", port, limit)
+}
+
+fn get(path: &str, port: u16, limit: Duration) -> bool {
     let mut answer = String::new();
     TcpStream::connect(("127.0.0.1", port)).is_ok_and(|mut stream| {
         stream.set_read_timeout(Some(limit)).unwrap();
-        stream.write_all(b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").is_ok()
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes()).is_ok()
             && stream.read_to_string(&mut answer).is_ok()
             && answer.starts_with("HTTP/1.1 200 ")
     })
@@ -224,7 +241,9 @@ fn faults(program: &Program, backend: Option<&str>, lasting: bool) -> Vec<Fault>
     let report = run(program, backend, None);
     let mut faults = Vec::new();
     // (httpd writes only what it says, and goes on when nobody hears it.)
-    for (call, count, reasons) in report.calls.iter().filter(|it| program.name != "examples/httpd" || it.0 != "write") {
+    for (call, count, reasons) in
+        report.calls.iter().filter(|it| !program.name.ends_with("examples/httpd") || it.0 != "write")
+    {
         for reason in reasons {
             let name = reason.trim_end_matches('*');
             let mut firsts = vec![1, 2, 3, count / 2, *count];
@@ -245,7 +264,7 @@ fn faults(program: &Program, backend: Option<&str>, lasting: bool) -> Vec<Fault>
     faults
 }
 
-/// Tries the faults, or a sample of them, on as many threads as there are processors.
+/// Tries the faults, or a sample of them, on some threads.
 fn sweep(programs: &[Program], backends: &[Option<&'static str>], lasting: bool) {
     let all = std::env::var_os("BECKET_FAULTS_ALL").is_some();
     let mut cases = Vec::new();
@@ -263,7 +282,8 @@ fn sweep(programs: &[Program], backends: &[Option<&'static str>], lasting: bool)
     assert!(cases.len() >= 20, "only {} cases", cases.len());
     let next = AtomicUsize::new(0);
     let struck = AtomicUsize::new(0);
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    // (Most of the time of a case is waited.)
+    let threads = std::thread::available_parallelism().map_or(2, usize::from) * if all { 4 } else { 1 };
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {

@@ -15,27 +15,34 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ring", &["error"]),
     ("request", &["error"]),
     ("aio", &["error", "storage"]),
+    ("streams", &["error", "storage"]),
     ("handle", &["error", "time"]),
     ("error", &["time"]),
     ("storage", &["atomic", "ready", "request", "error", "time", "handle"]),
     ("sys", &["aio", "ready", "ring", "request", "error", "time"]),
-    ("backend", &["aio", "ready", "ring", "request", "sys", "storage", "error", "time", "handle"]),
+    ("backend", &["aio", "streams", "ready", "ring", "request", "sys", "storage", "error", "time", "handle"]),
     ("ops", &["aio", "ready", "ring", "request", "sys", "storage", "error", "time", "handle"]),
     ("process", &["atomic", "ready", "sys", "storage", "error", "time", "handle"]),
-    ("engine", &["ready", "ring", "request", "backend", "ops", "process", "sys", "storage", "error", "time", "handle"]),
+    (
+        "engine",
+        &[
+            "streams", "ready", "ring", "request", "backend", "ops", "process", "sys", "storage", "error", "time",
+            "handle",
+        ],
+    ),
     (
         "front",
         &[
-            "aio", "ready", "ring", "request", "engine", "backend", "ops", "process", "storage", "error", "time",
-            "handle",
+            "aio", "streams", "ready", "ring", "request", "engine", "backend", "ops", "process", "storage", "error",
+            "time", "handle",
         ],
     ),
     ("task", &["ready", "front", "engine", "backend", "ops", "process", "storage", "error", "time", "handle"]),
     (
         "ffi",
         &[
-            "aio", "ready", "ring", "request", "front", "engine", "backend", "ops", "process", "sys", "storage",
-            "error", "time", "handle",
+            "aio", "streams", "ready", "ring", "request", "front", "engine", "backend", "ops", "process", "sys",
+            "storage", "error", "time", "handle",
         ],
     ),
 ];
@@ -61,8 +68,10 @@ const UNSAFE: &[&str] = &[
     "front/mod.rs",
     // The one place where the caller's memory becomes entries.
     "aio.rs",
+    "streams.rs",
     // Memory that is lent to an operation, and the lease that says so.
     "front/memory.rs",
+    "front/streams.rs",
     "request.rs",
     // The table of signals, which signal handlers read.
     "process/signals.rs",

@@ -19,6 +19,7 @@ const ALLOWED: &[&str] = &[
     "abort",
     "accept4",
     "bcmp",
+    "bind",
     "clock_gettime",
     "close",
     "connect",
@@ -30,9 +31,14 @@ const ALLOWED: &[&str] = &[
     "fcntl",
     "fstat",
     "fstat64",
+    "getpeername",
     "getpid",
     "getrlimit",
+    "getsockname",
     "getsockopt",
+    "listen",
+    "lstat",
+    "lstat64",
     "madvise",
     "memcmp",
     "memcpy",
@@ -45,7 +51,10 @@ const ALLOWED: &[&str] = &[
     "pipe",
     "poll",
     "ppoll",
+    "pread",
+    "pread64",
     "pthread_self",
+    "pthread_sigmask",
     "read",
     "readv",
     "recv",
@@ -53,10 +62,19 @@ const ALLOWED: &[&str] = &[
     "select",
     "send",
     "sendmsg",
+    "setsockopt",
+    "shutdown",
     "sigaction",
+    "sigaddset",
+    "sigemptyset",
     "sigfillset",
+    "sigismember",
+    "sigpending",
+    "sigtimedwait",
+    "socket",
     "syscall",
     "sysconf",
+    "unlink",
     "waitid",
     "waitpid",
     "write",
@@ -289,6 +307,31 @@ fn datagrams(child: &mut Child) {
     }
 }
 
+/// What one says, the other hears.
+fn chat(child: &mut Child) {
+    let port = util::port_in(&child.wait_line("listening"));
+    let mut clients = [connect(port), connect(port)];
+    child.wait_line("1 has come");
+    let mut heard = [0; 9];
+    for (from, to) in [(0, 1), (1, 0)] {
+        clients[from].write_all(b"hello\n").unwrap();
+        clients[to].read_exact(&mut heard).unwrap();
+        assert_eq!(heard, *format!("{from}: hello\n").as_bytes());
+    }
+    child.signal(libc::SIGTERM);
+}
+
+/// A line, in pieces; and one that is too long.
+fn line(child: &mut Child) {
+    let port = util::port_in(&child.wait_line("listening"));
+    let mut client = connect(port);
+    assert_eq!(exchange(&mut client, b"hello\nqu", 8), b"1 HELLO\n");
+    client.write_all(b"it\n").unwrap();
+    assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
+    assert_eq!(exchange(&mut connect(port), &[b'x'; 513], 21), b"the line is too long\n");
+    child.signal(libc::SIGTERM);
+}
+
 fn udp(child: &mut Child) {
     datagrams(child);
     child.signal(libc::SIGTERM);
@@ -384,14 +427,17 @@ struct Session {
     exit_code: i32,
 }
 
-/// Every example has a session here (but `serial`, which needs a device, `copy`, which needs a server, and `libev`, whose
+/// Every example has a session here (but `serial`, which needs a device, `copy` and `proxy`, which need a server, and `libev`, whose
 /// other half allocates).
 fn sessions() -> BTreeMap<&'static str, Session> {
     let session = |arguments, work, exit_code| Session { arguments, work, exit_code };
     BTreeMap::from([
         ("echo", session(&["--port", "0"] as &[_], echo as fn(&mut Child), 0)),
+        ("chat", session(&["--port", "0"], chat, 0)),
         ("foreign", session(&["--port", "0"], foreign, 0)),
+        ("line", session(&["--port", "0"], line, 0)),
         ("httpd", session(&["--port", "0", "--root", "."], httpd, 0)),
+        ("plain_echo", session(&["--port", "0"], echo, 0)),
         ("signals", session(&["--restarts", "1000"], signals, 0)),
         ("simulate", session(&["--runs", "100"], nothing, 0)),
         ("timers", session(&[], nothing, 0)),
@@ -408,7 +454,7 @@ fn every_example_is_counted() {
         .filter_map(|entry| entry.unwrap().file_name().to_string_lossy().strip_suffix(".c").map(str::to_owned))
         .collect();
     let counted: BTreeSet<String> =
-        sessions().keys().copied().chain(["serial", "copy", "libev"]).map(str::to_owned).collect();
+        sessions().keys().copied().chain(["serial", "copy", "proxy", "libev"]).map(str::to_owned).collect();
     assert_eq!(examples, counted);
 }
 
@@ -437,6 +483,21 @@ fn examples_never_allocate() {
         counted.child.signal(libc::SIGTERM);
         assert_eq!(counted.calls(0), 0, "serial on {backend} called the allocator");
         drop(slave);
+
+        let program = util::program("examples/proxy");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let arguments = ["--backend", backend, "--port", "0", "--to", &port];
+        let mut counted = Counted::start(&format!("proxy_{backend}"), &program, &arguments);
+        let mut client = connect(util::port_in(&counted.child.wait_line("listening")));
+        let (mut server, _) = listener.accept().unwrap();
+        client.write_all(b"hello").unwrap();
+        assert_eq!(exchange(&mut server, b"you", 5), b"hello");
+        let mut answer = [0; 3];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"you");
+        counted.child.signal(libc::SIGTERM);
+        assert_eq!(counted.calls(0), 0, "proxy on {backend} called the allocator");
 
         let program = util::program("examples/copy");
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();

@@ -214,3 +214,38 @@ fn a_path_is_looked_at_when_it_is_lent() {
     OVER.store(true, Ordering::Relaxed);
     changer.join().unwrap();
 }
+
+/// With an operation that waited for its fd, the registrations of slots that were never used were watched too: fd 0 in fresh
+/// memory, the fds of the loop that was there before in other.
+#[test]
+#[cfg(all(feature = "operations", feature = "select", feature = "poll"))]
+fn memory_that_was_never_used_is_no_registration() {
+    use becket::{BackendChoice, Buffer, Ready, Watch};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+    static BUFFERS: [Buffer<[u8; 8]>; 4] = [const { Buffer::new([0; 8]) }; 4];
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let others: Vec<_> = (0..4).map(|_| UnixStream::pair().unwrap()).collect();
+    let mut buffers = BUFFERS.iter();
+    for backend in [BackendChoice::Select, BackendChoice::Poll] {
+        let config = Config { backend, ..Config::default() };
+        for fresh in [true, false] {
+            let storage = Box::leak(Box::new(Storage::<8, 0, 2>::new()));
+            if !fresh {
+                let before = Loop::<u32>::new(&mut *storage, &config).unwrap();
+                for (one, other) in &others {
+                    before.add_io(one.as_raw_fd(), Ready::WRITABLE, count, 0).unwrap();
+                    before.add_io(other.as_raw_fd(), Ready::WRITABLE, count, 0).unwrap();
+                }
+            }
+            let event_loop = Loop::<u32>::new(storage, &config).unwrap();
+            event_loop.recv(ours.as_raw_fd(), buffers.next().unwrap(), 0..8, 0, count, 0).unwrap();
+            let mut calls = 0;
+            assert_eq!(event_loop.turn(&mut calls, Duration::ZERO), Ok(0));
+            let mut watches = [Watch { fd: -1, interest: Ready::empty() }; 16];
+            assert_eq!(event_loop.watches(&mut watches), Ok(2), "on {backend:?}: {watches:?}");
+            assert_eq!(watches[1], Watch { fd: ours.as_raw_fd(), interest: Ready::READABLE });
+            assert_eq!(event_loop.drain(&mut calls, Duration::from_secs(10)), Ok(()));
+        }
+    }
+}

@@ -245,6 +245,38 @@ fn a_drain_outlasts_operations_of_years() {
     }
 }
 
+/// The time that a drain has is the system's, whether the loop can sleep or an idle source keeps it awake.
+#[test]
+fn a_drain_gives_up_when_its_time_is_over() {
+    let mut given_up = [0; 2];
+    for seed in 0..40 {
+        let (event_loop, simulator, mut app) = begin(seed);
+        simulator.set_latency(Duration::from_secs(10_000_000_000)).unwrap();
+        let awake = seed % 2 == 1;
+        if awake {
+            event_loop.add_idle(|_, _, _| panic!("a drain calls nothing else"), 0).unwrap();
+        }
+        for token in 0..4 {
+            event_loop.open(AT_FOLDER, c"any", 0, 0, on_done, token).unwrap();
+        }
+        event_loop.poll(Duration::ZERO).unwrap();
+        let before = simulator.now();
+        let answer = event_loop.drain(&mut app, Duration::from_secs(60));
+        let passed = simulator.now().since(before);
+        if answer == Err(Error::TIMED_OUT) {
+            given_up[usize::from(awake)] += 1;
+            assert!(app.done.len() < 4);
+            assert_eq!(passed, Duration::from_secs(60), "seed {seed}");
+        } else {
+            assert_eq!((answer, app.done.len()), (Ok(()), 4));
+            assert!(passed <= Duration::from_secs(60));
+        }
+        assert_eq!(event_loop.drain(&mut app, FOREVER), Ok(()));
+        assert_eq!(app.done.len(), 4);
+    }
+    assert!(given_up.iter().all(|count| *count > 5), "{given_up:?}");
+}
+
 /// A loop that is dropped leaves nothing behind.
 #[test]
 fn what_nobody_has_collected_is_closed() {
@@ -350,4 +382,62 @@ fn beside_a_source() {
     event_loop.cancel(read).unwrap();
     assert_eq!(event_loop.turn(&mut app, FOREVER), Ok(1));
     assert_eq!(event_loop.next(Kinds::all()), Ok(None));
+}
+
+/// Nobody overtakes one who goes on waiting although the system has told that there is something.
+#[test]
+fn who_waits_first_is_served_first() {
+    let (event_loop, simulator, mut app) = begin(0);
+    let [ours, theirs] = simulator.pair().unwrap();
+    for token in 0..3 {
+        event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, token).unwrap();
+    }
+    assert_eq!(event_loop.turn(&mut app, Duration::from_millis(1)), Ok(0));
+    simulator.fail_nth(Call::Read, Error::AGAIN, 1).unwrap();
+    assert_eq!(simulator.write(theirs, b"abc"), Ok(3));
+    assert_eq!(event_loop.run(&mut app), Ok(Outcome::NothingLeft));
+    assert_eq!((simulator.failed(Call::Read), app.done.as_slice()), (Ok(1), [(0, 1), (1, 1), (2, 1)].as_slice()));
+}
+
+/// Who cannot wait for want of a watch learns of it at once; and so do those whose watch goes with a source.
+#[test]
+fn a_watch_is_refused() {
+    for error in [Error::NO_MEMORY, Error::TABLE_FULL] {
+        let (event_loop, simulator, mut app) = begin(0);
+        let [ours, theirs] = simulator.pair().unwrap();
+        simulator.fail_nth(Call::Watch, error, 1).unwrap();
+        event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 1).unwrap();
+        assert_eq!(all(&event_loop, &mut app), [(1, errno(error))]);
+
+        let source = event_loop.add_io(ours, Ready::READABLE, |_, _, _| panic!("nothing comes"), 0).unwrap();
+        event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 2).unwrap();
+        event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 3).unwrap();
+        assert_eq!(event_loop.turn(&mut app, Duration::from_millis(1)), Ok(0));
+        simulator.fail_nth(Call::Watch, error, 1).unwrap();
+        event_loop.remove(source).unwrap();
+        assert_eq!(all(&event_loop, &mut app), [(2, errno(error)), (3, errno(error))]);
+
+        // What is there is read all the same, if the first one to be asked can.
+        let source = event_loop.add_io(ours, Ready::READABLE, |_, _, _| panic!("nothing comes"), 0).unwrap();
+        event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 4).unwrap();
+        event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 5).unwrap();
+        assert_eq!(simulator.write(theirs, b"x"), Ok(1));
+        simulator.fail_nth(Call::Watch, error, 1).unwrap();
+        event_loop.remove(source).unwrap();
+        assert_eq!(all(&event_loop, &mut app), [(4, 1), (5, errno(error))]);
+    }
+}
+
+/// The fd was closed before its source was removed: operations that wait for it are not forgotten.
+#[test]
+fn who_waits_for_an_fd_that_was_closed_is_told() {
+    let (event_loop, simulator, mut app) = begin(0);
+    let [ours, _theirs] = simulator.pair().unwrap();
+    let source = event_loop.add_io(ours, Ready::READABLE, |_, _, _| panic!("nothing comes"), 0).unwrap();
+    event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 1).unwrap();
+    event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 2).unwrap();
+    assert_eq!(event_loop.turn(&mut app, Duration::from_millis(1)), Ok(0));
+    simulator.close(ours).unwrap();
+    event_loop.remove(source).unwrap();
+    assert_eq!(all(&event_loop, &mut app), [(1, errno(Error::BAD_FD)), (2, errno(Error::BAD_FD))]);
 }

@@ -3,7 +3,7 @@
 #
 # Usage: tests/size.sh ARCHIVE, from the top folder; $CC is the compiler.
 #
-# Method: c-examples/echo.c is linked with the archive, without what it does not use (--gc-sections), and stripped. The
+# Method: c-examples/plain_echo.c is linked with the archive, without what it does not use (--gc-sections), and stripped. The
 # linker's map says how many bytes of which input section of which object went where; those of the archive's objects are
 # added up. text is code and constants. The unwind tables, from which debuggers and valgrind read the stack, have a line of
 # their own: no code of becket's uses them, and an embedded link may discard them (.eh_frame). The C library is not in it,
@@ -15,7 +15,7 @@ cc=${CC:-cc}
 folder=build/size
 mkdir -p $folder
 
-$cc -std=c11 -O2 -Iinclude -Ic-examples c-examples/echo.c "$archive" -ffunction-sections -fdata-sections \
+$cc -std=c11 -O2 -Iinclude -Ic-examples c-examples/plain_echo.c "$archive" -ffunction-sections -fdata-sections \
   -Wl,--gc-sections -Wl,-s -Wl,-Map,$folder/echo.map -o $folder/echo
 
 awk -v archive="$(basename "$archive")(" '

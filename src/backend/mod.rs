@@ -27,6 +27,8 @@ mod poll;
 mod select;
 #[cfg(feature = "simulator")]
 mod sim;
+#[cfg(feature = "streams")]
+mod streams;
 #[cfg(io_uring)]
 mod uring;
 
@@ -40,6 +42,8 @@ use crate::request::Request;
 use crate::ring::RingMemory;
 use crate::storage::names::Names;
 use crate::storage::region::Region;
+#[cfg(feature = "streams")]
+use crate::streams::StreamsMemory;
 use crate::sys;
 #[cfg(feature = "operations")]
 use crate::sys::operation as calls;
@@ -261,6 +265,8 @@ pub(crate) struct Given {
     pub(crate) ring: Option<RingMemory>,
     #[cfg(feature = "operations")]
     pub(crate) aio: Option<AioMemory>,
+    #[cfg(feature = "streams")]
+    pub(crate) streams: Option<StreamsMemory>,
     pub(crate) simulator: Option<SimulatorRef>,
 }
 
@@ -306,6 +312,17 @@ impl AnyBackend {
             AnyBackend::Simulator(sim) => sim.attempt(request, connecting),
             #[allow(unreachable_patterns)]
             _ => calls::attempt(request, connecting),
+        }
+    }
+
+    /// Makes a socket of the program's a listener's. EBADF; EINVAL: it does not listen.
+    #[cfg(feature = "streams")]
+    pub(crate) fn take_over(&self, fd: i32) -> Result<()> {
+        match self {
+            #[cfg(feature = "simulator")]
+            AnyBackend::Simulator(sim) => sim.take_over(fd),
+            #[allow(unreachable_patterns)]
+            _ => sys::listen::take_over(fd),
         }
     }
 

@@ -41,7 +41,10 @@ impl Area {
         let ready = unsafe { sys::poll::poll(self.registrations, self.count as usize, timeout) };
         self.left = ready.unwrap_or(0);
         self.cursor = 0;
-        ready
+        // SAFETY: the first is the loop's own, which nobody changes.
+        let own = unsafe { (*self.registrations).state };
+        // Closed by the program: nobody could be woken any more.
+        if own.cast_signed() & sys::poll::INVALID != 0 { Err(Error::BAD_FD) } else { ready }
     }
 }
 

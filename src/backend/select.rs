@@ -18,6 +18,8 @@ pub(super) struct Area {
     /// What select made of them.
     sets: [FdSet; 3],
     limit: i32,
+    /// The loop's own.
+    own: i32,
     count: u32,
     cursor: u32,
     /// There is something to read.
@@ -31,7 +33,7 @@ const SETS: [Ready; 3] = [Ready::READABLE, Ready::WRITABLE, Ready::PRIORITY];
 impl Area {
     pub(super) const fn new() -> Area {
         let none = [FdSet::new(); 3];
-        Area { asked: none, sets: none, limit: 0, count: 0, cursor: 0, found: false, bad: false }
+        Area { asked: none, sets: none, limit: 0, own: 0, count: 0, cursor: 0, found: false, bad: false }
     }
 
     #[cfg_attr(not(becket_small), inline(never))]
@@ -42,7 +44,8 @@ impl Area {
         self.bad = ready == Err(Error::BAD_FD);
         self.found = self.bad || ready.unwrap_or(0) > 0;
         self.cursor = 0;
-        if self.bad { Ok(1) } else { ready }
+        // (The loop's own, closed by the program: nobody could be woken any more.)
+        if self.bad && sys::fd::is_open(self.own) { Ok(1) } else { ready }
     }
 
     /// Builds the three sets of the fds that `wanted` accepts.
@@ -92,6 +95,7 @@ impl Backend<Area> for Select {
         area: &mut Area,
         _: &mut impl FnMut(u32, Ready),
     ) -> bool {
+        area.own = registrations[0].fd;
         area.count = count;
         area.found = false;
         area.fill(registrations, |_| true);

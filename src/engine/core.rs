@@ -15,6 +15,8 @@ use crate::process::signals;
 use crate::storage::layout::REGIONS_OFFSET;
 use crate::storage::slot::NIL;
 use crate::storage::{Block, Layout};
+#[cfg(feature = "streams")]
+use crate::streams::StreamsMemory;
 use crate::sys;
 use crate::time::{Duration, Instant};
 use core::cell::UnsafeCell;
@@ -146,7 +148,7 @@ impl Core {
                 if !abandoned {
                     generation = old.shared.names.next_generation();
                     // SAFETY: nobody else uses the block, by this function's contract.
-                    unsafe { &mut *old.engine.get() }.close_child_fds();
+                    unsafe { &mut *old.engine.get() }.close_own_fds();
                 }
                 signals::release_all(&old.shared);
                 // SAFETY: likewise.
@@ -218,6 +220,10 @@ impl Core {
                 statistics: Statistics::default(),
                 #[cfg(feature = "operations")]
                 operations: super::operations::Operations::new(layout.operations(), layout.sources as u32, files),
+                #[cfg(feature = "streams")]
+                listeners: super::listeners::Listeners::new(),
+                #[cfg(feature = "streams")]
+                streams: given.streams.map_or_else(crate::storage::streams::Table::none, StreamsMemory::table),
             }));
             #[cfg(feature = "operations")]
             (*(*at).engine.get()).name_files();
@@ -547,6 +553,11 @@ impl Core {
         engine.collect(waiting, false);
         match slept {
             Err(Error::STALE) => Err(Error::STALE),
+            Err(error) if error != Error::INTERRUPTED && waiting.plan.now().is_none() && sleep > Duration::ZERO => {
+                // The system has no memory to wait, or the like: it did not sleep.
+                sys::pause();
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -621,7 +632,7 @@ impl Core {
             unsafe { &mut *self.engine.get() }.give_signal_of_files_back();
         } else {
             // The parent's files, signals and children are left alone.
-            engine.close_child_fds();
+            engine.close_own_fds();
             signals::release_all(&self.shared);
         }
         // SAFETY: as in `with`.

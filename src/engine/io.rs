@@ -26,6 +26,19 @@ impl Engine {
     /// EINVAL: bad interest, or an fd that this backend cannot watch; ENOTSUP: it has no such mode. O(1) expected, one
     /// system call unless trusted; on epoll one in any case.
     pub(crate) fn add_io(&mut self, fd: i32, interest: Ready, options: IoOptions, target: Target) -> Result<Handle> {
+        self.add_fd(Kind::Io, fd, interest, options, target)
+    }
+
+    /// The same of any kind that has an fd of the program's.
+    #[cfg_attr(not(feature = "streams"), inline(always))]
+    pub(super) fn add_fd(
+        &mut self,
+        kind: Kind,
+        fd: i32,
+        interest: Ready,
+        options: IoOptions,
+        target: Target,
+    ) -> Result<Handle> {
         check_interest(interest)?;
         if fd < 0 {
             return Err(Error::BAD_FD);
@@ -36,7 +49,7 @@ impl Engine {
         let mut mode = Mode::empty();
         mode.set(Mode::EDGE, options.edge);
         mode.set(Mode::EXCLUSIVE, options.exclusive);
-        let index = self.free_slot(Kind::Io)?;
+        let index = self.free_slot(kind)?;
         self.backend.check(fd, index + 1, mode)?;
         if options.exclusive && interest.contains(Ready::PRIORITY) {
             return Err(Error::INVALID);
@@ -44,7 +57,7 @@ impl Engine {
         if !options.trusted && !self.backend.checks_fds() {
             self.backend.check_pollable(fd)?;
         }
-        self.occupy(index, Kind::Io, target);
+        self.occupy(index, kind, target);
         self.lists.links[index].set(bits::ONESHOT, options.oneshot);
         #[cfg(feature = "operations")]
         self.displace_watch(fd);
@@ -65,7 +78,8 @@ impl Engine {
     /// What cannot be waited for never blocks: it is ready in every turn. A file that blocks all the same is EPERM.
     #[cold]
     fn always_ready(&mut self, index: u32, fd: i32, interest: Ready, options: IoOptions, error: Error) -> Result<()> {
-        if error != Error::NOT_PERMITTED {
+        let is_stream = cfg!(feature = "streams") && self.lists.links[index].is(Kind::Stream);
+        if error != Error::NOT_PERMITTED || is_stream {
             return Err(error);
         }
         if !options.trusted {
@@ -130,7 +144,7 @@ impl Engine {
 
     /// The fd of a source. O(1).
     pub(crate) fn io_fd(&self, handle: Handle) -> Result<i32> {
-        Ok(self.fd_of(self.resolve_kind(handle, Kind::Io)?))
+        Ok(self.fd_of(self.resolve_io(handle)?))
     }
 
     /// The interest of a source, and its options; whether it is trusted is not kept. O(1).

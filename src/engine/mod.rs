@@ -15,14 +15,20 @@ pub(crate) mod core;
 mod event;
 mod hooks;
 pub(crate) mod io;
+#[cfg(feature = "streams")]
+pub(crate) mod listeners;
 #[cfg(feature = "operations")]
 mod operations;
 pub(crate) mod sources;
 mod statistics;
+#[cfg(feature = "streams")]
+pub(crate) mod streams;
 mod timers;
 mod turn;
 
 pub use event::Event;
+#[cfg(feature = "streams")]
+pub use event::StreamEvent;
 pub(crate) use event::Taken;
 pub use statistics::Statistics;
 
@@ -158,6 +164,10 @@ pub(crate) struct Engine {
     backend: AnyBackend,
     #[cfg(feature = "operations")]
     operations: operations::Operations,
+    #[cfg(feature = "streams")]
+    listeners: listeners::Listeners,
+    #[cfg(feature = "streams")]
+    streams: crate::storage::streams::Table,
     backend_note: &'static ::core::ffi::CStr,
 }
 

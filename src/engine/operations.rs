@@ -84,6 +84,8 @@ pub(super) struct Operations {
     places_used: u32,
     places_low: u32,
     hand: u32,
+    /// Registrations that were never used are none.
+    blank: bool,
     files: AnyFiles,
     files_note: &'static core::ffi::CStr,
     /// Operations that the engine of files has.
@@ -92,6 +94,8 @@ pub(super) struct Operations {
     files_watched: bool,
     /// The backend has refused to watch an fd.
     unwatched: bool,
+    /// When the rest of those that were told for nothing ends; NEVER: nobody rests.
+    rest_until: Instant,
     /// Nothing new is accepted.
     draining: bool,
     /// An event is taken out by a program that may dispatch it later.
@@ -111,11 +115,13 @@ impl Operations {
             places_used: 0,
             places_low: 0,
             hand: 0,
+            blank: false,
             files: chosen.files,
             files_note: chosen.note,
             in_files: 0,
             files_watched: false,
             unwatched: false,
+            rest_until: Instant::NEVER,
             draining: false,
             pulling: false,
         }

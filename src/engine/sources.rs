@@ -14,7 +14,7 @@ use core::mem::replace;
 
 /// Whether sources of a kind have an fd.
 fn has_fd(kind: Kind) -> bool {
-    matches!(kind, Kind::Io | Kind::Child)
+    matches!(kind, Kind::Io | Kind::Child) || cfg!(feature = "streams") && matches!(kind, Kind::Stream | Kind::Listener)
 }
 
 /// Slots: taken and given back.
@@ -36,6 +36,16 @@ impl Engine {
     pub(super) fn resolve_kind(&self, handle: Handle, kind: Kind) -> Result<u32> {
         let index = self.resolve(handle)?;
         if self.lists.links[index].is(kind) { Ok(index) } else { Err(Error::INVALID) }
+    }
+
+    /// The slot of a live source that is an I/O source or a stream. EINVAL: it is of another kind. O(1).
+    #[inline]
+    pub(super) fn resolve_io(&self, handle: Handle) -> Result<u32> {
+        #[cfg(feature = "streams")]
+        if let Ok(index) = self.resolve_kind(handle, Kind::Stream) {
+            return Ok(index);
+        }
+        self.resolve_kind(handle, Kind::Io)
     }
 
     /// The first source from a slot on; with the slots behind it, all sources. O(slots between).
@@ -127,6 +137,10 @@ impl Engine {
         let free = replace(self.free_beside(index), index);
         self.lists.links[index].vacate(free);
         self.statistics.sources -= 1;
+        #[cfg(feature = "streams")]
+        {
+            self.listeners.room = true;
+        }
     }
 
     /// The handle of a source that was just set up.
@@ -140,10 +154,12 @@ impl Engine {
     pub(super) fn recount(&mut self, index: u32) {
         let link = &self.lists.links[index];
         let active = match link.kind() {
-            Some(Kind::Io) => {
+            Some(kind) if kind == Kind::Io || cfg!(feature = "streams") && kind == Kind::Stream => {
                 !self.interest_of(index).is_empty() || self.lists.slots[index].fixed_deadline() != Instant::NEVER
             }
             Some(Kind::Signal | Kind::Wake) => true,
+            #[cfg(feature = "streams")]
+            Some(Kind::Listener) => self.is_listening(index),
             Some(Kind::Before | Kind::After) => false,
             _ => link.has(bits::ACTIVE),
         };
@@ -176,10 +192,17 @@ impl Engine {
     pub(super) fn remove_index(&mut self, index: u32) {
         match self.lists.links[index].kind() {
             Some(Kind::Io) => self.forget_fd(index, false),
+            #[cfg(feature = "streams")]
+            Some(Kind::Stream) => {
+                self.forget_stream(index);
+                self.forget_fd(index, false);
+            }
             Some(Kind::Signal) => {
                 signals::release(self.lists.slots[index].extra.cast_signed(), &self.shared, true);
             }
             Some(Kind::Child) => self.forget_child(index),
+            #[cfg(feature = "streams")]
+            Some(Kind::Listener) => self.forget_listener(index, false),
             _ => {}
         }
         self.vacate(index);
@@ -190,17 +213,29 @@ impl Engine {
         cfg!(feature = "operations") && self.lists.links[index].is(Kind::Operation)
     }
 
-    /// Removes everything. O(sources that there ever were).
+    /// Removes everything; the fds of streams are closed. O(sources that there ever were).
     pub(crate) fn remove_all(&mut self) {
+        #[cfg(feature = "streams")]
+        self.close_listeners(true);
         let mut from = 0;
         while let Some(index) = self.next_source(from) {
-            self.remove_index(index);
             from = index + 1;
+            #[cfg(feature = "streams")]
+            if self.lists.links[index].is(Kind::Stream) {
+                self.close_stream_at(index);
+                continue;
+            }
+            self.remove_index(index);
         }
+        let counted = self.statistics.sources + self.counted + self.leveled + self.children_by_signal;
+        debug_assert!(counted == 0 || self.statistics.operations_now > 0, "what was counted is not counted out");
     }
 
-    /// Closes the pidfds of the children, in a forked child: they are copies, and the backend is the parent's.
-    pub(crate) fn close_child_fds(&mut self) {
+    /// Closes what the loop has opened for its sources (pidfds, sockets that listen) in a forked child: they are copies, and the
+    /// backend is the parent's.
+    pub(crate) fn close_own_fds(&mut self) {
+        #[cfg(feature = "streams")]
+        self.close_listeners(false);
         let mut from = 0;
         while let Some(index) = self.next_child(from) {
             let registration = &mut self.registrations[index + 1];
@@ -251,6 +286,10 @@ impl Engine {
     pub(crate) fn set_target(&mut self, handle: Handle, target: Target) -> Result<()> {
         let index = self.resolve(handle)?;
         self.lists.slots[index].target = target;
+        #[cfg(all(feature = "streams", feature = "capi"))]
+        if self.lists.links[index].is(Kind::Stream) {
+            self.hold_stream(handle, false)?;
+        }
         Ok(())
     }
 

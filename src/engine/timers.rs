@@ -114,6 +114,11 @@ impl Engine {
                 self.expire_operation(index);
                 continue;
             }
+            #[cfg(feature = "streams")]
+            if self.lists.links[index].is(Kind::Listener) {
+                self.expire_listener(index);
+                continue;
+            }
             self.expire_io(index, due);
         }
     }
@@ -124,12 +129,14 @@ impl Engine {
 impl Engine {
     /// TIMEOUT when nothing was delivered for so long; zero or endless: none. It counts from here. O(log n).
     pub(crate) fn set_idle_timeout(&mut self, handle: Handle, span: Duration) -> Result<()> {
-        let index = self.resolve_kind(handle, Kind::Io)?;
+        let index = self.resolve_io(handle)?;
         let now = self.fresh_now().as_nanos();
         let slot = &mut self.lists.slots[index];
-        let on = span != Duration::ZERO && span != Duration::FOREVER;
+        let packed = PackedDuration::new(span);
+        // What is kept as endless is none, and comes in order with the other deadlines.
+        let on = span != Duration::ZERO && packed.get() != Duration::FOREVER;
         self.lists.links[index].set(bits::IDLE, on);
-        slot.extra = if on { PackedDuration::new(span).bits() } else { 0 };
+        slot.extra = if on { packed.bits() } else { 0 };
         slot.time = now;
         slot.set_ready(slot.ready() & !Ready::TIMEOUT.bits() as u8);
         self.settle_io(index);
@@ -138,7 +145,7 @@ impl Engine {
 
     /// DEADLINE at this time, whatever is delivered until then; NEVER: none. O(log n).
     pub(crate) fn set_io_deadline(&mut self, handle: Handle, at: Instant) -> Result<()> {
-        let index = self.resolve_kind(handle, Kind::Io)?;
+        let index = self.resolve_io(handle)?;
         let slot = &mut self.lists.slots[index];
         slot.deadline = at.as_nanos();
         slot.set_ready(slot.ready() & !Ready::DEADLINE.bits() as u8);
@@ -153,13 +160,13 @@ impl Engine {
 
     /// The idle timeout of an I/O source, as it is kept; FOREVER: none. O(1).
     pub(crate) fn io_idle_timeout(&self, handle: Handle) -> Result<Duration> {
-        let index = self.resolve_kind(handle, Kind::Io)?;
+        let index = self.resolve_io(handle)?;
         Ok(self.lists.idle_timeout(index).unwrap_or(Duration::FOREVER))
     }
 
     /// The fixed deadline of an I/O source; NEVER: none, or it has passed. O(1).
     pub(crate) fn io_deadline(&self, handle: Handle) -> Result<Instant> {
-        let index = self.resolve_kind(handle, Kind::Io)?;
+        let index = self.resolve_io(handle)?;
         Ok(self.lists.slots[index].fixed_deadline())
     }
 

@@ -32,6 +32,10 @@ impl Engine {
         }
         #[cfg(feature = "operations")]
         let patience = self.prepare_operations();
+        #[cfg(feature = "streams")]
+        self.resume_listeners();
+        #[cfg(feature = "streams")]
+        self.feed_streams();
         if cfg!(becket_small) || self.trim {
             self.trim_watched();
         }
@@ -366,17 +370,21 @@ impl Engine {
             let due = match Kind::from_number(kind) {
                 Some(Kind::Io) => self.take_io(node, taken),
                 Some(Kind::Post) => self.take_post(node, taken),
+                #[cfg(feature = "streams")]
+                Some(Kind::Stream) => self.take_stream(node, taken),
                 Some(kind) => self.take_other(node, kind, taken),
                 None => false,
             };
             if due {
                 self.dispatches = self.dispatches.wrapping_add(counts);
                 self.statistics.events[usize::from(kind) - 1] += 1;
-                self.phase.idle_done |= kind < Kind::Before as u8;
+                self.phase.idle_done |= kind != Kind::Before as u8 && kind != Kind::After as u8;
                 return true;
             }
-            // It concerns nobody any more.
-            self.statistics.stale_dropped += 1;
+            // It concerns nobody any more. (Or a stream has sent, and has nothing to tell; or a listener has found no further
+            // connection.)
+            let counts = !cfg!(feature = "streams") || kind < Kind::Stream as u8;
+            self.statistics.stale_dropped += u64::from(counts);
         }
     }
 
@@ -464,6 +472,9 @@ impl Engine {
         taken.handler = target.handler;
         taken.kind = kind.mask().bits();
         taken.fd = fd;
+        if cfg!(feature = "streams") {
+            taken.data = core::ptr::null_mut();
+        }
         taken.level = self.lists.links[index].level().into();
     }
 
@@ -511,6 +522,10 @@ impl Engine {
         if kind == Kind::Operation {
             return self.take_operation(index, taken);
         }
+        #[cfg(feature = "streams")]
+        if kind == Kind::Listener {
+            return self.take_listener(index, taken);
+        }
         let slot = &mut self.lists.slots[index];
         let pending = slot.ready() != 0;
         slot.set_ready(0);
@@ -549,7 +564,7 @@ impl Engine {
                 self.rest(index);
                 on
             }
-            Kind::Io | Kind::Child | Kind::Wake | Kind::Post | Kind::Operation => false,
+            Kind::Io | Kind::Child | Kind::Wake | Kind::Post | Kind::Operation | Kind::Stream | Kind::Listener => false,
         };
         taken.value = value;
         taken.flags = if triggered { Ready::TRIGGERED.bits().into() } else { 0 };

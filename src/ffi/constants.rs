@@ -92,6 +92,8 @@ pub const BECKET_TIMEOUT: u32 = 64;
 pub const BECKET_DEADLINE: u32 = 128;
 /// becket_trigger() or becket_wake() was called for this source.
 pub const BECKET_TRIGGERED: u32 = 256;
+/// This listener has paused by itself, for want of room; it goes on by itself too.
+pub const BECKET_PAUSED: u32 = 512;
 
 const _: () = {
     assert!(BECKET_READABLE == Ready::READABLE.bits() as u32);
@@ -103,6 +105,30 @@ const _: () = {
     assert!(BECKET_TIMEOUT == Ready::TIMEOUT.bits() as u32);
     assert!(BECKET_DEADLINE == Ready::DEADLINE.bits() as u32);
     assert!(BECKET_TRIGGERED == Ready::TRIGGERED.bits() as u32);
+    assert!(BECKET_PAUSED == Ready::PAUSED.bits() as u32);
+};
+
+// ---- Streams: becket_event.flags ----
+
+/// It is connected.
+pub const BECKET_STREAM_CONNECTED: u32 = 0x10_0000;
+/// Something was received.
+pub const BECKET_STREAM_DATA: u32 = 0x1_0000;
+/// The peer sends no more.
+pub const BECKET_STREAM_END: u32 = 0x2_0000;
+/// A request is done.
+pub const BECKET_STREAM_SENT: u32 = 0x4_0000;
+/// The queue is not above the low watermark any more.
+pub const BECKET_STREAM_LOW: u32 = 0x8_0000;
+/// It has ended.
+pub const BECKET_STREAM_CLOSED: u32 = 0x20_0000;
+
+#[cfg(feature = "streams")]
+const _: () = {
+    use crate::engine::streams::flags;
+    assert!(BECKET_STREAM_CONNECTED == flags::CONNECTED && BECKET_STREAM_DATA == flags::DATA);
+    assert!(BECKET_STREAM_END == flags::END && BECKET_STREAM_SENT == flags::SENT);
+    assert!(BECKET_STREAM_LOW == flags::LOW && BECKET_STREAM_CLOSED == flags::CLOSED);
 };
 
 // ---- Options, together with an interest ----
@@ -117,6 +143,8 @@ pub const BECKET_EDGE: u32 = 0x4000;
 /// Of several processes that wait for one listening socket, not all are woken (EPOLLEXCLUSIVE). Not with BECKET_PRIORITY.
 /// For becket_io_add() only, on epoll; else -ENOTSUP.
 pub const BECKET_EXCLUSIVE: u32 = 0x8000;
+/// The socket is one of datagrams. For becket_stream_add() only, with BECKET_TRUSTED.
+pub const BECKET_DATAGRAM: u32 = 0x1000;
 
 // ---- Kinds: becket_event.kind, and masks for becket_next() ----
 
@@ -142,8 +170,12 @@ pub const BECKET_KIND_BEFORE: u32 = 256;
 pub const BECKET_KIND_AFTER: u32 = 512;
 /// The completion of an operation.
 pub const BECKET_KIND_OPERATION: u32 = 1024;
+/// What a stream tells.
+pub const BECKET_KIND_STREAM: u32 = 2048;
+/// A connection to a listener.
+pub const BECKET_KIND_LISTENER: u32 = 4096;
 /// All of them.
-pub const BECKET_KIND_ALL: u32 = 2047;
+pub const BECKET_KIND_ALL: u32 = 8191;
 
 const _: () = {
     assert!(BECKET_KIND_IO == Kind::Io.mask().bits());
@@ -157,6 +189,8 @@ const _: () = {
     assert!(BECKET_KIND_BEFORE == Kind::Before.mask().bits());
     assert!(BECKET_KIND_AFTER == Kind::After.mask().bits());
     assert!(BECKET_KIND_OPERATION == Kind::Operation.mask().bits());
+    assert!(BECKET_KIND_STREAM == Kind::Stream.mask().bits());
+    assert!(BECKET_KIND_LISTENER == Kind::Listener.mask().bits());
     assert!(BECKET_KIND_ALL == Kinds::all().bits());
 };
 
@@ -172,6 +206,10 @@ pub const BECKET_POST_BYTES: u32 = 24;
 pub const BECKET_OPERATION_BYTES: u32 = 128;
 /// One request of POSIX AIO, in memory of its own: becket_aio.
 pub const BECKET_AIO_BYTES: u32 = 240;
+/// One stream beside its source, in memory of its own: becket_streams.
+pub const BECKET_STREAM_BYTES: u32 = 48;
+/// One buffer of that memory, beside its own bytes.
+pub const BECKET_STREAM_BUFFER_BYTES: u32 = 8;
 
 const _: () = {
     assert!(BECKET_LOOP_BYTES as usize == layout::LOOP_BYTES);
@@ -180,4 +218,8 @@ const _: () = {
     assert!(BECKET_OPERATION_BYTES as usize == layout::OPERATION_BYTES);
     #[cfg(feature = "operations")]
     assert!(BECKET_AIO_BYTES as usize == crate::aio::ENTRY_BYTES);
+    #[cfg(feature = "streams")]
+    assert!(BECKET_STREAM_BYTES as usize == crate::storage::streams::STREAM_BYTES);
+    #[cfg(feature = "streams")]
+    assert!(BECKET_STREAM_BUFFER_BYTES as usize == crate::storage::streams::BUFFER_BYTES);
 };

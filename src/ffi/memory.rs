@@ -22,6 +22,8 @@ use crate::error::{Error, Result};
 use crate::ops::FilesChoice;
 use crate::ring::{self, RingMemory};
 use crate::storage::{Block, layout};
+#[cfg(feature = "streams")]
+use crate::streams::StreamsMemory;
 use crate::time::Duration;
 use core::ffi::{c_int, c_void};
 use core::ptr::NonNull;
@@ -31,6 +33,8 @@ use core::ptr::NonNull;
 // A loop lives in one block of memory and never asks for more:
 //
 //   3584 bytes + 80 a source + 24 a post + 128 an operation
+//
+// Rings of io_uring, POSIX AIO and streams have memory of their own, in the configuration.
 //
 // BECKET_MEMORY declares a block of a size that is known when the program is compiled, and its descriptor. A program
 // that learns its capacities at run time fills a descriptor for memory of its own. The block need not be zeroed, and
@@ -154,10 +158,23 @@ unsafe fn given(config: &becket_config) -> Result<Given> {
         }
         _ => None,
     };
+    #[cfg(feature = "streams")]
+    // SAFETY: likewise.
+    let streams = match unsafe { sized(config.streams) }? {
+        Some(given) => {
+            let start = NonNull::new(given.block.cast()).ok_or(Error::INVALID)?;
+            let (streams, buffers) = (given.streams, given.buffers);
+            // SAFETY: the block is the loop's, by this function's contract.
+            Some(unsafe { StreamsMemory::new(start, given.block_size, streams, buffers, given.buffer_size) }?)
+        }
+        None => None,
+    };
     Ok(Given {
         ring,
         #[cfg(feature = "operations")]
         aio,
+        #[cfg(feature = "streams")]
+        streams,
         simulator,
     })
 }
@@ -215,8 +232,8 @@ fn convert(config: &becket_config) -> Result<Config> {
     })
 }
 
-/// Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, and none of
-/// the program's. Then the memory is the caller's again, once no other thread is in becket_wake() or becket_stop() any
+/// Ends a loop: removes all sources, restores dispositions of signals, closes the loop's own descriptors, those of streams
+/// too (what they have queued is not sent, and has no event), and none of the program's. Then the memory is the caller's again, once no other thread is in becket_wake() or becket_stop() any
 /// more. In a forked child it gives up the child's copies alone. -EBUSY: called in a handler, or another thread waits, or
 /// operations are in flight: becket_loop_drain() ends them.
 /// O(sources).

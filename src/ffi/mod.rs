@@ -10,6 +10,8 @@
 pub mod constants;
 pub mod hook;
 pub mod io;
+#[cfg(feature = "streams")]
+pub mod listener;
 pub mod memory;
 #[cfg(feature = "operations")]
 pub mod operation;
@@ -18,6 +20,8 @@ pub mod signal;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod source;
+#[cfg(feature = "streams")]
+pub mod stream;
 #[cfg(feature = "operations")]
 pub mod task;
 pub mod timer;
@@ -156,7 +160,7 @@ macro_rules! same_place {
         };
     };
 }
-same_place!(handle source, value value, user user, kind kind, flags flags, fd fd, level level);
+same_place!(handle source, value value, user user, kind kind, flags flags, fd fd, level level, data data);
 
 /// Calls the handler of an event that was taken out.
 ///

@@ -4,8 +4,8 @@
 //! the caller's struct.
 
 use super::constants::{
-    BECKET_DEADLINE, BECKET_KIND_CHILD, BECKET_KIND_IO, BECKET_KIND_OPERATION, BECKET_NEVER, BECKET_ONESHOT,
-    BECKET_TIMEOUT, BECKET_TRIGGERED,
+    BECKET_DEADLINE, BECKET_KIND_CHILD, BECKET_KIND_IO, BECKET_KIND_OPERATION, BECKET_KIND_STREAM, BECKET_NEVER,
+    BECKET_ONESHOT, BECKET_STREAM_CLOSED, BECKET_TIMEOUT, BECKET_TRIGGERED,
 };
 use super::io::{becket_io_deadline, becket_io_modify};
 use super::operation::{becket_op_cancel, becket_op_deadline};
@@ -56,6 +56,8 @@ pub struct becket_task {
     pub flags: u32,
     /// The fd of that event.
     pub fd: i32,
+    /// Its data: what a stream has received, or the request that is done. Valid until the next await.
+    pub data: *mut c_void,
     /// becket's, as all below: the line to go on at.
     pub place: u32,
     /// What it is doing.
@@ -101,6 +103,7 @@ pub unsafe extern "C" fn becket_task_start(
         awaited: 0,
         flags: 0,
         fd: -1,
+        data: ptr::null_mut(),
         place: 0,
         state: ACTIVE,
         function,
@@ -208,6 +211,43 @@ pub unsafe extern "C" fn becket_task_ready(task: *mut becket_task, source: becke
     modified
 }
 
+/// For BECKET_AWAIT: awaits the next event of a stream, which gets the task as its handler. Between two awaits it tells nothing, and
+/// nothing is lost; becket_set_handler() lets it tell again. The value is the event's; task->flags says what it tells
+/// (BECKET_STREAM_DATA, ...), task->data is its data. -ETIMEDOUT: BECKET_TIMEOUT or BECKET_DEADLINE. Errors as
+/// becket_set_handler(); -EINVAL: it is no stream; -ENOTSUP: streams are not built in.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_task_event(task: *mut becket_task, stream: becket_handle) -> c_int {
+    // SAFETY: a task, or NULL.
+    let Some(it) = (unsafe { task.as_mut() }) else { return -Error::INVALID.errno() };
+    if !cfg!(feature = "streams") {
+        return -Error::UNSUPPORTED.errno();
+    }
+    // SAFETY: the loop and the handle are checked there.
+    let kind = unsafe { becket_kind(it.event_loop, stream) };
+    if kind != BECKET_KIND_STREAM as c_int {
+        return if kind < 0 { kind } else { -Error::INVALID.errno() };
+    }
+    // SAFETY: likewise; the task stays where it is until it has ended.
+    let set = unsafe { becket_set_handler(it.event_loop, stream, Some(becket_task_resume), task.cast()) };
+    if set == 0 {
+        it.awaited = stream;
+        it.state |= KEPT;
+    }
+    set
+}
+
+/// The stream tells nothing until it is awaited again. (One that has ended is silent anyway.)
+///
+/// # Safety
+/// As for `ours`.
+unsafe fn hold(event_loop: *mut becket_loop, stream: becket_handle) {
+    #[cfg(feature = "streams")]
+    // SAFETY: by this function's contract.
+    let _ =
+        unsafe { super::with(event_loop, |engine| engine.hold_stream(crate::handle::Handle::from_raw(stream), true)) };
+    let _ = (event_loop, stream);
+}
+
 /// The handler of what a task awaits; BECKET_AWAITING names it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_task_resume(
@@ -222,23 +262,34 @@ pub unsafe extern "C" fn becket_task_resume(
         return;
     }
     let of_fd = event.kind == BECKET_KIND_IO;
+    let of_stream = event.kind == BECKET_KIND_STREAM;
     let ready = event.flags & !(BECKET_TRIGGERED | BECKET_TIMEOUT | BECKET_DEADLINE);
     // A child that still runs says EAGAIN, and one that has ended may say 0.
     let nothing = if event.kind == BECKET_KIND_CHILD { -i64::from(Error::AGAIN.errno()) } else { 0 };
     let cancelled = it.has(CANCELLED) && event.flags & BECKET_TRIGGERED != 0 && event.value == nothing;
     let value = if of_fd && ready != 0 {
         i64::from(ready)
+    } else if of_stream && ready != 0 {
+        event.value
     } else if cancelled {
         -i64::from(Error::CANCELED.errno())
-    } else if of_fd && event.flags & (BECKET_TIMEOUT | BECKET_DEADLINE) != 0 {
+    } else if (of_fd || of_stream) && event.flags & (BECKET_TIMEOUT | BECKET_DEADLINE) != 0 {
         -i64::from(Error::TIMED_OUT.errno())
     } else if of_fd {
         i64::from(event.flags)
     } else {
         event.value
     };
-    (it.flags, it.fd) = (event.flags, event.fd);
-    if it.has(KEPT) {
+    (it.flags, it.fd, it.data) = (event.flags, event.fd, event.data);
+    if of_stream && event.flags & BECKET_STREAM_CLOSED == 0 {
+        // SAFETY: the loop and the handle are checked there.
+        unsafe {
+            hold(event_loop, event.handle);
+            becket_io_deadline(event_loop, event.handle, BECKET_NEVER);
+        }
+    } else if of_stream {
+        // It is gone already.
+    } else if it.has(KEPT) {
         // SAFETY: the loop and the handle are checked there.
         unsafe {
             becket_io_modify(event_loop, event.handle, 0);
@@ -285,7 +336,7 @@ pub unsafe extern "C" fn becket_task_await(task: *mut becket_task, begun: c_int,
                 becket_op_deadline(it.event_loop, it.awaited, within_ns)
             },
             // SAFETY: likewise.
-            kind if kind == BECKET_KIND_IO as c_int => unsafe {
+            kind if kind == BECKET_KIND_IO as c_int || kind == BECKET_KIND_STREAM as c_int => unsafe {
                 becket_io_deadline(it.event_loop, it.awaited, within_ns)
             },
             kind if kind < 0 => kind,

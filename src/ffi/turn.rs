@@ -4,8 +4,9 @@ use super::memory::sized;
 use super::types::{becket_event, becket_loop, becket_statistics, becket_watch};
 use super::{answer, call, call_target, done, event_for_c, kinds, look, ours, timeout, with};
 use crate::engine::Taken;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::handle::Handle;
+use crate::storage::slot::Target;
 use crate::time::Duration;
 use core::ffi::{c_char, c_int};
 use core::ptr;
@@ -100,11 +101,21 @@ pub unsafe extern "C" fn becket_dispatch(event_loop: *mut becket_loop, event: *c
     // SAFETY: valid to read, or NULL.
     let Some(event) = (unsafe { event.as_ref() }) else { return -Error::INVALID.errno() };
     // SAFETY: the caller gives a loop, or NULL, which is checked; its handlers came in through this ABI.
-    let target = unsafe { with(event_loop, |engine| engine.target_of_event(Handle::from_raw(event.handle))) };
+    let target = unsafe { with(event_loop, |engine| target_of(engine, event)) };
     done(target.and_then(|target| {
         // SAFETY: as above.
         unsafe { ours(event_loop)?.handling(|| call_target(event_loop, event, target)) }
     }))
+}
+
+/// Whose handler it is for. The last event of a stream is for the handler that it had.
+fn target_of(engine: &crate::engine::Engine, event: &becket_event) -> Result<Target> {
+    let source = Handle::from_raw(event.handle);
+    #[cfg(feature = "streams")]
+    if event.kind == super::constants::BECKET_KIND_STREAM && event.flags & super::constants::BECKET_STREAM_CLOSED != 0 {
+        return engine.target_of_closed(source);
+    }
+    engine.target_of_event(source)
 }
 
 /// Phase 1. How many before-wait events were queued: take them, and call this again; 0: the wait is prepared.

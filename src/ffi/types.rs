@@ -28,18 +28,22 @@ pub struct becket_event {
     pub handle: becket_handle,
     /// Timer: periods that have gone by, 1 or more. Signal: how often it came. Child: its status, as waitpid(2)
     /// gives it, or -ECHILD when somebody else has reaped it, or -EAGAIN when it still runs and the source was
-    /// triggered. Post: the value. Operation: what the system call returns, or a negative errno value. Else 0.
+    /// triggered. Post: the value. Operation: what the system call returns, or a negative errno value. Stream: see
+    /// there. Listener: the fd of the connection, or a negative errno value. Else 0.
     pub value: i64,
     /// What was given with the handler.
     pub user: *mut c_void,
     /// BECKET_KIND_…: the source's, or BECKET_KIND_POST.
     pub kind: u32,
-    /// Readiness of an I/O source; BECKET_TRIGGERED on any.
+    /// Readiness of an I/O source; what a stream tells; BECKET_PAUSED of a listener; BECKET_TRIGGERED on any.
     pub flags: u32,
-    /// I/O: the fd. Signal: its number. Child: the process. Operation: its fd, but for openat, openat2 and statx. Else -1.
+    /// I/O, stream, listener: the source's fd. Signal: its number. Child: the process. Operation: its fd, but for openat, openat2
+    /// and statx. Else -1.
     pub fd: i32,
     /// The level of the source.
     pub level: u32,
+    /// Stream: what was received, or the request that is done. Else NULL.
+    pub data: *mut c_void,
 }
 
 /// The program's function for a source. It runs to completion and should not block. It may do everything: remove any
@@ -79,6 +83,24 @@ pub struct becket_aio {
     pub count: u32,
 }
 
+/// Describes memory for streams. It has to stay until the loop is closed. BECKET_STREAMS declares both.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct becket_streams {
+    /// sizeof(becket_streams).
+    pub size: usize,
+    /// The block, aligned to 16 bytes.
+    pub block: *mut c_void,
+    /// Bytes: at least becket_streams_size().
+    pub block_size: usize,
+    /// The most streams at once.
+    pub streams: u32,
+    /// Buffers that all of them receive into: one, and as many as the program keeps at once (becket_stream_keep()).
+    pub buffers: u32,
+    /// Bytes of each: the most that one event brings. 256 or more, a multiple of 16. (A datagram needs 136 beside its own.)
+    pub buffer_size: u32,
+}
+
 /// A simulated system: see below. It lives in the block of memory that becket_simulator_init() was given.
 pub struct becket_simulator(#[allow(dead_code)] [u8; 0]);
 
@@ -108,6 +130,8 @@ pub struct becket_config {
     pub aio_signal: i32,
     /// Memory for POSIX AIO, or NULL. Without AIO nobody looks at it.
     pub aio: *const becket_aio,
+    /// Memory for streams, or NULL: there is room for none. Where they are not built in nobody looks at it.
+    pub streams: *const becket_streams,
 }
 
 /// An fd that a foreign loop has to watch for becket, and what for.
@@ -150,6 +174,10 @@ pub struct becket_statistics {
     pub events_after: u64,
     /// Completions of operations.
     pub events_operation: u64,
+    /// Streams.
+    pub events_stream: u64,
+    /// Of listeners: connections and pauses.
+    pub events_listener: u64,
     /// Nanoseconds spent in the wait.
     pub waiting_ns: u64,
     /// Nanoseconds spent outside of it.
@@ -197,6 +225,8 @@ impl becket_statistics {
             events_before: from.events_of(Kind::Before),
             events_after: from.events_of(Kind::After),
             events_operation: from.events_of(Kind::Operation),
+            events_stream: from.events_of(Kind::Stream),
+            events_listener: from.events_of(Kind::Listener),
             waiting_ns: from.waiting_ns,
             working_ns: from.working_ns,
             posts_refused: from.posts_refused,

@@ -60,6 +60,12 @@ impl<T: ?Sized> Buffer<T> {
         self.lease.is_lent()
     }
 
+    /// Where it is.
+    #[cfg(feature = "streams")]
+    pub(super) fn at(&self) -> *const T {
+        self.value.get()
+    }
+
     /// Lends it, beside what else the operation has.
     pub(super) fn lend(&'static self, others: Option<&'static Lease>) -> Result<(*mut T, &'static Lease)> {
         let lease = self.lease.lend(others)?;

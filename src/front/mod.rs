@@ -1,17 +1,25 @@
 //! The loop for Rust: typed handlers, no unsafe in the user's code.
 #![allow(unsafe_code)]
 
+#[cfg(feature = "streams")]
+mod listeners;
 #[cfg(feature = "operations")]
 mod memory;
 #[cfg(feature = "operations")]
 mod operations;
 mod pool;
 mod remote;
+#[cfg(feature = "streams")]
+mod streams;
 
+#[cfg(feature = "streams")]
+pub use listeners::ListenOptions;
 #[cfg(feature = "operations")]
 pub use memory::{Buffer, Message, Part, Path, Vectors};
 pub use pool::Pool;
 pub use remote::{Stopper, Waker};
+#[cfg(feature = "streams")]
+pub use streams::{Received, SendRequest};
 
 #[cfg(feature = "operations")]
 use crate::aio::Aio;
@@ -242,7 +250,13 @@ impl<'s, App> Loop<'s, App> {
 
     /// Calls the handler of an event that [`Loop::next`] gave. ESTALE: its source was removed meanwhile. O(1).
     pub fn dispatch(&self, app: &mut App, event: Event) -> Result<()> {
-        let target = self.with(|engine| engine.target_of_event(event.source))?;
+        let target = self.with(|engine| {
+            #[cfg(feature = "streams")]
+            if event.stream == Some(crate::engine::StreamEvent::Closed) {
+                return engine.target_of_closed(event.source);
+            }
+            engine.target_of_event(event.source)
+        })?;
         self.core().handling(|| self.call(app, target.handler, event))
     }
 

@@ -17,7 +17,11 @@ pub(crate) mod names;
 pub(crate) mod operations;
 pub(crate) mod pool;
 pub(crate) mod region;
+#[cfg(feature = "streams")]
+pub(crate) mod sends;
 pub(crate) mod slot;
+#[cfg(feature = "streams")]
+pub(crate) mod streams;
 
 pub(crate) use layout::{Block, Layout};
 pub use layout::{StaticStorage, Storage};

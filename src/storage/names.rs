@@ -174,6 +174,14 @@ impl Names {
         word.is_some_and(|it| (it.load(Ordering::Relaxed) >> LINK_SHIFT ^ handle.raw()) >> INDEX_BITS == 0)
     }
 
+    /// Whether the latest source that has left this slot had this handle.
+    #[cfg(feature = "streams")]
+    pub(crate) fn was(&self, index: u32, handle: Handle) -> bool {
+        let generation = (handle.raw() >> INDEX_BITS).wrapping_add(1) & GENERATION_MASK;
+        !self.unnamed().contains(&index)
+            && self.handle(index).raw() == generation << INDEX_BITS | handle.raw() & INDEX_MASK
+    }
+
     /// The place of a handle: its slot plus one; 0: of no source.
     #[inline]
     pub(crate) fn place_of(handle: Handle) -> u32 {

@@ -31,7 +31,7 @@ impl<T> Region<T> {
     }
 
     /// The same, to change them.
-    #[cfg(any(epoll, io_uring))]
+    #[cfg(any(epoll, io_uring, feature = "streams"))]
     pub(crate) fn first_mut(&mut self, count: u32) -> &mut [T] {
         let count = self.count.min(count as usize);
         &mut (**self)[..count]

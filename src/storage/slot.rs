@@ -72,6 +72,7 @@ pub(crate) struct Target {
 ///                    what `time`, `deadline` and `extra` are, by kind
 ///           time                    deadline                extra
 /// I/O       the last delivery       the fixed deadline      the idle timeout (bit IDLE), else arming order
+/// stream    likewise                likewise                likewise
 /// timer     the period              periods gone by         arming order
 /// signal                                                    the signal
 /// child                                                     the process

@@ -11,5 +11,8 @@ pub(crate) use libc::{ECANCELED, ENOTRECOVERABLE, ESRCH, ETIMEDOUT};
 #[cfg(any(feature = "simulator", feature = "operations"))]
 pub(crate) use libc::EDEADLK;
 
+#[cfg(any(feature = "simulator", feature = "streams"))]
+pub(crate) use libc::{ENOTSOCK, EPIPE};
+
 #[cfg(feature = "simulator")]
-pub(crate) use libc::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EINPROGRESS, EIO, ENOTCONN, ENOTSOCK, EPIPE, ESPIPE};
+pub(crate) use libc::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EINPROGRESS, EIO, ENOTCONN, ESPIPE};

@@ -10,6 +10,8 @@ pub(crate) mod clock;
 pub(crate) mod epoll;
 pub(crate) mod errno;
 pub(crate) mod fd;
+#[cfg(feature = "streams")]
+pub(crate) mod listen;
 #[cfg(feature = "operations")]
 pub(crate) mod operation;
 #[cfg(feature = "poll")]
@@ -20,6 +22,8 @@ pub(crate) mod select;
 pub(crate) mod signal;
 #[cfg(all(feature = "simulator", feature = "operations"))]
 pub(crate) mod simulated;
+#[cfg(feature = "streams")]
+pub(crate) mod stream;
 #[cfg(io_uring)]
 pub(crate) mod uring;
 

@@ -6,6 +6,8 @@ use super::{check, last_error};
 use crate::error::{Error, Result};
 use crate::ready::Ready;
 use crate::request::{Call, Request};
+#[cfg(all(feature = "capi", feature = "streams"))]
+pub(crate) use libc::sa_family_t;
 #[cfg(feature = "capi")]
 pub(crate) use libc::sockaddr;
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -123,7 +125,7 @@ impl MessageHead {
 #[repr(C)]
 pub struct Address {
     storage: libc::sockaddr_storage,
-    length: socklen_t,
+    pub(super) length: socklen_t,
 }
 
 impl Address {
@@ -132,6 +134,18 @@ impl Address {
     pub const fn new() -> Address {
         // SAFETY: all zeros are a valid address, of no family.
         Address { storage: unsafe { core::mem::zeroed() }, length: 0 }
+    }
+
+    /// Where it is, and how long.
+    #[cfg(feature = "streams")]
+    pub(crate) fn as_raw(&self) -> (*const (), usize) {
+        ((&raw const self.storage).cast(), self.length())
+    }
+
+    /// Its family.
+    #[cfg(feature = "streams")]
+    pub(crate) fn family(&self) -> i32 {
+        i32::from(self.storage.ss_family)
     }
 
     /// Bytes of it that count.
@@ -148,11 +162,13 @@ impl Address {
     #[must_use]
     pub fn socket_address(&self) -> Option<core::net::SocketAddr> {
         match i32::from(self.storage.ss_family) {
-            libc::AF_INET => self.get::<libc::sockaddr_in>().map(|from| {
+            // SAFETY: any bits are a valid one.
+            libc::AF_INET => unsafe { self.read::<libc::sockaddr_in>() }.map(|from| {
                 let ip = u32::from_be(from.sin_addr.s_addr).into();
                 core::net::SocketAddrV4::new(ip, u16::from_be(from.sin_port)).into()
             }),
-            libc::AF_INET6 => self.get::<libc::sockaddr_in6>().map(|from| {
+            // SAFETY: likewise.
+            libc::AF_INET6 => unsafe { self.read::<libc::sockaddr_in6>() }.map(|from| {
                 let (ip, port) = (from.sin6_addr.s6_addr.into(), u16::from_be(from.sin6_port));
                 core::net::SocketAddrV6::new(ip, port, from.sin6_flowinfo, from.sin6_scope_id).into()
             }),
@@ -160,14 +176,54 @@ impl Address {
         }
     }
 
-    /// As an address of its family, if it is long enough for one.
-    fn get<T: Copy>(&self) -> Option<T> {
-        const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
-        // SAFETY: it lies within a sockaddr_storage, which is aligned for every address; any bits are a valid one.
+    /// They themselves.
+    #[cfg(feature = "streams")]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: so many bytes at most; all of them are set.
+        unsafe { core::slice::from_raw_parts((&raw const self.storage).cast(), self.length()) }
+    }
+
+    /// From bytes of another's. EINVAL: there are too many, or none.
+    #[cfg(all(feature = "streams", feature = "capi"))]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Address> {
+        let mut address = Address::new();
+        if bytes.is_empty() || bytes.len() > size_of::<libc::sockaddr_storage>() {
+            return Err(Error::INVALID);
+        }
+        // SAFETY: there is room for them.
+        unsafe { address.as_mut_ptr().cast::<u8>().copy_from(bytes.as_ptr(), bytes.len()) };
+        address.set_length(bytes.len());
+        Ok(address)
+    }
+
+    /// All of its bytes: zeros stand behind those that count.
+    #[cfg(feature = "streams")]
+    pub(super) fn as_ptr(&self) -> *const libc::sockaddr_storage {
+        &raw const self.storage
+    }
+
+    /// Where the system writes it; there is room for any.
+    #[cfg(feature = "streams")]
+    pub(super) fn as_mut_ptr(&mut self) -> *mut libc::sockaddr_storage {
+        &raw mut self.storage
+    }
+
+    /// So many bytes of it count: no more than there are.
+    #[cfg(feature = "streams")]
+    pub(super) fn set_length(&mut self, length: usize) {
+        self.length = length.min(size_of::<libc::sockaddr_storage>()) as socklen_t;
+    }
+
+    /// As the struct of a family. `None`: it is shorter than that.
+    ///
+    /// # Safety
+    /// Any bits are a valid `T`.
+    pub(super) unsafe fn read<T: Copy>(&self) -> Option<T> {
+        // SAFETY: as long as that; aligned for every address; and by this function's contract.
         (self.length() >= size_of::<T>()).then(|| unsafe { (&raw const self.storage).cast::<T>().read() })
     }
 
-    fn set<T>(&mut self, address: T) {
+    pub(super) fn set<T>(&mut self, address: T) {
         const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
         // SAFETY: it fits, and a sockaddr_storage is aligned for every address.
         unsafe { (&raw mut self.storage).cast::<T>().write(address) };
@@ -205,6 +261,38 @@ impl From<core::net::SocketAddr> for Address {
             }
         }
         address
+    }
+}
+
+/// AF_INET, AF_INET6, AF_UNIX, …
+#[cfg(feature = "streams")]
+pub(super) fn family_of(address: &Address) -> i32 {
+    let family = address.storage.ss_family.into();
+    if address.length() < size_of::<libc::sa_family_t>() { libc::AF_UNSPEC } else { family }
+}
+
+/// The other way round. EINVAL: it is of another family.
+#[cfg(feature = "streams")]
+impl TryFrom<Address> for core::net::SocketAddr {
+    type Error = Error;
+
+    fn try_from(from: Address) -> Result<core::net::SocketAddr> {
+        let at = &raw const from.storage;
+        match from.family() {
+            libc::AF_INET if from.length() >= size_of::<libc::sockaddr_in>() => {
+                // SAFETY: it is one of these, and aligned for every address.
+                let address = unsafe { at.cast::<libc::sockaddr_in>().read() };
+                let octets = address.sin_addr.s_addr.to_ne_bytes();
+                Ok((core::net::Ipv4Addr::from(octets), u16::from_be(address.sin_port)).into())
+            }
+            libc::AF_INET6 if from.length() >= size_of::<libc::sockaddr_in6>() => {
+                // SAFETY: likewise.
+                let address = unsafe { at.cast::<libc::sockaddr_in6>().read() };
+                let (ip, port) = (address.sin6_addr.s6_addr.into(), u16::from_be(address.sin6_port));
+                Ok(core::net::SocketAddrV6::new(ip, port, address.sin6_flowinfo, address.sin6_scope_id).into())
+            }
+            _ => Err(Error::INVALID),
+        }
     }
 }
 
@@ -320,11 +408,11 @@ pub(crate) fn direction(request: &Request) -> Ready {
     }
 }
 
-/// Whether one call of this direction does not block now.
-fn is_ready(fd: i32, direction: Ready) -> bool {
+/// Whether one call of this direction does not block now; or what the system says where it cannot tell.
+fn is_ready(fd: i32, direction: Ready) -> Result<bool> {
     let mut asked = libc::pollfd { fd, events: direction.bits().cast_signed(), revents: 0 };
     // SAFETY: one entry, which is valid to read and write.
-    unsafe { libc::poll(&raw mut asked, 1, 0) > 0 }
+    check(unsafe { libc::poll(&raw mut asked, 1, 0) }).map(|count| count > 0)
 }
 
 /// Makes the call without blocking: what came of it, or `None`: it would block.
@@ -359,7 +447,7 @@ fn transfer(request: &Request) -> Result<i32> {
     let flags = message_flags(request) | libc::MSG_DONTWAIT;
     let bytes = length as usize;
     let blocks = matches!(request.nature, nature::BLOCKING_STREAM | nature::BLOCKING_DEVICE);
-    if blocks && !is_ready(fd, direction(request)) {
+    if blocks && !is_ready(fd, direction(request))? {
         return Err(Error::AGAIN);
     }
     if request.nature == nature::BLOCKING_DEVICE && direction(request) == Ready::WRITABLE {
@@ -444,7 +532,8 @@ unsafe fn write_first(request: &Request) -> isize {
 /// Takes a connection. Where the listener blocks it is asked first.
 fn accept(request: &Request) -> Result<i32> {
     let Request { fd, at, .. } = *request;
-    if flags_of(fd)? & libc::O_NONBLOCK == 0 && !is_ready(fd, Ready::READABLE) {
+    let blocks = request.nature != nature::STREAM && flags_of(fd)? & libc::O_NONBLOCK == 0;
+    if blocks && !is_ready(fd, Ready::READABLE)? {
         // What does not listen would wait for ever.
         return Err(if option(fd, libc::SO_ACCEPTCONN)? == 0 { Error::INVALID } else { Error::AGAIN });
     }
@@ -494,14 +583,14 @@ const IN_PROGRESS: Error = Error::from_errno(libc::EINPROGRESS);
 
 /// How a connect has ended that was begun. EAGAIN: it has not.
 fn connected(fd: i32) -> Result<i32> {
-    if !is_ready(fd, Ready::WRITABLE) {
+    if !is_ready(fd, Ready::WRITABLE)? {
         return Err(Error::AGAIN);
     }
     Ok(-option(fd, libc::SO_ERROR)?)
 }
 
 /// An option of a socket that is a number.
-fn option(fd: i32, name: i32) -> Result<i32> {
+pub(super) fn option(fd: i32, name: i32) -> Result<i32> {
     let mut value: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as socklen_t;
     // SAFETY: the place is valid for as many bytes as are said.

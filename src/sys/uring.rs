@@ -115,7 +115,14 @@ impl Memory {
             Memory::Lent(RingMemory { start, entries }) => {
                 let bytes = ring::bytes(entries).unwrap_or(0);
                 // SAFETY: whole pages of the caller's, lent to the rings alone.
-                unsafe { libc::madvise(start.as_ptr().cast(), bytes, DISCARD) };
+                unsafe {
+                    if libc::madvise(start.as_ptr().cast(), bytes, DISCARD) < 0 {
+                        // A filter forbids it, or the like: new pages in the same place.
+                        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+                        let access = libc::PROT_READ | libc::PROT_WRITE;
+                        libc::mmap(start.as_ptr().cast(), bytes, access, kind, -1, 0);
+                    }
+                }
             }
         }
     }
@@ -193,6 +200,9 @@ fn setup(flags: u32, entries: u32, memory: Option<RingMemory>) -> Result<(i32, i
         let at = memory.start.as_ptr() as u64;
         params.sq_off.user_addr = at;
         params.cq_off.user_addr = at + ring::submission_bytes(entries) as u64;
+        // The kernel takes heads and tails as they are there.
+        // SAFETY: within the caller's block, which nobody uses now.
+        unsafe { memory.start.add(ring::submission_bytes(entries)).write_bytes(0, ring::HEAD_BYTES) };
     }
     // SAFETY: the parameters are valid to read and write; the memory is as large as such rings can be, and the caller
     // gave it for as long as the loop lives.

@@ -107,7 +107,7 @@ static void configuration(void) {
   REFUSED(-EINVAL);
   wrong = aio, wrong.count = 0;
   REFUSED(-EINVAL);
-  wrong = aio, wrong.count = 65537, wrong.block_size = (size_t)1 << 40;
+  wrong = aio, wrong.count = 65537, wrong.block_size = SIZE_MAX / 2;
   REFUSED(-EINVAL);
   config.aio = &aio;
   config.aio_signal = now_files == BECKET_FILES_AIO ? 12345 : SIGRTMIN + 2; /* only who takes one looks at it */

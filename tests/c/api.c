@@ -118,6 +118,11 @@ static void memory_sizes(void) {
     }
   }
   EQUAL(becket_memory_size(UINT32_MAX, UINT32_MAX, 0), 0);
+
+  for (uint32_t entries = 8; entries <= 16384; entries *= 2)
+    EQUAL(becket_ring_size(entries), BECKET_RING_SIZE(entries));
+  const uint32_t none[] = {0, 1, 4, 7, 9, 24, 16383, 16385, 32768, UINT32_MAX};
+  for (size_t i = 0; i < COUNT(none); i++) EQUAL(becket_ring_size(none[i]), 0);
 }
 
 /* ------------------------------------------------------------------------------------------------ getters */
@@ -181,6 +186,84 @@ static void getters(void) {
   EQUAL(becket_loop_init(&loop, &memory, NULL), 0);
   CHECK(strcmp(becket_backend_note(loop), "") != 0); /* it was chosen, and says why */
   close_loop(loop);
+  close_pipe(fds);
+}
+
+/* What only sources of one kind have; of every other it is -EINVAL, and nothing is written. */
+static void getters_of_one_kind(void) {
+  becket_loop *loop = open_loop(BECKET_VIRTUAL_CLOCK);
+  becket_handle io = 0, timer = 0, idle = 0, deferred = 0, terminated = 0, child = 0;
+  uint64_t value = 1;
+  int fds[2], gate[2];
+  open_pipe(fds);
+  CHECK(pipe(gate) == 0);
+  int pid = fork();
+  CHECK(pid >= 0);
+  if (pid == 0) {
+    char byte;
+    close(gate[1]);
+    _exit(read(gate[0], &byte, 1) == 0 ? 0 : 99);
+  }
+  EQUAL(becket_io_add(loop, fds[0], BECKET_READABLE, NULL, NULL, &io), 0);
+  EQUAL(becket_timer_add(loop, 5 * SECOND, 3 * SECOND, NULL, NULL, &timer), 0);
+  EQUAL(becket_idle_add(loop, NULL, NULL, &idle), 0);
+  EQUAL(becket_deferred_add(loop, NULL, NULL, &deferred), 0);
+  EQUAL(becket_signal_add(loop, SIGTERM, NULL, NULL, &terminated), 0);
+  EQUAL(becket_child_add(loop, pid, NULL, NULL, &child), 0);
+
+  EQUAL(becket_timer_period(loop, timer, &value), 0);
+  EQUAL(value, 3 * SECOND);
+  EQUAL(becket_timer_arm(loop, timer, SECOND, 0), 0);
+  EQUAL(becket_timer_period(loop, timer, &value), 0);
+  EQUAL(value, 0);
+  EQUAL(becket_timer_deadline(loop, timer, &value), 0);
+  EQUAL(value, becket_now(loop) + SECOND);
+  EQUAL(becket_timer_disarm(loop, timer), 0);
+  EQUAL(becket_timer_deadline(loop, timer, &value), 0);
+  CHECK(value == BECKET_NEVER);
+
+  EQUAL(becket_io_get_timeout(loop, io, &value), 0);
+  CHECK(value == BECKET_NEVER);
+  EQUAL(becket_io_timeout(loop, io, 4 * SECOND), 0);
+  EQUAL(becket_io_get_timeout(loop, io, &value), 0);
+  CHECK(value >= 4 * SECOND && value <= 4 * SECOND + 4 * SECOND / 67000000 + 1);
+  EQUAL(becket_io_get_deadline(loop, io, &value), 0);
+  CHECK(value == BECKET_NEVER);
+  EQUAL(becket_io_deadline(loop, io, 7 * SECOND), 0);
+  EQUAL(becket_io_get_deadline(loop, io, &value), 0);
+  EQUAL(value, becket_now(loop) + 7 * SECOND);
+  EQUAL(becket_io_deadline(loop, io, BECKET_NEVER), 0);
+
+  EQUAL(becket_hook_enabled(loop, idle), 1);
+  EQUAL(becket_hook_enable(loop, idle, 0), 0);
+  EQUAL(becket_hook_enabled(loop, idle), 0);
+  EQUAL(becket_hook_enabled(loop, deferred), 0);
+  EQUAL(becket_defer(loop, deferred), 0);
+  EQUAL(becket_hook_enabled(loop, deferred), 1);
+
+  EQUAL(becket_signal_number(loop, terminated), SIGTERM);
+  EQUAL(becket_child_pid(loop, child), pid);
+
+  const becket_handle all[] = {io, timer, idle, deferred, terminated, child};
+  for (size_t i = 0; i < COUNT(all); i++) {
+    value = 1;
+    if (all[i] != timer) EQUAL(becket_timer_period(loop, all[i], &value), -EINVAL);
+    if (all[i] != timer) EQUAL(becket_timer_deadline(loop, all[i], &value), -EINVAL);
+    if (all[i] != io) EQUAL(becket_io_get_timeout(loop, all[i], &value), -EINVAL);
+    if (all[i] != io) EQUAL(becket_io_get_deadline(loop, all[i], &value), -EINVAL);
+    if (all[i] != idle && all[i] != deferred) EQUAL(becket_hook_enabled(loop, all[i]), -EINVAL);
+    if (all[i] != terminated) EQUAL(becket_signal_number(loop, all[i]), -EINVAL);
+    if (all[i] != child) EQUAL(becket_child_pid(loop, all[i]), -EINVAL);
+    if (all[i] != io && all[i] != timer) EQUAL(value, 1);
+    EQUAL(becket_remove(loop, all[i]), 0);
+    EQUAL(becket_timer_period(loop, all[i], &value), -ESTALE);
+    EQUAL(becket_hook_enabled(loop, all[i]), -ESTALE);
+    EQUAL(becket_child_pid(loop, all[i]), -ESTALE);
+  }
+  close_loop(loop);
+  close(gate[1]);
+  close(gate[0]);
+  CHECK(waitpid(pid, NULL, 0) == pid); /* a child that is no source any more is not reaped */
   close_pipe(fds);
 }
 
@@ -888,6 +971,7 @@ int main(void) {
       {"error_texts", error_texts},
       {"memory_sizes", memory_sizes},
       {"getters", getters},
+      {"getters_of_one_kind", getters_of_one_kind},
       {"run_and_stop", run_and_stop},
       {"pull_form", pull_form},
       {"foreign_loop", foreign_loop},

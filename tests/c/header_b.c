@@ -16,7 +16,7 @@ static void on_timer(becket_loop *loop, const becket_event *event, void *user) {
 }
 
 int other_unit(void) {
-  becket_config config = {sizeof config, BECKET_BACKEND_POLL, BECKET_VIRTUAL_CLOCK, 0, 0, NULL, NULL, 0, 0, NULL};
+  becket_config config = {sizeof config, BECKET_BACKEND_POLL, BECKET_VIRTUAL_CLOCK, 0, 0, NULL, NULL, 0, 0, NULL, NULL};
   becket_loop *loop;
   becket_handle timer;
   int fired = 0;

@@ -37,15 +37,17 @@
 
 /* What can be watched, and why it can fail. */
 enum call {
-  ACCEPT, BIND, CLOSE, DUP3, EPOLL_CREATE, EPOLL_ADD, EPOLL_MOD, EPOLL_DEL, EPOLL_WAIT, EPOLL_PWAIT2, EVENTFD, FCNTL_SET, FSTAT,
-  GETRLIMIT, GETSOCKNAME, LISTEN, MADVISE, MMAP, PIDFD_OPEN, PIPE, POLL, PPOLL, READ, RECV, SELECT, SEND, SETSOCKOPT,
-  SIGACTION, SOCKET, URING_ENTER, URING_ENABLE, URING_PROBE, URING_SETUP, WAITPID, WRITE, NOTIFY, DRAIN, CALLS,
+  ACCEPT, AIO_BEGIN, AIO_END, BIND, CLOSE, CONNECT, DUP3, EPOLL_CREATE, EPOLL_ADD, EPOLL_MOD, EPOLL_DEL, EPOLL_WAIT, EPOLL_PWAIT2, EVENTFD, FCNTL_SET, FDATASYNC,
+  FSTAT, FSYNC, GETRLIMIT, GETSOCKNAME, GETSOCKOPT, LISTEN, MADVISE, MMAP, OPENAT, OPENAT2, PIDFD_OPEN, PIPE, POLL, PPOLL, READ,
+  RECV, SELECT, SEND, SENDFILE, SETSOCKOPT, SIGACTION, SOCKET, STATX, URING_ENTER, URING_ENABLE, URING_PROBE, URING_SETUP,
+  WAITPID, WRITE, NOTIFY, DRAIN, CALLS,
 };
 
 static const char *const names[CALLS] = {
-    "accept", "bind", "close", "dup3", "epoll_create1", "epoll_ctl.add", "epoll_ctl.mod", "epoll_ctl.del", "epoll_wait",
-    "epoll_pwait2", "eventfd", "fcntl.set", "fstat", "getrlimit", "getsockname", "listen", "madvise", "mmap", "pidfd_open",
-    "pipe", "poll", "ppoll", "read", "recv", "select", "send", "setsockopt", "sigaction", "socket", "io_uring_enter",
+    "accept", "aio.begin", "aio.end", "bind", "close", "connect", "dup3", "epoll_create1", "epoll_ctl.add", "epoll_ctl.mod", "epoll_ctl.del", "epoll_wait",
+    "epoll_pwait2", "eventfd", "fcntl.set", "fdatasync", "fstat", "fsync", "getrlimit", "getsockname", "getsockopt", "listen",
+    "madvise", "mmap", "openat", "openat2", "pidfd_open", "pipe", "poll", "ppoll", "read", "recv", "select", "send", "sendfile", "setsockopt",
+    "sigaction", "socket", "statx", "io_uring_enter",
     "io_uring_register.enable", "io_uring_register.probe", "io_uring_setup", "waitpid", "write", "write.eventfd", "read.eventfd",
 };
 
@@ -55,8 +57,11 @@ static const char *const names[CALLS] = {
 static const struct fault_reason reasons[] = {
     ONCE("accept", EAGAIN), ONCE("accept", EINTR), ONCE("accept", ECONNABORTED), LASTS("accept", EMFILE),
     LASTS("accept", ENFILE), LASTS("accept", ENOBUFS), LASTS("accept", ENOMEM),
+    LASTS("aio.begin", EAGAIN), ONCE("aio.end", EAGAIN), LASTS("aio.end", EIO), LASTS("aio.end", ENOSPC),
     LASTS("bind", EADDRINUSE), LASTS("bind", EACCES),
     ONCE("close", EINTR), LASTS("close", EIO), LASTS("close", ENOSPC),
+    ONCE("connect", EAGAIN), ONCE("connect", EINTR), ONCE("connect", ECONNREFUSED), LASTS("connect", ENETUNREACH),
+    LASTS("connect", ENOBUFS),
     LASTS("dup3", EBUSY), ONCE("dup3", EINTR), LASTS("dup3", EMFILE),
     LASTS("epoll_create1", EMFILE), LASTS("epoll_create1", ENFILE), LASTS("epoll_create1", ENOMEM),
     LASTS("epoll_create1", ENOSYS), LASTS("epoll_create1", EPERM),
@@ -67,12 +72,18 @@ static const struct fault_reason reasons[] = {
     ONCE("epoll_pwait2", EINTR), LASTS("epoll_pwait2", ENOSYS), LASTS("epoll_pwait2", EPERM),
     LASTS("eventfd", EMFILE), LASTS("eventfd", ENFILE), LASTS("eventfd", ENODEV), LASTS("eventfd", ENOMEM),
     ONCE("fcntl.set", EINTR), LASTS("fcntl.set", EPERM),
+    ONCE("fdatasync", EINTR), LASTS("fdatasync", EIO), LASTS("fdatasync", ENOSPC),
+    ONCE("fsync", EINTR), LASTS("fsync", EIO), LASTS("fsync", ENOSPC),
     LASTS("fstat", EIO), LASTS("fstat", ENOMEM), LASTS("fstat", EOVERFLOW),
     LASTS("getrlimit", EPERM),
-    LASTS("getsockname", ENOBUFS),
+    LASTS("getsockname", ENOBUFS), LASTS("getsockopt", ENOBUFS),
     LASTS("listen", EADDRINUSE),
     LASTS("madvise", EAGAIN), LASTS("madvise", EINVAL), LASTS("madvise", ENOMEM),
     LASTS("mmap", EAGAIN), LASTS("mmap", ENOMEM), LASTS("mmap", EPERM),
+    ONCE("openat", EINTR), LASTS("openat", EACCES), LASTS("openat", EIO), LASTS("openat", EMFILE), LASTS("openat", ENFILE),
+    LASTS("openat", ENOMEM),
+    ONCE("openat2", EAGAIN), ONCE("openat2", EINTR), LASTS("openat2", EMFILE), LASTS("openat2", ENFILE), LASTS("openat2", ENOSYS),
+    LASTS("openat2", EPERM),
     LASTS("pidfd_open", EMFILE), LASTS("pidfd_open", ENFILE), LASTS("pidfd_open", ENODEV),
     LASTS("pidfd_open", ENOMEM), LASTS("pidfd_open", ENOSYS), LASTS("pidfd_open", EPERM),
     LASTS("pipe", EMFILE), LASTS("pipe", ENFILE),
@@ -84,6 +95,7 @@ static const struct fault_reason reasons[] = {
     ONCE("select", EINTR), ONCE("select", EBADF), LASTS("select", ENOMEM),
     ONCE("send", EAGAIN), ONCE("send", EINTR), LASTS("send", ECONNRESET), LASTS("send", EPIPE),
     LASTS("send", ENOBUFS), LASTS("send", ENOMEM),
+    ONCE("sendfile", EAGAIN), ONCE("sendfile", EINTR), LASTS("sendfile", EINVAL), LASTS("sendfile", EIO), LASTS("sendfile", ENOMEM),
     LASTS("setsockopt", ENOMEM), LASTS("setsockopt", EPERM),
     LASTS("sigaction", EINVAL),
     LASTS("socket", EACCES), LASTS("socket", EMFILE), LASTS("socket", ENFILE), LASTS("socket", ENOMEM),
@@ -94,6 +106,7 @@ static const struct fault_reason reasons[] = {
     LASTS("io_uring_register.probe", EPERM),
     LASTS("io_uring_setup", EINVAL), LASTS("io_uring_setup", EMFILE), LASTS("io_uring_setup", ENFILE),
     LASTS("io_uring_setup", ENOMEM), LASTS("io_uring_setup", ENOSYS), LASTS("io_uring_setup", EPERM),
+    LASTS("statx", EACCES), LASTS("statx", EIO), LASTS("statx", ENOMEM),
     ONCE("waitpid", EINTR),
     ONCE("write", EAGAIN), ONCE("write", EINTR), LASTS("write", EIO), LASTS("write", EPIPE),
 };
@@ -201,6 +214,7 @@ static void *behind(_Atomic(void *) *found, const char *name) {
     return -1;                                                                                                \
   }
 
+struct iovec;
 struct pollfd;
 struct stat;
 struct rlimit;
@@ -209,9 +223,12 @@ WATCH(BIND, int, bind, (int fd, const void *address, unsigned size), (fd, addres
 WATCH(DUP3, int, dup3, (int fd, int target, int flags), (fd, target, flags))
 WATCH(EPOLL_CREATE, int, epoll_create1, (int flags), (flags))
 WATCH(EPOLL_WAIT, int, epoll_wait, (int set, struct epoll_event *events, int room, int timeout), (set, events, room, timeout))
+WATCH(FDATASYNC, int, fdatasync, (int fd), (fd))
 WATCH(FSTAT, int, fstat, (int fd, struct stat *status), (fd, status))
+WATCH(FSYNC, int, fsync, (int fd), (fd))
 WATCH(GETRLIMIT, int, getrlimit, (int resource, struct rlimit *limit), (resource, limit))
 WATCH(GETSOCKNAME, int, getsockname, (int fd, void *address, unsigned *size), (fd, address, size))
+WATCH(GETSOCKOPT, int, getsockopt, (int fd, int level, int name, void *value, unsigned *size), (fd, level, name, value, size))
 WATCH(LISTEN, int, listen, (int fd, int backlog), (fd, backlog))
 WATCH(MADVISE, int, madvise, (void *start, size_t size, int advice), (start, size, advice))
 WATCH(PIPE, int, pipe, (int fds[2]), (fds))
@@ -219,9 +236,11 @@ WATCH(PIPE, int, pipe2, (int fds[2], int flags), (fds, flags))
 WATCH(POLL, int, poll, (struct pollfd *fds, unsigned long count, int timeout), (fds, count, timeout))
 WATCH(PPOLL, int, ppoll, (struct pollfd *fds, unsigned long count, const struct timespec *timeout, const sigset_t *mask),
       (fds, count, timeout, mask))
+WATCH(READ, ssize_t, readv, (int fd, const struct iovec *vectors, int count), (fd, vectors, count))
 WATCH(RECV, ssize_t, recv, (int fd, void *buffer, size_t size, int flags), (fd, buffer, size, flags))
 WATCH(RECV, ssize_t, recvfrom, (int fd, void *buffer, size_t size, int flags, void *from, unsigned *length),
       (fd, buffer, size, flags, from, length))
+WATCH(RECV, ssize_t, recvmsg, (int fd, void *message, int flags), (fd, message, flags))
 WATCH(SELECT, int, select, (int limit, fd_set *in, fd_set *out, fd_set *except, struct timeval *timeout),
       (limit, in, out, except, timeout))
 WATCH(SEND, ssize_t, send, (int fd, const void *buffer, size_t size, int flags), (fd, buffer, size, flags))
@@ -231,6 +250,7 @@ WATCH(SEND, ssize_t, sendmsg, (int fd, const void *message, int flags), (fd, mes
 WATCH(SETSOCKOPT, int, setsockopt, (int fd, int level, int name, const void *value, unsigned size), (fd, level, name, value, size))
 WATCH(SOCKET, int, socket, (int domain, int type, int protocol), (domain, type, protocol))
 WATCH(WAITPID, pid_t, waitpid, (pid_t pid, int *status, int options), (pid, status, options))
+WATCH(WRITE, ssize_t, writev, (int fd, const struct iovec *vectors, int count), (fd, vectors, count))
 
 /* Which fds are eventfds. */
 static atomic_ulong eventfds[16]; /* 1024 fds; what is above counts as a file */
@@ -275,6 +295,27 @@ int accept4(int fd, void *address, unsigned *size, int flags) {
   return error == 0 ? real_accept4(fd, address, size, flags) : failed_accept(fd, error);
 }
 
+/* One that a signal has interrupted goes on by itself. */
+REAL(int, connect, (int fd, const void *address, unsigned size), (fd, address, size))
+int connect(int fd, const void *address, unsigned size) {
+  int error = strikes(CONNECT), result = error == 0 || error == EINTR ? real_connect(fd, address, size) : -1;
+  if (error == 0 || (error == EINTR && result < 0 && errno != EINPROGRESS)) return result;
+  errno = error;
+  return -1;
+}
+
+REAL(int, openat, (int folder, const char *path, int flags, unsigned mode), (folder, path, flags, mode))
+int openat(int folder, const char *path, int flags, ...) {
+  va_list arguments;
+  va_start(arguments, flags);
+  unsigned mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(arguments, unsigned) : 0;
+  va_end(arguments);
+  int error = strikes(OPENAT);
+  if (error == 0) return real_openat(folder, path, flags, mode);
+  errno = error;
+  return -1;
+}
+
 /* What is deleted is not there any more. */
 REAL(int, epoll_ctl, (int set, int operation, int fd, struct epoll_event *event), (set, operation, fd, event))
 int epoll_ctl(int set, int operation, int fd, struct epoll_event *event) {
@@ -311,6 +352,17 @@ ssize_t write(int fd, const void *buffer, size_t size) {
   if (error == 0) return real_write(fd, buffer, size);
   errno = error;
   return -1;
+}
+
+/* Requests that go on by themselves: what came of one is told once it has ended, and taken by aio_return. */
+struct aiocb;
+WATCH(AIO_BEGIN, int, aio_read, (struct aiocb *control), (control))
+WATCH(AIO_BEGIN, int, aio_write, (struct aiocb *control), (control))
+WATCH(AIO_BEGIN, int, aio_fsync, (int kind, struct aiocb *control), (kind, control))
+REAL(int, aio_error, (const struct aiocb *control), (control))
+int aio_error(const struct aiocb *control) {
+  int result = real_aio_error(control), error = result == EINPROGRESS ? 0 : strikes(AIO_END);
+  return error == 0 ? result : error;
 }
 
 /* What only looks cannot fail. */
@@ -352,6 +404,9 @@ long syscall(long number, ...) {
   va_end(arguments);
   int error = 0;
   if (number == SYS_epoll_pwait2) error = strikes(EPOLL_PWAIT2);
+  else if (number == SYS_openat2) error = strikes(OPENAT2);
+  else if (number == SYS_sendfile) error = strikes(SENDFILE);
+  else if (number == SYS_statx) error = strikes(STATX);
   else if (number == SYS_pidfd_open) error = strikes(PIDFD_OPEN);
   else if (number == SYS_io_uring_setup) error = strikes(URING_SETUP);
   else if (number == SYS_io_uring_enter) error = strikes(URING_ENTER);

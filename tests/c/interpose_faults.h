@@ -3,7 +3,7 @@
 #define INTERPOSE_FAULTS_H
 
 #define FAULT_ALWAYS (~0ul)
-#define FAULT_REASONS 128 /* there are fewer */
+#define FAULT_REASONS 192 /* there are fewer */
 
 /* One way in which one call can fail. */
 struct fault_reason {

@@ -45,6 +45,10 @@ static void open_pipe(int fds[2]) {
 
 static void *got_user;
 static uint64_t got_time;
+static struct sockaddr_storage got_storage;
+static struct sockaddr *const got_address = (struct sockaddr *)&got_storage;
+static socklen_t got_length;
+static char got_text[BECKET_ADDRESS_TEXT_BYTES];
 
 /* Every function that takes a handle, and the kinds that it is for. */
 #define WITH_HANDLE(X)                                                                       \
@@ -72,6 +76,13 @@ static uint64_t got_time;
   X(BECKET_KIND_TIMER, becket_timer_deadline(loop, handle, &got_time))                       \
   X(BECKET_KIND_DEFERRED, becket_defer(loop, handle))                                        \
   X(HOOKS, becket_hook_enable(loop, handle, 1))                                              \
+  X(BECKET_KIND_LISTENER, becket_listener_pause(loop, handle))                               \
+  X(BECKET_KIND_LISTENER, becket_listener_resume(loop, handle))                              \
+  X(BECKET_KIND_LISTENER, becket_listener_paused(loop, handle))                              \
+  X(BECKET_KIND_LISTENER, becket_listener_fd(loop, handle))                                  \
+  X(BECKET_KIND_LISTENER, becket_listener_address(loop, handle, got_address, &got_length))   \
+  X(BECKET_KIND_LISTENER, becket_listener_text(loop, handle, got_text, sizeof got_text))     \
+  X(BECKET_KIND_LISTENER, becket_listener_close(loop, handle))                               \
   X(BECKET_KIND_ALL, becket_remove(loop, handle))
 
 /* Every function that makes a source. */
@@ -86,7 +97,8 @@ static int add_pid = -1;
   X(becket_deferred_add(loop, on_nothing, NULL, handle))                                     \
   X(becket_idle_add(loop, on_nothing, NULL, handle))                                         \
   X(becket_before_add(loop, on_nothing, NULL, handle))                                       \
-  X(becket_after_add(loop, on_nothing, NULL, handle))
+  X(becket_after_add(loop, on_nothing, NULL, handle))                                        \
+  X(becket_listen(loop, "127.0.0.1:0", NULL, on_nothing, NULL, handle))
 
 /* Every function that takes the loop alone, or the loop and values. becket_loop_close is last. */
 static becket_event got_event;
@@ -109,6 +121,8 @@ static becket_handle got_handle;
   X(becket_clock_advance(loop, 1))                                                           \
   X(becket_loop_statistics(loop, &got_statistics))                                           \
   X(becket_io_find(loop, 0, &got_handle))                                                    \
+  X(becket_peer_address(loop, -1, got_address, &got_length))                                 \
+  X(becket_peer_text(loop, -1, got_text, sizeof got_text))                                   \
   X(becket_loop_close(loop))
 
 struct call {
@@ -150,6 +164,9 @@ static long long loop_call(size_t which, becket_loop *loop) {
 static void mark_outputs(void) {
   got_user = &got_user;
   got_time = got_handle = UNTOUCHED;
+  memset(&got_storage, 0x5A, sizeof got_storage);
+  memset(got_text, 0x5A, sizeof got_text);
+  got_length = sizeof got_storage;
   memset(&got_event, 0x5A, sizeof got_event);
   memset(got_watches, 0x5A, sizeof got_watches);
   memset(&got_statistics, 0x5A, sizeof got_statistics);
@@ -166,6 +183,8 @@ static int all_marks(const void *memory_of, size_t size) {
 static void check_outputs(void) {
   CHECK(got_user == &got_user);
   CHECK(got_time == UNTOUCHED && got_handle == UNTOUCHED);
+  CHECK(all_marks(&got_storage, sizeof got_storage) && all_marks(got_text, sizeof got_text));
+  EQUAL(got_length, sizeof got_storage);
   CHECK(all_marks(&got_event, sizeof got_event));
   CHECK(all_marks(got_watches, sizeof got_watches));
   CHECK(got_statistics.turns == UINT64_C(0x5A5A5A5A5A5A5A5A) && got_statistics.posts_max == 0x5A5A5A5A);

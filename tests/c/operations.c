@@ -120,8 +120,15 @@ static void files_of_all_sorts(void) {
     EQUAL(DO(becket_op_read, file, NULL, 0, 0), 0);
     EQUAL(DO(becket_op_read, file, (void *)8, 5, 0), -EFAULT);
     static char last; /* (not near the end of the address space, as the stack is) */
-    EQUAL(DO(becket_op_read, file, &last, SIZE_MAX / 2, 10), 1);
-    EQUAL(last, 'd');
+    const volatile size_t most = 0x7ffff000; /* what the kernel cuts it to */
+    if (pread(file, &last, most, 10) < 0 && errno == EFAULT) {
+      static int said; /* qemu-user, of 32 bits: it looks at all of the buffer first */
+      if (!said++) fprintf(stderr, "skipped: a read of more than there can be (this system refuses it)\n");
+    } else {
+      last = 0;
+      EQUAL(DO(becket_op_read, file, &last, SIZE_MAX / 2, 10), 1);
+      EQUAL(last, 'd');
+    }
     /* The handle may be left out. */
     struct result quiet = {0};
     EQUAL(becket_op_read(loop, file, text, 1, 0, on_complete, &quiet, NULL), 0);
@@ -300,6 +307,69 @@ static void a_blocking_counter_is_not_waited_for(void) {
   close_loop(loop);
 }
 
+/* The same of one that does not block, and of two writes: it is writable for as long as there is room for one, and the loop asked it
+ * again and again. */
+static void a_counter_without_room_is_left_alone(int flags) {
+  becket_loop *loop = open_loop();
+  int counter = eventfd(0, EFD_CLOEXEC | flags);
+  uint64_t value = UINT64_MAX - 2, two = 2, one = 1;
+  CHECK(counter >= 0);
+  EQUAL(write(counter, &value, sizeof value), sizeof value);
+  struct result first = {0}, second = {0};
+  EQUAL(becket_op_write(loop, counter, &two, sizeof two, BECKET_CURRENT, on_complete, &first, &first.handle), 0);
+  int overtaking = now_backend == BECKET_BACKEND_IO_URING; /* there one does not wait for the other */
+  if (!overtaking) {
+    EQUAL(becket_op_write(loop, counter, &one, sizeof one, BECKET_CURRENT, on_complete, &second, &second.handle), 0);
+  }
+  uint64_t slept = statistics_of(loop).waiting_ns;
+  for (int turn = 0; turn < 60; turn++) CHECK(becket_turn(loop, 10 * (int64_t)MILLISECOND) >= 0);
+  CHECK(first.count == 0 && second.count == 0 && statistics_of(loop).waiting_ns - slept > 15 * MILLISECOND);
+  EQUAL(read(counter, &value, sizeof value), sizeof value);
+  finish(loop, &first);
+  EQUAL(first.value, sizeof two);
+  if (!overtaking) {
+    finish(loop, &second);
+    EQUAL(second.value, sizeof one);
+  }
+  /* While it is left alone it can be cancelled. */
+  value = UINT64_MAX - 5;
+  EQUAL(write(counter, &value, sizeof value), sizeof value);
+  value = 8;
+  first = (struct result){0};
+  EQUAL(becket_op_write(loop, counter, &value, sizeof value, BECKET_CURRENT, on_complete, &first, &first.handle), 0);
+  for (int turn = 0; turn < 15; turn++) CHECK(becket_turn(loop, (int64_t)MILLISECOND) >= 0);
+  EQUAL(becket_op_cancel(loop, first.handle), 0);
+  /* (A thread of the kernel's that stands still in a write is interrupted.) */
+  finish(loop, &first);
+  EQUAL(first.value, -ECANCELED);
+  close(counter);
+  close_loop(loop);
+}
+
+/* And for no longer where the loop's time is virtual, and stands still. */
+static void a_rest_is_of_real_time(void) {
+  becket_loop *loop = NULL;
+  becket_config config = {
+      .size = sizeof config, .backend = now_backend, .files = now_files, .aio = &aio, .flags = BECKET_VIRTUAL_CLOCK};
+  EQUAL(becket_loop_init(&loop, &memory, &config), 0);
+  int counter = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  uint64_t value = UINT64_MAX - 2, two = 2;
+  CHECK(counter >= 0);
+  EQUAL(write(counter, &value, sizeof value), sizeof value);
+  struct result result = {0};
+  EQUAL(becket_op_write(loop, counter, &two, sizeof two, BECKET_CURRENT, on_complete, &result, &result.handle), 0);
+  uint64_t begin = becket_now(loop);
+  for (int turn = 0; turn < 60; turn++) CHECK(becket_turn(loop, BECKET_FOREVER) >= 0);
+  EQUAL(result.count, 0);
+  EQUAL(read(counter, &value, sizeof value), sizeof value);
+  for (int turn = 0; turn < 1000 && result.count == 0; turn++) CHECK(becket_turn(loop, BECKET_FOREVER) >= 0);
+  EQUAL(result.count, 1);
+  EQUAL(result.value, sizeof two);
+  EQUAL(becket_now(loop), begin);
+  close(counter);
+  close_loop(loop);
+}
+
 /* Data that is there is no error: the loop asked for the error queue again and again, without sleeping. */
 static void a_wait_for_an_error_sleeps(void) {
   becket_loop *loop = open_loop();
@@ -308,7 +378,13 @@ static void a_wait_for_an_error_sleeps(void) {
   socklen_t length = sizeof address;
   CHECK(bind(sock, (struct sockaddr *)&address, length) == 0);
   CHECK(getsockname(sock, (struct sockaddr *)&address, &length) == 0);
-  CHECK(setsockopt(sock, SOL_SOCKET, SO_SELECT_ERR_QUEUE, &one, sizeof one) == 0); /* for select */
+  if (setsockopt(sock, SOL_SOCKET, SO_SELECT_ERR_QUEUE, &one, sizeof one) < 0 && errno == ENOPROTOOPT) { /* for select */
+    static int said;
+    if (!said++) fprintf(stderr, "skipped: the error queue of a socket (this system has no SO_SELECT_ERR_QUEUE)\n");
+    close(sock);
+    close_loop(loop);
+    return;
+  }
   EQUAL(sendto(sock, "data", 4, 0, (struct sockaddr *)&address, length), 4);
   char control[512], bytes[16];
   struct iovec vector = {bytes, sizeof bytes};
@@ -771,6 +847,9 @@ int main(void) {
       a_connect_waits_for_its_turn();
       a_blocking_terminal_is_not_waited_for();
       a_blocking_counter_is_not_waited_for();
+      a_counter_without_room_is_left_alone(0);
+      a_counter_without_room_is_left_alone(EFD_NONBLOCK);
+      a_rest_is_of_real_time();
       a_wait_for_an_error_sleeps();
       a_read_of_nothing_does_not_wait();
       misuse();

@@ -317,6 +317,34 @@ static void made_anew(void) {
   EQUAL(becket_loop_close(loop), 0);
 }
 
+/* A loop of the simulator that was in the memory before is not taken for the first one of the new one. */
+static void made_anew_under_an_operation(void) {
+  EQUAL(becket_simulator_init(&sim, &world, 4), 0);
+  becket_config config = {.size = sizeof config, .simulator = sim};
+  EQUAL(becket_loop_init(&loop, &larger, &config), 0);
+  int fds[2];
+  char byte;
+  int64_t value = 1, other = 1;
+  EQUAL(becket_sim_pair(sim, fds), 0);
+  EQUAL(becket_op_recv(loop, fds[0], &byte, 1, 0, completed, &value, NULL), 0);
+  EQUAL(becket_poll(loop, 0), 0);
+
+  EQUAL(becket_simulator_init(&sim, &world, 4), 0);
+  static BECKET_MEMORY(second, 1, 0, 1);
+  becket_loop *served;
+  EQUAL(becket_loop_init(&served, &second, &config), 0);
+  EQUAL(becket_sim_pair(sim, fds), 0);
+  EQUAL(becket_op_recv(served, fds[0], &byte, 1, 0, completed, &other, NULL), 0);
+  EQUAL(becket_loop_drain(loop, BECKET_FOREVER), 0);
+  EQUAL(value, -ECANCELED);
+  EQUAL(becket_loop_close(loop), 0);
+
+  EQUAL(becket_sim_write(sim, fds[1], "x", 1), 1);
+  EQUAL(becket_run(served), 0);
+  EQUAL(other, 1);
+  EQUAL(becket_loop_close(served), 0);
+}
+
 int main(void) {
   scripted_readiness();
   connections();
@@ -324,5 +352,6 @@ int main(void) {
   operations();
   misuse();
   made_anew();
+  made_anew_under_an_operation();
   return 0;
 }

@@ -178,6 +178,13 @@ impl App {
         match event.kind {
             Kind::Post => add(format!("post {}", event.value)),
             Kind::Timer | Kind::Signal | Kind::Child | Kind::Operation => add(event.value.to_string()),
+            Kind::Listener if event.value >= 0 => add("connection".to_owned()),
+            Kind::Listener => add(becket::Error::from_errno(event.value as i32).name().unwrap_or("?").to_owned()),
+            Kind::Stream => {
+                if let Some(told) = event.stream {
+                    add(format!("{told:?} {}", event.value).to_lowercase());
+                }
+            }
             _ => {}
         }
         let flags = [
@@ -190,6 +197,7 @@ impl App {
             (Ready::TIMEOUT, "timeout"),
             (Ready::DEADLINE, "deadline"),
             (Ready::TRIGGERED, "triggered"),
+            (Ready::PAUSED, "paused"),
         ];
         for (flag, word) in flags {
             if event.ready.contains(flag) {

@@ -7,6 +7,7 @@ each_backend! {
     a_turn_has_its_order
     what_a_before_wait_handler_adds_counts_for_this_wait
     idle_comes_only_when_there_was_nothing_else
+    deferred_comes_when_readiness_has_used_up_the_budget
 }
 
 // In the simulator too: what needs no real descriptor, thread or clock.
@@ -324,6 +325,22 @@ fn deferred_comes_also_when_the_budget_is_used_up(backend: BackendChoice) {
     }
     let trace = ["wake post 0", "wake post 1", "deferred", "wake post 2", "wake post 3", "deferred"];
     assert_eq!(rig.turns(3), trace);
+}
+
+fn deferred_comes_when_readiness_has_used_up_the_budget(backend: BackendChoice) {
+    let pairs = [(); 3].map(|()| readable());
+    let mut rig = Rig::with_budget(backend, 1);
+    let deferred = rig.deferred("deferred", nothing);
+    for (ours, _) in &pairs {
+        rig.io("io", ours, READABLE, move |_, event_loop, event| {
+            event_loop.remove(event.source).unwrap();
+            event_loop.defer(deferred).unwrap();
+        });
+    }
+    for _ in 0..3 {
+        assert_eq!(rig.turn(), ["io readable", "deferred"]);
+    }
+    assert_eq!(rig.turn(), [""; 0]);
 }
 
 fn late_events_come_level_by_level_too(backend: BackendChoice) {

@@ -147,6 +147,7 @@ each_engine! { all:
     a_refused_connect_says_so
     blocking_sockets_do_not_block
     pipes_are_read_and_written
+    pipes_have_parts
     a_blocking_pipe_takes_what_fits
     a_full_table_is_back_pressure
     a_handler_submits_the_next_with_a_table_of_one
@@ -162,6 +163,8 @@ each_engine! { all:
     messages_carry_descriptors
     a_message_that_did_not_come_is_nothing
     an_operation_waits_beside_a_source
+    others_are_told_while_one_waits
+    who_waits_for_a_closed_fd_is_told
     a_source_comes_and_goes_around_a_wait
     a_paused_source_stays_silent_beside_a_wait
     a_close_of_a_watched_fd_is_busy
@@ -995,7 +998,14 @@ fn a_wait_ends_with_data(engines: Engines) {
 }
 
 fn a_connection_is_accepted_and_made(engines: Engines) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    connect_to(engines, &TcpListener::bind("127.0.0.1:0").unwrap(), libc::AF_INET);
+    // (Not every machine has IPv6.)
+    if let Ok(listener) = TcpListener::bind("[::1]:0") {
+        connect_to(engines, &listener, libc::AF_INET6);
+    }
+}
+
+fn connect_to(engines: Engines, listener: &TcpListener, family: i32) {
     let address: &'static Buffer<Address> =
         Box::leak(Box::new(Buffer::new(Address::from(listener.local_addr().unwrap()))));
     for nonblocking in [true, false] {
@@ -1007,7 +1017,7 @@ fn a_connection_is_accepted_and_made(engines: Engines) {
         // SAFETY: no pointer is passed.
         let client = unsafe {
             libc::socket(
-                libc::AF_INET,
+                family,
                 libc::SOCK_STREAM | libc::SOCK_CLOEXEC | if nonblocking { libc::SOCK_NONBLOCK } else { 0 },
                 0,
             )
@@ -1109,6 +1119,44 @@ fn pipes_are_read_and_written(engines: Engines) {
         assert_eq!(rig.turn(), [""; 0]);
         drop(into);
         assert_eq!(until(&mut rig, 1), ["end 0"]);
+        assert_quiet(&mut rig);
+    }
+}
+
+/// Where the pipe may block, the first part that has something is what surely fits.
+fn pipes_have_parts(engines: Engines) {
+    for nonblocking in [true, false] {
+        let mut ends = [0; 2];
+        let flags = libc::O_CLOEXEC | if nonblocking { libc::O_NONBLOCK } else { 0 };
+        // SAFETY: room for the two, which are ours then.
+        let (out, into) = unsafe {
+            assert_eq!(libc::pipe2(ends.as_mut_ptr(), flags), 0);
+            (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
+        };
+        let (out, into) = (out.as_raw_fd(), into.as_raw_fd());
+        let mut rig = rig(engines);
+        let vectors: &'static Buffer<Vectors<3>> = Box::leak(Box::new(Buffer::new(Vectors::new())));
+        let (a, b) = (holding(b"abc"), holding(b"defg"));
+        let empty = Part { buffer: buffer::<4096>(), range: 7..7 };
+        let parts = [empty.clone(), Part { buffer: a, range: 0..3 }, Part { buffer: b, range: 0..4 }];
+        submit(&mut rig, "write", nothing, |it, handler, token| {
+            it.write_parts(into, vectors, &parts, None, handler, token)
+        })
+        .unwrap();
+        let count = match until(&mut rig, 1)[0].as_str() {
+            "write 7" => 7,
+            "write 3" if !nonblocking => 3,
+            other => panic!("{other}"),
+        };
+        let (c, d) = (buffer::<4096>(), buffer::<4096>());
+        let parts = [Part { buffer: c, range: 0..2 }, empty, Part { buffer: d, range: 1..9 }];
+        submit(&mut rig, "read", nothing, |it, handler, token| {
+            it.read_parts(out, vectors, &parts, None, handler, token)
+        })
+        .unwrap();
+        assert_eq!(until(&mut rig, 1), [format!("read {count}")]);
+        assert_eq!(content(c, 2), b"ab");
+        assert_eq!(content(d, count - 1), b"\0cdefg"[..count - 1]);
         assert_quiet(&mut rig);
     }
 }
@@ -1587,6 +1635,59 @@ fn an_operation_waits_beside_a_source(engines: Engines) {
     assert_eq!(until(&mut rig, 1), ["recv 1"]);
     rig.event_loop.remove(source).unwrap();
     assert_quiet(&mut rig);
+}
+
+/// It is closed between what the system tells and its being asked again.
+fn who_waits_for_a_closed_fd_is_told(engines: Engines) {
+    if engines.backend == BackendChoice::IoUring {
+        return; // the kernel has the file itself
+    }
+    let (ours, mut theirs) = pair();
+    let mut rig = rig(engines);
+    let mut ours = Some(ours);
+    let fd = ours.as_ref().unwrap().as_raw_fd();
+    for name in ["first", "second"] {
+        let bytes = buffer::<4096>();
+        let mut closing = if name == "first" { ours.take() } else { None };
+        submit(
+            &mut rig,
+            name,
+            move |_, _, _| drop(closing.take()),
+            |it, handler, token| it.recv(fd, bytes, 0..4096, 0, handler, token),
+        )
+        .unwrap();
+    }
+    assert_eq!(rig.turn(), [""; 0]);
+    theirs.write_all(b"x").unwrap();
+    assert_eq!(until(&mut rig, 2), ["first 1".to_owned(), format!("second {}", errno(Error::BAD_FD))]);
+    assert_quiet(&mut rig);
+}
+
+/// An operation that begins to wait in the middle of a turn, and is none of the sources': they come as if it were not there.
+fn others_are_told_while_one_waits(engines: Engines) {
+    let (idle, mut peer) = pair();
+    let pairs = [(); 3].map(|()| readable());
+    let mut rig = rig(engines);
+    let bytes = buffer::<4096>();
+    let fd = idle.as_raw_fd();
+    let token = rig.app.token("recv", nothing);
+    for (ours, _) in &pairs {
+        rig.io("io", ours, READABLE, move |app, event_loop, event| {
+            event_loop.remove(event.source).unwrap();
+            if !bytes.is_lent() {
+                let handle = as_static(event_loop).recv(fd, bytes, 0..4096, 0, handler, token).unwrap();
+                app.named(token, handle);
+            }
+        });
+    }
+    assert_eq!(rig.turn(), ["io readable"; 3]);
+    let (ours, _theirs) = readable();
+    rig.io("late", &ours, READABLE, nothing);
+    assert_eq!(rig.turns(2), ["late readable"; 2]);
+    peer.write_all(b"data").unwrap();
+    let trace = rig.turns(2);
+    assert!(trace.contains(&"recv 4".to_owned()), "{trace:?}");
+    assert_eq!(rig.event_loop.statistics().operations_now, 0);
 }
 
 fn a_source_comes_and_goes_around_a_wait(engines: Engines) {

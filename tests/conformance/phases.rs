@@ -6,6 +6,7 @@ use becket::{BackendChoice, Config, Duration, Error, Kind, Kinds, Outcome};
 each_backend! {
     a_mask_selects_kinds_and_leaves_the_rest
     a_nested_poll_of_one_kind
+    a_nested_collection_loses_nothing
     run_ends_when_nothing_keeps_it_alive
     what_does_not_keep_a_run_alive
     a_loop_built_in_one_thread_runs_in_another
@@ -34,6 +35,23 @@ each_backend! { simulated too:
 each_backend! { alone:
     the_phases_one_by_one
     a_wait_without_a_preparation
+}
+
+/// What the wait has found and no handler has been called for is queued when a handler collects.
+fn a_nested_collection_loses_nothing(backend: BackendChoice) {
+    let pairs = [(); 3].map(|()| readable());
+    let mut rig = Rig::new(backend);
+    for (number, (ours, _)) in pairs.iter().enumerate() {
+        rig.io(&format!("io {number}"), ours, READABLE, |app, event_loop, event| {
+            event_loop.modify_io(event.source, PAUSED).unwrap();
+            let queued = event_loop.collect().unwrap();
+            app.note(format!("{queued} left"));
+        });
+    }
+    let mut trace = rig.turn();
+    assert_eq!([&trace[1], &trace[3], &trace[5]], ["2 left", "1 left", "0 left"]);
+    trace.sort();
+    assert_eq!(trace[3..], ["io 0 readable", "io 1 readable", "io 2 readable"]);
 }
 
 fn nothing_is_delivered_before_the_first_collection(backend: BackendChoice) {

@@ -8,7 +8,7 @@ use becket::{BackendChoice, Duration, Error, IoOptions, Ready};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Instant;
 
 each_backend! {
@@ -43,6 +43,7 @@ each_backend! { alone:
     many_bad_fds_leave_the_others_alone
     very_high_fd_numbers
     more_sources_than_open_files
+    more_fds_than_may_be_open
 }
 
 fn readable_as_long_as_there_is_data(backend: BackendChoice) {
@@ -547,4 +548,28 @@ fn more_sources_than_open_files(backend: BackendChoice) {
     rig.assert_silent();
     rig.io("a", &ours, READABLE, nothing);
     assert_eq!(rig.turn(), ["a readable"]);
+}
+
+/// Nor is it given one when they are: the last place that fits is used, and the next is refused.
+fn more_fds_than_may_be_open(backend: BackendChoice) {
+    const LIMIT: u32 = 40;
+    let (ours, theirs) = pair();
+    let copies: Vec<OwnedFd> = (0..2 * LIMIT).map(|_| ours.as_fd().try_clone_to_owned().unwrap()).collect();
+    let mut rig = Rig::sized::<128, 0>(&virtual_config(backend));
+    limit_files(LIMIT);
+    let mut added = 0;
+    for copy in &copies {
+        match rig.event_loop.add_io(copy.as_raw_fd(), READABLE, handler, 0) {
+            Ok(_) => added += 1,
+            Err(error) => assert_eq!(error, Error::TABLE_FULL),
+        }
+    }
+    assert_eq!(rig.event_loop.statistics().sources, added);
+    // (One place is that of the loop's own descriptor.)
+    assert_eq!(added, if backend == BackendChoice::Poll { LIMIT - 1 } else { 2 * LIMIT });
+    rig.assert_silent();
+    (&theirs).write_all(b"x").unwrap();
+    // (What one turn tells at most is bounded elsewhere.)
+    let told = rig.event_loop.poll(Duration::ZERO).unwrap();
+    assert!(told == added || backend != BackendChoice::Poll && told > 0, "{told} of {added}");
 }

@@ -4,6 +4,7 @@
 //! `turn` and `run` do between two handlers nobody sees; the machine follows them by the number of collections.
 
 use super::model::{Home, Model, NEVER, Source, sum};
+use super::operations::{Operations, System};
 use super::program::{Op, Program, Step};
 use super::world::{FILES, Oddities, State, World};
 use becket::{Duration, Error, Event, Handle, Instant, IoOptions, Kind, Kinds, Loop, Outcome, Ready};
@@ -51,6 +52,9 @@ pub struct Machine<W: World> {
     next: usize,
     model: Model,
     world: W,
+    operations: Option<Operations<W::System>>,
+    /// Nothing more is done than to end what is in flight.
+    closing: bool,
     abilities: Abilities,
     sources_max: usize,
     posts_max: usize,
@@ -88,6 +92,9 @@ fn at(point: u64) -> Instant {
 }
 
 fn handler<W: World>(machine: &mut Machine<W>, it: &It<W>, event: Event) {
+    if machine.closing {
+        return machine.note_completion(&event);
+    }
     machine.follow(it, Some(&event));
     machine.frames.last_mut().expect("a turn").calls += 1;
     machine.note(it, &event);
@@ -100,16 +107,24 @@ pub fn carry_out<W: World>(
     it: &It<W>,
     world: W,
     abilities: Abilities,
-    (sources_max, posts_max): (usize, usize),
+    (sources_max, posts_max, places): (usize, usize, usize),
 ) -> u64 {
     let now = it.now().expect("a time").as_nanos();
     let guard = it.add_timer(Duration::FOREVER, Duration::ZERO, handler, 0).expect("room for one");
     it.set_keepalive(guard, false).expect("it is there");
+    let operations = program.setup.operations.then(|| {
+        let mut operations = Operations::new(world.system(), places);
+        operations.faults = world.oddities().fails;
+        operations.files = it.files().0 != "none";
+        operations
+    });
     let mut machine = Machine {
         steps: program.steps.clone(),
         next: 0,
         model: Model::new(u32::from(program.setup.budget), now),
         world,
+        operations,
+        closing: false,
         abilities,
         sources_max,
         posts_max,
@@ -139,6 +154,7 @@ pub fn carry_out<W: World>(
         machine.audit(it);
         machine.end(it);
     }
+    machine.close(it);
     machine.done
 }
 
@@ -278,6 +294,7 @@ impl<W: World> Machine<W> {
             Op::Stale => self.stale(it, a),
             Op::Misuse => self.misuse(it, a, b),
             Op::Audit => self.audit(it),
+            Op::Submit | Op::Cancel | Op::TimeLimit | Op::Other | Op::Room => self.operate(it, op, [a, b, c]),
             Op::Advance => {
                 let span = self.passing(a);
                 assert_eq!(it.advance(nanos(span)), Ok(()));
@@ -326,6 +343,7 @@ impl<W: World> Machine<W> {
         source: impl FnOnce(&mut Self, Handle) -> Source,
     ) {
         assert_eq!(answer.map(|_| ()), expected, "what `add` says");
+        self.model.doubt_flights(); // who waits for the same fd
         if let Ok(handle) = answer {
             assert!(!self.dead.contains(&handle), "a handle that was used before");
             let source = source(self, handle);
@@ -338,10 +356,19 @@ impl<W: World> Machine<W> {
     }
 
     fn add_io(&mut self, it: &It<W>, a: u8, b: u8, c: u8) {
-        let file = a as usize % FILES;
-        let fd = self.world.fd(file);
+        let ends = self.operations.as_ref().filter(|_| c >= 240).map(|it| it.pairs.as_flattened());
+        let (file, fd, open) = match ends {
+            // One on which operations are made, too.
+            Some(ends) => (FILES + a as usize % ends.len(), ends[a as usize % ends.len()], true),
+            None => {
+                let file = a as usize % FILES;
+                if self.world.is_taken(file) {
+                    return;
+                }
+                (file, self.world.fd(file), self.world.is_open(file))
+            }
+        };
         let interest = Self::interest(b);
-        let open = self.world.is_open(file);
         let options = IoOptions {
             oneshot: b & 24 == 24,
             edge: b & 96 == 96,
@@ -410,6 +437,7 @@ impl<W: World> Machine<W> {
     fn remove(&mut self, it: &It<W>, handle: Handle) {
         assert_eq!(it.remove(handle), Ok(()));
         self.model.remove(handle);
+        self.model.doubt_flights();
         assert_eq!(it.kind(handle), Err(Error::STALE));
         if self.dead.len() == DEAD {
             self.dead.remove(0);
@@ -531,6 +559,9 @@ impl<W: World> Machine<W> {
     }
 
     fn change_file(&mut self, op: Op, file: usize, b: u8) {
+        if self.world.is_taken(file) {
+            return;
+        }
         let before = self.world.state(file);
         match op {
             Op::Toggle => self.world.toggle(file),
@@ -547,6 +578,92 @@ impl<W: World> Machine<W> {
             }
         }
         self.model.file_changed(file, before, self.world.state(file), self.waiting);
+    }
+}
+
+/// Operations.
+impl<W: World> Machine<W> {
+    fn operate(&mut self, it: &It<W>, op: Op, [a, b, c]: [u8; 3]) {
+        let (token, span) = (self.token(), self.span(b));
+        let Some(operations) = &mut self.operations else { return };
+        let picked = operations.pick(a);
+        match (op, picked) {
+            (Op::Submit, _) => {
+                if let Some(handle) = operations.submit(it, handler, [a, b, c], token) {
+                    self.model.submit(handle, token);
+                }
+            }
+            (Op::Cancel, Some(handle)) => {
+                operations.cancel(it, handle);
+                self.model.doubt_flights();
+            }
+            (Op::TimeLimit, Some(handle)) => {
+                let span = if c % 2 == 1 { None } else { Some(span) };
+                operations.set_deadline(it, handle, self.model.clock, span);
+            }
+            (Op::Other, Some(handle)) => {
+                let keepalive = c.is_multiple_of(2);
+                operations.set_keepalive(it, handle, keepalive);
+                self.model.flight(handle).keepalive = keepalive;
+                assert_eq!(it.set_level(handle, b % 4), Ok(()));
+                self.model.set_flight_level(handle, b % 4);
+                operations.try_dead(it);
+            }
+            (Op::Room, _) => {
+                let fd = operations.pairs.as_flattened()[usize::from(a) % 4];
+                operations.system.set_room(fd, 1 + usize::from(b));
+            }
+            _ => {}
+        }
+    }
+
+    fn note_completion(&mut self, event: &Event) {
+        let operations = self.operations.as_mut().expect("a completion, but no operations");
+        operations.note(event, self.model.now.max(self.model.clock));
+    }
+
+    /// Nothing is asked any more: all that is in flight ends, and every place comes back.
+    fn end_operations(&mut self, it: &It<W>) {
+        if let Some(operations) = self.operations.as_ref().filter(|_| self.world.clock().is_some()) {
+            operations.system.calm();
+            for _ in 0..20 {
+                self.poll_for(it, 10_000_000);
+                while !self.model.lost && self.take(it, Kinds::all()).is_some() {}
+                self.glance(it);
+            }
+            self.operations.as_ref().expect("they are there").check_waiting();
+        }
+        let in_flight: Vec<Handle> = self.model.flights.iter().map(|it| it.handle).collect();
+        for handle in in_flight {
+            self.operations.as_mut().expect("they are there").cancel(it, handle);
+        }
+        for round in 0.. {
+            if self.model.flights.is_empty() || self.model.lost {
+                break;
+            }
+            assert!(round < 200_000, "operations that do not end: {:?}", self.model.flights);
+            if round > 100 && self.world.clock().is_none() {
+                // The kernel's threads have a time of their own.
+                std::thread::sleep(std::time::Duration::from_micros(50));
+            }
+            self.poll_for(it, 1 << 17);
+            while !self.model.lost && self.take(it, Kinds::all()).is_some() {}
+            self.glance(it);
+        }
+    }
+
+    /// What no model has watched to its end ends too.
+    fn close(&mut self, it: &It<W>) {
+        let Some(operations) = &mut self.operations else { return };
+        operations.draining = true;
+        self.closing = true;
+        // (What is said of time is not known any more.)
+        (self.model.now, self.model.clock) = (NEVER, NEVER);
+        assert_eq!(it.drain(self, Duration::FOREVER), Ok(()));
+        let operations = self.operations.as_mut().expect("they are there");
+        operations.glance(it);
+        operations.finish();
+        operations.close_made();
     }
 }
 
@@ -646,6 +763,15 @@ impl<W: World> Machine<W> {
                 _ => assert_eq!(it.hook_enabled(handle), Ok(source.active)),
             }
         }
+        for flight in &self.model.flights {
+            let handle = flight.handle;
+            assert_eq!((it.kind(handle), it.token(handle)), (Ok(Kind::Operation), Ok(flight.token)));
+            assert_eq!((it.level(handle), it.keepalive(handle)), (Ok(flight.level), Ok(flight.keepalive)));
+            assert_eq!(
+                (it.post(handle, 1), it.modify_io(handle, Ready::READABLE)),
+                (Err(Error::INVALID), Err(Error::INVALID))
+            );
+        }
         for file in 0..FILES {
             let fd = self.world.fd(file);
             if !self.model.sources.iter().any(|it| it.fd == fd) {
@@ -667,6 +793,9 @@ impl<W: World> Machine<W> {
         assert_eq!(statistics.sources as usize, self.model.sources.len());
         assert_eq!(statistics.posts_refused, self.model.refused());
         assert_eq!(statistics.turns, self.model.turns, "collections");
+        if let Some(operations) = &self.operations {
+            operations.glance(it);
+        }
         let kinds =
             [Kind::Io, Kind::Timer, Kind::Wake, Kind::Post, Kind::Deferred, Kind::Idle, Kind::Before, Kind::After];
         for kind in kinds {
@@ -680,18 +809,28 @@ impl<W: World> Machine<W> {
 
 /// Turns.
 impl<W: World> Machine<W> {
-    fn state(world: &W) -> impl Fn(&Source) -> State {
-        |it| world.state(it.file)
+    /// What the file of a source is. While operations are in flight it is known of none on which they may be made.
+    fn state(world: &W, operations: &Option<Operations<W::System>>) -> impl Fn(&Source) -> State {
+        |it| match operations {
+            Some(operations) if it.file >= FILES => {
+                let ready = operations.system.ready(it.fd).filter(|_| operations.flights.is_empty());
+                ready.map_or(State::ANYTHING, |ready| State::of(ready, world.oddities()))
+            }
+            _ => world.state(it.file),
+        }
     }
 
     fn look_again(&mut self) {
-        self.model.look_again(Self::state(&self.world));
+        self.model.look_again(Self::state(&self.world, &self.operations));
     }
 
     /// An event has come, in whatever way: `run` ends in time.
     fn note(&mut self, it: &It<W>, event: &Event) {
         if self.trace {
             eprintln!("{:indent$}{event:?}", "", indent = 2 * self.depth as usize);
+        }
+        if event.kind == Kind::Operation {
+            self.note_completion(event);
         }
         self.own = event.source;
         self.run_left = self.run_left.saturating_sub(1);
@@ -743,7 +882,7 @@ impl<W: World> Machine<W> {
     }
 
     fn begin_wait(&mut self) {
-        self.model.begin_wait(Self::state(&self.world));
+        self.model.begin_wait(Self::state(&self.world, &self.operations));
     }
 
     /// Follows the `turn` or `run` that is under way to where it calls a handler (`event`) or has returned.
@@ -787,7 +926,10 @@ impl<W: World> Machine<W> {
                     if ahead == 1 {
                         self.collected(it, (least, most), true);
                     } else {
-                        // A turn that brought nothing: nobody saw the time of it.
+                        // A turn that brought nothing: nobody saw the time of it, nor which one failed.
+                        if self.world.failures() > self.failures {
+                            self.model.doubt_wait();
+                        }
                         self.model.collect(self.model.now, true);
                         self.model.turns += 1;
                     }
@@ -868,7 +1010,10 @@ impl<W: World> Machine<W> {
     }
 
     fn poll(&mut self, it: &It<W>, a: u8) {
-        let timeout = self.passing(a);
+        self.poll_for(it, self.passing(a));
+    }
+
+    fn poll_for(&mut self, it: &It<W>, timeout: u64) {
         let before = self.model.prepare();
         let until = self.model.sleeps(timeout);
         self.begin_wait();
@@ -957,15 +1102,19 @@ impl<W: World> Machine<W> {
         for _ in 0..2 {
             self.poll(it, 0);
             for _ in 0..64 {
-                if self.take(it, Kinds::all()).is_none() {
+                if self.model.lost || self.take(it, Kinds::all()).is_none() {
                     break;
                 }
+            }
+            if self.model.lost {
+                return;
             }
         }
         while let Some(source) = self.model.sources.first() {
             let handle = source.handle;
             self.remove(it, handle);
         }
+        self.end_operations(it);
         // What is left are posts to nobody. With a small budget they need not all go at once.
         for _ in 0..2 {
             self.poll(it, 0);

@@ -104,10 +104,30 @@ struct Post {
     place: Place,
 }
 
+/// Whether the completion of an operation is among the events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Told {
+    No,
+    Maybe,
+    Yes,
+}
+
+/// An operation in flight. When it completes is its system's affair: it may be at any time in which something is asked for.
+#[derive(Clone, Debug)]
+pub struct Flight {
+    pub handle: Handle,
+    pub token: usize,
+    pub level: u8,
+    pub keepalive: bool,
+    told: Told,
+    place: Place,
+}
+
 /// What the model knows of the loop.
 pub struct Model {
     pub sources: Vec<Source>,
     posts: Vec<Post>,
+    pub flights: Vec<Flight>,
     /// The time of the turn.
     pub now: u64,
     /// A fresh reading of the clock; another one only between a wait and the collection.
@@ -120,6 +140,8 @@ pub struct Model {
     before_done: bool,
     deferred_done: bool,
     idle_done: bool,
+    /// It may be that idle sources have had their turn.
+    idle_doubtful: bool,
     /// Too little is known to go on.
     pub lost: bool,
     /// `stop` was called.
@@ -129,7 +151,7 @@ pub struct Model {
     /// Somebody was woken since the last collection, who may be gone.
     woken: bool,
     pub turns: u64,
-    delivered: [u64; 10],
+    delivered: [u64; 11],
     refused: u64,
     counter: u64,
 }
@@ -227,14 +249,18 @@ impl Source {
 
     /// Whether an event of it has to come, if it is still queued.
     fn is_due(&self) -> bool {
-        let timed = self.deadline_pending || self.timeout_pending && !self.interest.is_empty();
         self.triggered
             || match self.kind {
-                Kind::Io => timed || !(self.must & self.asked()).is_empty(),
+                Kind::Io => self.is_timed() || !(self.must & self.asked()).is_empty(),
                 Kind::Timer => self.elapsed > 0,
                 Kind::Wake => false,
                 _ => self.active,
             }
+    }
+
+    /// Whether it has an event by the time.
+    fn is_timed(&self) -> bool {
+        self.deadline_pending || self.timeout_pending && !self.interest.is_empty()
     }
 
     fn is_queued(&self) -> bool {
@@ -268,6 +294,7 @@ impl Model {
         Model {
             sources: Vec::new(),
             posts: Vec::new(),
+            flights: Vec::new(),
             now,
             clock: now,
             budget: if budget == 0 { 1024 } else { budget },
@@ -277,12 +304,13 @@ impl Model {
             before_done: false,
             deferred_done: true,
             idle_done: true,
+            idle_doubtful: false,
             lost: false,
             stopping: false,
             running: false,
             woken: false,
             turns: 0,
-            delivered: [0; 10],
+            delivered: [0; 11],
             refused: 0,
             counter: 0,
         }
@@ -338,9 +366,11 @@ impl Model {
         let before = std::mem::replace(&mut it.interest, interest);
         it.news = Ready::all();
         if inside && it.home == Home::Queue {
-            // Where readiness is taken from the backend event by event, it may come to nothing at any time.
+            // Where readiness is taken from the backend event by event, it may come to nothing at any time. (What was
+            // triggered comes next turn then.)
             it.must &= it.asked();
-            it.place.unsure |= !it.is_due();
+            let came_to_nothing = it.must.is_empty() || it.triggered && it.place.rank.is_none();
+            it.place.unsure |= came_to_nothing && !it.is_timed();
         }
         if before.is_empty() && !interest.is_empty() && it.idle.is_some() {
             (it.last, it.timeout_pending) = (now, false);
@@ -377,7 +407,8 @@ impl Model {
         it.must |= flags;
         it.may |= flags;
         let scheduled = it.home == Home::Hooks && it.kind == Kind::Deferred;
-        if it.is_queued() && it.place.unsure {
+        if it.is_queued() && (it.place.unsure || it.kind == Kind::Io) {
+            // (It may be found not to be queued.)
             it.listed = if again { it.listed } else { number };
         } else if !it.is_queued() && !scheduled && it.home != Home::Triggered {
             (it.home, it.listed) = (Home::Triggered, number);
@@ -430,6 +461,40 @@ impl Model {
         self.rest(handle);
     }
 
+    /// An operation was accepted.
+    pub fn submit(&mut self, handle: Handle, token: usize) {
+        let place = Place { unsure: true, ..Place::new(0, None) };
+        self.flights.push(Flight { handle, token, level: 0, keepalive: true, told: Told::Maybe, place });
+    }
+
+    pub fn flight(&mut self, handle: Handle) -> &mut Flight {
+        self.flights.iter_mut().find(|it| it.handle == handle).expect("an operation in flight")
+    }
+
+    /// Operations may have completed.
+    pub fn doubt_flights(&mut self) {
+        for it in self.flights.iter_mut().filter(|it| it.told == Told::No) {
+            it.told = Told::Maybe;
+            it.place.levels = 1 << it.level;
+        }
+    }
+
+    pub fn set_flight_level(&mut self, handle: Handle, level: u8) {
+        let it = self.flight(handle);
+        it.level = level;
+        it.place.levels = 1 << level | if it.told == Told::No { 0 } else { it.place.levels };
+    }
+
+    fn flights_told(&self, told: Told) -> usize {
+        self.flights.iter().filter(|it| it.told == told).count()
+    }
+
+    /// Completions that are queued, or may be.
+    fn completions(&self, kinds: Kinds) -> impl Iterator<Item = &Flight> {
+        let wanted = kinds.contains(Kinds::OPERATION);
+        self.flights.iter().filter(move |it| wanted && it.told != Told::No)
+    }
+
     /// The state of a file changed. `waiting`: while a wait is under way, which may or may not tell it.
     pub fn file_changed(&mut self, file: usize, before: State, after: State, waiting: bool) {
         for it in self.sources.iter_mut().filter(|it| it.kind == Kind::Io && it.file == file && !it.closed) {
@@ -454,13 +519,13 @@ impl Model {
     /// What is surely queued.
     pub fn queued(&self) -> u32 {
         let sources = self.sources.iter().filter(|it| it.is_queued() && !it.place.unsure).count();
-        (sources + self.posts.iter().filter(|it| !it.place.unsure).count()) as u32
+        (sources + self.posts.iter().filter(|it| !it.place.unsure).count() + self.flights_told(Told::Yes)) as u32
     }
 
     /// What may be queued beyond that.
     pub fn unsure(&self) -> u32 {
         let sources = self.sources.iter().filter(|it| it.is_queued() && it.place.unsure).count();
-        (sources + self.posts.iter().filter(|it| it.place.unsure).count()) as u32
+        (sources + self.posts.iter().filter(|it| it.place.unsure).count() + self.flights_told(Told::Maybe)) as u32
     }
 
     /// What is queued, for a trace.
@@ -468,7 +533,8 @@ impl Model {
         let waiting = self.sources.iter().filter(|it| it.home != Home::Nowhere);
         let sources = waiting.map(|it| format!("{:x} {:?} {:?} {:?}", it.handle.raw(), it.kind, it.home, it.place));
         let posts = self.posts.iter().map(|it| format!("post to {:x} {:?}", it.handle.raw(), it.place));
-        sources.chain(posts).collect::<Vec<_>>().join("; ")
+        let flights = self.flights.iter().map(|it| format!("{it:?}"));
+        sources.chain(posts).chain(flights).collect::<Vec<_>>().join("; ")
     }
 
     /// Posts that have a place: at least, and at most.
@@ -478,7 +544,10 @@ impl Model {
 
     /// Whether `run` goes on.
     pub fn is_alive(&self) -> bool {
-        self.woken || self.sources.iter().any(|it| it.counts() || it.home == Home::Triggered) || self.queued() > 0
+        self.woken
+            || self.sources.iter().any(|it| it.counts() || it.home == Home::Triggered)
+            || self.flights.iter().any(|it| it.keepalive)
+            || self.queued() > 0
     }
 
     /// Whether it may be that `run` goes on though nobody needs it.
@@ -513,6 +582,7 @@ impl Model {
 
     /// A wait begins. `state` is what a file is.
     pub fn begin_wait(&mut self, state: impl Fn(&Source) -> State) {
+        self.doubt_flights();
         for it in self.sources.iter_mut().filter(|it| it.kind == Kind::Io) {
             it.asked_during = it.asked();
             it.during = offered(it, &state);
@@ -554,15 +624,16 @@ impl Model {
             Home::Queue | Home::Late => !it.place.unsure,
             Home::Nowhere => false,
         };
-        let sure_posts = self.posts.iter().any(|it| !it.place.unsure);
-        if self.woken || self.stopping || sure_posts || self.sources.iter().any(busy) {
+        let sure = self.posts.iter().any(|it| !it.place.unsure) || self.flights_told(Told::Yes) > 0;
+        if self.woken || self.stopping || sure || self.sources.iter().any(busy) {
             return (self.now, self.now);
         }
         let until = sum(self.now, timeout).min(self.first_deadline()).max(self.now);
         // Idle timeouts are moved on when the time comes at which they were first to expire: that is a short sleep.
         // And of a closed fd the kernel may have been told something that it refused.
         let vague = |it: &Source| it.idle.is_some() || it.closed && !it.interest.is_empty();
-        let early = self.unsure() > 0 || self.sources.iter().any(vague);
+        // Operations complete, or have a deadline of their own, or are to be handed over again.
+        let early = self.unsure() > 0 || self.sources.iter().any(vague) || !self.flights.is_empty();
         (if early { self.now } else { until }, until)
     }
 
@@ -570,6 +641,7 @@ impl Model {
     /// of a turn with handlers, where readiness may be taken from the backend event by event.
     pub fn collect(&mut self, now: u64, inside: bool) {
         (self.now, self.clock) = (now, now);
+        self.doubt_flights();
         self.collect_readiness(inside);
         self.expire();
         let number = self.number();
@@ -593,7 +665,8 @@ impl Model {
         }
         self.woken = false;
         self.budget_left = self.budget;
-        (self.before_done, self.deferred_done, self.idle_done) = (false, false, false);
+        (self.before_done, self.deferred_done) = (false, false);
+        (self.idle_done, self.idle_doubtful) = (false, false);
         if !self.running {
             self.stopping = false;
         }
@@ -724,6 +797,9 @@ impl Model {
         if home == Home::Queue && kinds.contains(Kinds::POST) {
             all.extend(self.posts.iter().filter(|it| self.is_live(it.handle)).map(|it| it.place));
         }
+        if home == Home::Queue {
+            all.extend(self.completions(kinds).filter(|it| it.told == Told::Yes).map(|it| it.place));
+        }
         all.iter().filter(|it| it.is_fixed() && !it.unsure).map(|it| (it.level(), it.rank)).collect()
     }
 
@@ -741,13 +817,16 @@ impl Model {
             return;
         }
         check!(!self.owed_post(kinds), "a post was lost: {:?}", self.posts);
+        let completed = self.completions(kinds).find(|it| it.told == Told::Yes);
+        check!(completed.is_none(), "a completion was lost: {completed:?}");
         let owed = self
             .sources
             .iter()
             .find(|it| it.home == Home::Queue && it.is_due() && !it.place.unsure && kinds.contains(it.kind.mask()));
         check!(owed.is_none(), "not delivered: {owed:?}");
         let gone = |it: &Source| it.home == Home::Queue && kinds.contains(it.kind.mask());
-        if self.dispatches % 8 == 7 && (!self.posts.is_empty() || self.sources.iter().any(gone)) {
+        let dropped = !self.posts.is_empty() || self.sources.iter().any(gone) || self.completions(kinds).count() > 0;
+        if self.dispatches % 8 == 7 && dropped {
             self.rotation = None; // a turn of theirs that nobody saw
         }
         for it in self.sources.iter_mut().filter(|it| gone(it)) {
@@ -755,6 +834,9 @@ impl Model {
         }
         if kinds.contains(Kinds::POST) {
             self.posts.clear();
+        }
+        if kinds.contains(Kinds::OPERATION) {
+            self.flights.iter_mut().for_each(|it| it.told = Told::No);
         }
     }
 
@@ -773,16 +855,22 @@ impl Model {
         }
         let queue = |it: &&Source| it.home == Home::Queue;
         let sure = self.sources.iter().filter(queue).any(|it| !it.place.unsure)
-            || self.posts.iter().any(|it| !it.place.unsure);
-        let any = self.sources.iter().filter(queue).count() + self.posts.len() > 0;
+            || self.posts.iter().any(|it| !it.place.unsure)
+            || self.flights_told(Told::Yes) > 0;
+        let completed = self.completions(Kinds::all()).count();
+        let any = self.sources.iter().filter(queue).count() + self.posts.len() + completed > 0;
         let idle_waits = self.sources.iter().any(|it| it.kind == Kind::Idle && it.home == Home::Hooks);
-        if seen && !sure || !any {
+        if idle_waits && self.idle_doubtful && !seen {
+            self.lost = true;
+        } else if seen && !sure || !any {
             self.idle_done = true;
             self.all_late(Kind::Idle);
         } else if !sure && other && idle_waits {
             // Something may be in the queue that concerns nobody, and have kept them from being told; or they come
             // behind what else is late.
             self.lost = true;
+        } else {
+            self.idle_doubtful |= !sure && !idle_waits;
         }
     }
 
@@ -800,7 +888,7 @@ impl Model {
     /// An event of these kinds came: may it be?
     pub fn event_came(&mut self, event: &Event, kinds: Kinds) {
         check!(kinds.contains(event.kind.mask()), "a kind that nobody asked for: {event:?}");
-        let home = if event.kind == Kind::Post {
+        let home = if matches!(event.kind, Kind::Post | Kind::Operation) {
             Home::Queue
         } else {
             let it = self.sources.iter().find(|it| it.handle == event.source);
@@ -811,10 +899,10 @@ impl Model {
             let idle = home == Home::Hooks && event.kind == Kind::Idle;
             self.late_begins(kinds, idle, !idle);
         }
-        if event.kind == Kind::Post {
-            self.post_came(event, kinds);
-        } else {
-            self.source_came(event, kinds);
+        match event.kind {
+            Kind::Post => self.post_came(event, kinds),
+            Kind::Operation => self.completion_came(event, kinds),
+            _ => self.source_came(event, kinds),
         }
         self.delivered[event.kind as usize - 1] += 1;
         if !matches!(event.kind, Kind::Before | Kind::After) {
@@ -832,6 +920,14 @@ impl Model {
         check!((event.token, event.level, event.fd) == (token, level, -1), "{event:?}: {token} {level}");
         check!(event.ready.is_empty(), "a post with flags: {event:?}");
         self.in_order(event, post.place, Home::Queue, kinds);
+    }
+
+    fn completion_came(&mut self, event: &Event, kinds: Kinds) {
+        let at = self.flights.iter().position(|it| it.handle == event.source && it.told != Told::No);
+        let at = at.unwrap_or_else(|| panic!("a completion that cannot be: {event:?}"));
+        let flight = self.flights.remove(at);
+        check!((event.token, event.level) == (flight.token, flight.level), "{event:?}: {flight:?}");
+        self.in_order(event, flight.place, Home::Queue, kinds);
     }
 
     fn source_came(&mut self, event: &Event, kinds: Kinds) {
@@ -877,6 +973,11 @@ impl Model {
                 if it.oneshot && event.ready.intersects(OF_FD) {
                     it.interest = NONE;
                 }
+                if it.closed {
+                    // The file that the number is of now may be told of in the same collection.
+                    it.may = OF_FD;
+                    may_queue(it, None);
+                }
             }
             Kind::Timer => it.elapsed = 0,
             Kind::Deferred => it.active = false,
@@ -908,6 +1009,7 @@ impl Model {
         vague.extend(self.sources.iter().filter(in_queue).filter(|it| gone(it)).map(|it| it.place));
         if home == Home::Queue {
             vague.extend(self.posts.iter().filter(|it| !self.is_live(it.handle)).map(|it| it.place));
+            vague.extend(self.completions(kinds).map(|it| it.place).filter(others));
         }
         let top = owed.iter().map(|it| it.0).chain([place.level()]).min().unwrap_or(0);
         let sure = place.is_fixed() && vague.iter().all(|it| it.is_fixed());
@@ -1014,6 +1116,13 @@ impl Model {
                 drop_event(it);
             }
         }
+        for it in self.flights.iter_mut().filter(|it| it.told == Told::Maybe) {
+            if queued == most {
+                (it.told, it.place.unsure) = (Told::Yes, false);
+            } else if queued == least {
+                it.told = Told::No;
+            }
+        }
     }
 
     pub fn delivered(&self, kind: Kind) -> u64 {
@@ -1028,7 +1137,8 @@ impl Model {
     pub fn finds(&self) -> (bool, bool) {
         let io = || self.sources.iter().filter(|it| it.kind == Kind::Io);
         let sure = io().any(|it| !it.during.must.is_empty() && !it.edge);
-        (sure, io().any(|it| !it.during.may.is_empty() || it.edge || it.closed))
+        let possible = io().any(|it| !it.during.may.is_empty() || it.edge || it.closed);
+        (sure, possible || !self.flights.is_empty())
     }
 }
 

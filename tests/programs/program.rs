@@ -102,6 +102,23 @@ operations! {
     Drain "drain" 30;
     /// prepare, steps, wait, steps, collect: timeout.
     Phases "phases" 12;
+
+    /// Operation: what, of what, length.
+    Submit "submit" 60;
+    /// Operation: which.
+    Cancel "cancel" 14;
+    /// Operation: which, span; with odd c endless.
+    TimeLimit "time_limit" 8;
+    /// Operation: which, its level and whether it keeps the loop alive.
+    Other "operation" 8;
+    /// End of a stream: how much it holds.
+    Room "room" 6;
+}
+
+impl Op {
+    fn is_of_operations(self) -> bool {
+        matches!(self, Op::Submit | Op::Cancel | Op::TimeLimit | Op::Other | Op::Room)
+    }
 }
 
 /// One step.
@@ -124,6 +141,8 @@ pub struct Setup {
     pub extreme: bool,
     /// What the simulator draws its faults from, where there is one.
     pub chance: u8,
+    /// There are operations.
+    pub operations: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -161,7 +180,8 @@ impl Random {
 impl Setup {
     fn from_bytes([budget, flags, chance]: [u8; 3]) -> Setup {
         let budget = if flags & 0b11 == 0 { budget % 12 } else { 0 };
-        Setup { budget, small: flags & 0b100 != 0, extreme: flags & 0b111_1000 == 0, chance }
+        let (small, extreme) = (flags & 0b100 != 0, flags & 0b111_1000 == 0);
+        Setup { budget, small, extreme, chance, operations: flags & 0b1000_0000 != 0 }
     }
 }
 
@@ -175,6 +195,7 @@ impl Program {
         let mut weights: Vec<u32> = OPERATIONS.iter().map(|(_, _, weight)| weight * 2).collect();
         for (weight, (op, _, _)) in weights.iter_mut().zip(OPERATIONS) {
             match random.below(8) {
+                _ if op.is_of_operations() && !setup.operations => *weight = 0,
                 0 if !matches!(op, Op::Return | Op::Turn) => *weight = 0,
                 1 => *weight *= 4,
                 2 => *weight /= 4,
@@ -212,8 +233,9 @@ impl Program {
 
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Setup { budget, small, extreme, chance } = self.setup;
-        writeln!(f, "loop {budget} {} {} {chance}", u8::from(small), u8::from(extreme))?;
+        let Setup { budget, small, extreme, chance, operations } = self.setup;
+        let [small, extreme, operations] = [small, extreme, operations].map(u8::from);
+        writeln!(f, "loop {budget} {small} {extreme} {chance} {operations}")?;
         for Step { op, a, b, c } in &self.steps {
             let word = OPERATIONS.iter().find(|it| it.0 == *op).map_or("?", |it| it.1);
             match (a, b, c) {
@@ -236,13 +258,13 @@ impl FromStr for Program {
         for line in text.split(['\n', ';']) {
             let mut words = line.split('#').next().unwrap_or("").split_whitespace();
             let Some(word) = words.next() else { continue };
-            let mut numbers = [0u8; 4];
+            let mut numbers = [0u8; 5];
             for (number, text) in numbers.iter_mut().zip(&mut words) {
                 *number = text.parse().map_err(|error| format!("{line:?}: {error}"))?;
             }
-            let [a, b, c, d] = numbers;
+            let [a, b, c, d, e] = numbers;
             if word == "loop" {
-                program.setup = Setup { budget: a, small: b != 0, extreme: c != 0, chance: d };
+                program.setup = Setup { budget: a, small: b != 0, extreme: c != 0, chance: d, operations: e != 0 };
                 continue;
             }
             let known = OPERATIONS.iter().find(|it| it.1 == word);

@@ -36,7 +36,12 @@ pub fn shrink(program: &Program, mut fails: impl FnMut(&Program) -> bool) -> Pro
         }
     }
     let setup = best.setup;
-    for setup in [Setup::default(), Setup { budget: 0, ..setup }, Setup { extreme: false, ..setup }] {
+    for setup in [
+        Setup::default(),
+        Setup { budget: 0, ..setup },
+        Setup { extreme: false, ..setup },
+        Setup { operations: false, ..setup },
+    ] {
         better(Program { setup, ..best.clone() }, &mut best);
     }
     for at in 0..best.steps.len() {

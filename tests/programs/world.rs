@@ -4,8 +4,10 @@
 //! closed and used again is one of ours and nobody else's. Nothing depends on how large the kernel's buffers are: a file is
 //! empty or has a byte, or is as full as it gets.
 
+use super::operations::{System, make_faulty, make_partial};
 use becket::{Call, Duration, Quirk, Ready, Simulator};
-use std::os::fd::RawFd;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 
 /// Files that a program has.
 pub const FILES: usize = 9;
@@ -37,6 +39,16 @@ impl State {
     pub const NOTHING: State = State { must: Ready::empty(), may: Ready::empty() };
     /// Of a number that is not open, or is another file's.
     pub const ANYTHING: State = State { must: Ready::empty(), may: Ready::all() };
+
+    /// Of what a system that is so odd says to be ready.
+    pub fn of(ready: Ready, Oddities { lies, late, .. }: Oddities) -> State {
+        let ended = ready.intersects(Ready::ERROR | Ready::HANGUP);
+        let complete = ready | if ended { Ready::READABLE | Ready::WRITABLE } else { Ready::empty() };
+        State {
+            must: if late { Ready::empty() } else { complete },
+            may: if lies || late { Ready::all() } else { complete },
+        }
+    }
 }
 
 /// What a system may do that none should.
@@ -53,6 +65,13 @@ pub struct Oddities {
 }
 
 pub trait World {
+    type System: System;
+    /// Where the descriptors of operations come from.
+    fn system(&self) -> Self::System;
+    /// Whether what operations have opened has the number of a file that was closed.
+    fn is_taken(&self, _file: usize) -> bool {
+        false
+    }
     /// What is odd about the system.
     fn oddities(&self) -> Oddities {
         Oddities::default()
@@ -148,6 +167,12 @@ impl Real {
 }
 
 impl World for Real {
+    type System = Kernel;
+
+    fn system(&self) -> Kernel {
+        Kernel
+    }
+
     fn fd(&self, file: usize) -> RawFd {
         self.first + file as RawFd
     }
@@ -258,6 +283,78 @@ impl Drop for Real {
     }
 }
 
+/// The kernel's descriptors for operations.
+#[derive(Clone, Copy)]
+pub struct Kernel;
+
+fn set_option<T>(fd: RawFd, option: libc::c_int, value: T) {
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: a value of this length.
+    unsafe { succeeded(libc::setsockopt(fd, libc::SOL_SOCKET, option, (&raw const value).cast(), length)) };
+}
+
+/// Once it is closed nothing of a connection lingers, so that there are always ports.
+fn end_at_once(fd: RawFd) {
+    set_option(fd, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 });
+}
+
+impl System for Kernel {
+    fn pair(self) -> [RawFd; 2] {
+        let mut ends = [0; 2];
+        let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: room for two descriptors.
+        unsafe { succeeded(libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr())) };
+        // As small as can be, so that they are full soon.
+        ends.iter().for_each(|fd| set_option(*fd, libc::SO_SNDBUF, 1));
+        ends
+    }
+
+    fn file(self, bytes: u64) -> RawFd {
+        let content: Vec<u8> = (0..bytes).map(|at| at as u8).collect();
+        // SAFETY: a name that ends; as many bytes as it says.
+        unsafe {
+            let fd = succeeded(libc::memfd_create(c"becket".as_ptr(), libc::MFD_CLOEXEC));
+            assert_eq!(libc::write(fd, content.as_ptr().cast(), content.len()), content.len() as isize);
+            fd
+        }
+    }
+
+    fn listener(self) -> (RawFd, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a socket");
+        end_at_once(listener.as_raw_fd());
+        let address = listener.local_addr().expect("an address");
+        (listener.into_raw_fd(), address)
+    }
+
+    fn socket(self) -> Option<RawFd> {
+        let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: touches no memory.
+        let fd = unsafe { succeeded(libc::socket(libc::AF_INET, kind, 0)) };
+        end_at_once(fd);
+        Some(fd)
+    }
+
+    fn set_room(self, _: RawFd, _: usize) {}
+
+    fn read(self, fd: RawFd, bytes: &mut [u8]) -> usize {
+        // SAFETY: as long as it says.
+        let count = unsafe { libc::recv(fd, bytes.as_mut_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT) };
+        usize::try_from(count).unwrap_or(0)
+    }
+
+    fn accept(self, listener: RawFd) -> Option<RawFd> {
+        // SAFETY: no address is asked for.
+        let fd = unsafe { libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_CLOEXEC) };
+        (fd >= 0).then_some(fd)
+    }
+
+    fn close(self, fd: RawFd) -> bool {
+        // SAFETY: the caller's to close.
+        unsafe { libc::close(fd) == 0 }
+    }
+}
+
 /// Files of the simulator: any readiness, and a system that is as odd as the program wants it.
 pub struct Simulated {
     simulator: Simulator<'static>,
@@ -268,8 +365,10 @@ pub struct Simulated {
 }
 
 impl Simulated {
-    /// Descriptors that it uses at most, one for each duplicate among them.
-    pub const FDS: usize = 64;
+    /// Descriptors that it has.
+    pub const FDS: usize = 96;
+    /// Those that files and their duplicates may have: the rest is for operations.
+    const OWN_FDS: usize = 64;
 
     /// `chance`: how odd.
     pub fn new(simulator: Simulator<'static>, chance: u8) -> Simulated {
@@ -295,6 +394,8 @@ impl Simulated {
         set(Quirk::Repeated, lies, 0);
         set(Quirk::Delayed, late, 30);
         set(Quirk::Oversleep, oversleep > 0, oversleep);
+        make_faulty(self.simulator, if fails { 20_000 } else { 0 });
+        make_partial(self.simulator, if lies { 200_000 } else { 0 });
         for call in [Call::Watch, Call::Wait, Call::Change] {
             for error in call.errors() {
                 self.simulator.set_fault(call, *error, if fails { 20_000 } else { 0 }).expect("a fault");
@@ -318,11 +419,21 @@ impl Simulated {
             }
             others.push(fd);
         }
-        others.iter().for_each(|fd| self.simulator.close(*fd).expect("it is open"));
+        others.iter().for_each(|fd| assert!(System::close(self.simulator, *fd)));
     }
 }
 
 impl World for Simulated {
+    type System = Simulator<'static>;
+
+    fn system(&self) -> Simulator<'static> {
+        self.simulator
+    }
+
+    fn is_taken(&self, file: usize) -> bool {
+        !self.open[file] && self.simulator.ready(self.fds[file]).is_ok()
+    }
+
     fn oddities(&self) -> Oddities {
         self.oddities
     }
@@ -348,13 +459,7 @@ impl World for Simulated {
             return State::ANYTHING;
         }
         let ready = self.simulator.ready(self.fds[file]).expect("it is open");
-        let ended = ready.intersects(Ready::ERROR | Ready::HANGUP);
-        let complete = if ended { Ready::READABLE | Ready::WRITABLE } else { Ready::empty() };
-        let Oddities { lies, late, .. } = self.oddities;
-        State {
-            must: if late { Ready::empty() } else { ready | complete },
-            may: if lies || late { Ready::all() } else { ready | complete },
-        }
+        State::of(ready, self.oddities)
     }
 
     fn is_haunted(&self) -> bool {
@@ -397,12 +502,12 @@ impl World for Simulated {
         if !self.open[file] {
             return;
         }
-        if kept && self.simulator.open_fds().is_ok_and(|count| (count as usize) < Self::FDS - FILES) {
+        if kept && self.simulator.open_fds().is_ok_and(|count| (count as usize) < Self::OWN_FDS - FILES) {
             let (fd, fds) = (self.fds[file], self.fds);
             self.take_number(|simulator| simulator.duplicate(fd), |number| !fds.contains(&number));
             self.haunted = true;
         }
-        self.simulator.close(self.fds[file]).expect("it is open");
+        assert!(System::close(self.simulator, self.fds[file]));
         self.open[file] = false;
     }
 }

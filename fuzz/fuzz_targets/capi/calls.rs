@@ -3,8 +3,10 @@
 use crate::c;
 use crate::guard;
 use crate::handlers::HANDLERS;
+use crate::listeners;
 use crate::operations;
 use crate::simulation;
+use crate::streams;
 use crate::tasks;
 use crate::world::{Arena, Block, On, Source, World};
 use becket::ffi::constants::*;
@@ -26,6 +28,8 @@ use std::ptr::{null, null_mut};
 
 /// What an output holds before a call, and after an error.
 pub const MARK: u64 = 0xa5a5_a5a5_a5a5_a5a5;
+/// The fd of what makes one itself.
+pub const ANY_FD: i32 = -2;
 /// Handlers inside of handlers.
 pub const DEPTH: u32 = 4;
 
@@ -114,7 +118,7 @@ const CALLS: &[Call] = &[
     |world| number_of(world, "io_get_timeout", |at, it, out| c!(becket_io_get_timeout(at, it, out))),
     |world| number_of(world, "io_get_deadline", |at, it, out| c!(becket_io_get_deadline(at, it, out))),
     io_close,
-    |world| own_fd(world, BECKET_KIND_IO, |at, it| c!(becket_io_fd(at, it))),
+    |world| own_fd(world, BECKET_KIND_IO | BECKET_KIND_STREAM, |at, it| c!(becket_io_fd(at, it))),
     |world| on_source(world, "io_interest", |at, it| c!(becket_io_interest(at, it))),
     |world| {
         on_source(world, "timer_arm", |at, it| {
@@ -157,7 +161,13 @@ const CALLS: &[Call] = &[
     operate,
     operate,
     operate,
+    |world| listeners::CALLS[world.input.below(listeners::CALLS.len())](world),
+    |world| listeners::CALLS[world.input.below(listeners::CALLS.len())](world),
     |world| tasks::CALLS[world.input.below(tasks::CALLS.len())](world),
+    stream,
+    stream,
+    stream,
+    stream,
     |world| tasks::CALLS[world.input.below(tasks::CALLS.len())](world),
 ];
 
@@ -169,6 +179,10 @@ pub fn one(world: &World<'_>) {
 
 fn operate(world: &World<'_>) {
     operations::CALLS[world.input.below(operations::CALLS.len())](world);
+}
+
+fn stream(world: &World<'_>) {
+    streams::CALLS[world.input.below(streams::CALLS.len())](world);
 }
 
 fn simulate(world: &World<'_>) {
@@ -222,14 +236,14 @@ pub fn judge(world: &World<'_>, name: &str, on: On<'_>, handle: Option<becket_ha
 }
 
 /// A call on a loop.
-fn on_loop(world: &World<'_>, name: &str, call: impl FnOnce(*mut becket_loop) -> i64) {
+pub fn on_loop(world: &World<'_>, name: &str, call: impl FnOnce(*mut becket_loop) -> i64) {
     let on = world.pick_loop();
     let answer = call(on.at);
     judge(world, name, on, None, answer);
 }
 
 /// A call on a source. Its answer, and on what it was.
-fn ask<'a>(
+pub fn ask<'a>(
     world: &'a World<'_>,
     name: &str,
     call: impl FnOnce(*mut becket_loop, becket_handle) -> i32,
@@ -246,7 +260,7 @@ pub fn on_source(world: &World<'_>, name: &str, call: impl FnOnce(*mut becket_lo
 }
 
 /// A call on a source that writes a number.
-fn number_of(world: &World<'_>, name: &str, call: impl FnOnce(*mut becket_loop, becket_handle, *mut u64) -> i32) {
+pub fn number_of(world: &World<'_>, name: &str, call: impl FnOnce(*mut becket_loop, becket_handle, *mut u64) -> i32) {
     let mut out = MARK;
     let place = if world.input.rarely(32) { null_mut() } else { &raw mut out };
     let (_, _, answer) = ask(world, name, |at, handle| call(at, handle, place));
@@ -255,10 +269,10 @@ fn number_of(world: &World<'_>, name: &str, call: impl FnOnce(*mut becket_loop, 
 }
 
 /// A call that tells what events of a source name.
-fn own_fd(world: &World<'_>, kind: u32, call: impl FnOnce(*mut becket_loop, becket_handle) -> i32) {
+pub fn own_fd(world: &World<'_>, kind: u32, call: impl FnOnce(*mut becket_loop, becket_handle) -> i32) {
     let (on, handle, answer) = ask(world, "fd", call);
     match on.arena.and_then(|arena| arena.source(handle)) {
-        Some(source) if source.kind == kind => assert_eq!(answer, source.fd),
+        Some(source) if source.kind & kind != 0 => assert_eq!(answer, source.fd),
         _ => assert!(answer < 0),
     }
 }
@@ -282,8 +296,7 @@ fn set_handler(world: &World<'_>) {
     let user = world.input.number() as usize;
     let (on, handle, answer) = ask(world, "set_handler", |at, handle| {
         // (A completion that nobody sees would be an fd that nobody closes.)
-        let sees_all =
-            world.arenas.iter().all(|it| it.source(handle).is_none_or(|it| it.kind != BECKET_KIND_OPERATION));
+        let sees_all = world.arenas.iter().all(|it| it.source(handle).is_none_or(|it| !brings_fds(it.kind)));
         handler = if sees_all { handler } else { handler.min(1) };
         c!(becket_set_handler(at, handle, HANDLERS[handler], user as *mut c_void))
     });
@@ -295,11 +308,18 @@ fn set_handler(world: &World<'_>) {
     }
 }
 
+/// Whether events of this kind may be fds that are the program's from then on.
+fn brings_fds(kind: u32) -> bool {
+    matches!(kind, BECKET_KIND_OPERATION | BECKET_KIND_LISTENER)
+}
+
 fn remove(world: &World<'_>) {
     let (on, handle, answer) = ask(world, "remove", |at, handle| c!(becket_remove(at, handle)));
     assert!(answer <= 0);
     if answer == 0 {
-        on.arena.unwrap().forget(handle);
+        let arena = on.arena.unwrap();
+        listeners::removed(arena.source(handle).unwrap());
+        arena.forget(handle);
     }
 }
 
@@ -330,7 +350,7 @@ fn pick_handler(world: &World<'_>) -> (usize, becket_handler) {
 }
 
 /// Adds a source: of this kind, whose events name this fd.
-fn add(
+pub fn add(
     world: &World<'_>,
     name: &str,
     kind: u32,
@@ -350,6 +370,7 @@ fn add(
         return;
     }
     let arena = on.arena.unwrap();
+    let fd = if fd == ANY_FD { c!(becket_io_fd(on.at, out)) } else { fd };
     let before = arena.sources.borrow_mut().insert(out, Source { kind, fd, handler, user });
     assert!(answer == 0 && out != 0 && out != MARK && before.is_none());
     assert!(!arena.past.borrow().contains(&out), "a handle came back");
@@ -417,7 +438,8 @@ fn find(world: &World<'_>) {
         return assert!(answer < 0 && out == MARK);
     };
     let sources = arena.sources.borrow();
-    let has = |source: &Source| source.kind == BECKET_KIND_IO && source.fd == fd;
+    let with_fd = BECKET_KIND_IO | BECKET_KIND_STREAM | BECKET_KIND_LISTENER;
+    let has = |source: &Source| source.kind & with_fd != 0 && source.fd == fd;
     match sources.iter().find(|(_, source)| has(source)) {
         Some((handle, _)) => assert_eq!((answer, out), (0, *handle)),
         None => assert_eq!((answer, out), (-libc::ENOENT, MARK)),
@@ -428,6 +450,7 @@ fn find(world: &World<'_>) {
 pub fn init_first(world: &World<'_>) {
     let arena = &world.arenas[0];
     let backend = u32::from(world.input.byte() % 7);
+    let streams = streams::descriptor(world, arena);
     let mut config = becket_config {
         size: size_of::<becket_config>(),
         backend: backend % 6,
@@ -439,6 +462,7 @@ pub fn init_first(world: &World<'_>) {
         files: BECKET_FILES_AUTO,
         aio_signal: 0,
         aio: null(),
+        streams: &raw const streams,
     };
     if backend >= BECKET_BACKEND_SIMULATOR {
         simulation::first(world, &mut config);
@@ -553,6 +577,7 @@ fn init(world: &World<'_>) {
         block_size: arena.ring.bytes() - ring_offset - input.pick(&[0, 0, 0, 1, 4096]),
         entries: if input.rarely(8) { input.number() as u32 } else { 8 << (input.byte() % 5) },
     };
+    let streams = streams::descriptor(world, arena);
     let config = becket_config {
         size: wrong(size_of::<becket_config>()),
         backend: small(world, 7),
@@ -564,6 +589,7 @@ fn init(world: &World<'_>) {
         files: if input.rarely(4) { small(world, 6) } else { BECKET_FILES_AUTO },
         aio_signal: if input.rarely(16) { input.u32().cast_signed() } else { 0 },
         aio: null(),
+        streams: if input.rarely(2) { null() } else { &raw const streams },
     };
     let config = if input.rarely(16) { null() } else { &raw const config };
     let mut change = |memory: &mut becket_memory, place: &mut *mut *mut becket_loop| {
@@ -677,7 +703,7 @@ fn collect(world: &World<'_>) {
 fn next(world: &World<'_>) {
     let on = world.pick_loop();
     let mask = match world.input.byte() {
-        byte @ 0..0x10 => 1 << (byte % 11),
+        byte @ 0..0x10 => 1 << (byte % 12),
         0x10 => world.input.u32(),
         _ => BECKET_KIND_ALL,
     };
@@ -709,6 +735,7 @@ fn dispatch(world: &World<'_>) {
             flags: world.input.u32(),
             fd: world.input.u32().cast_signed(),
             level: world.input.u32(),
+            data: null_mut(),
         };
     }
     let place = if world.input.rarely(64) { null() } else { &raw const event };

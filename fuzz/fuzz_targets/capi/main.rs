@@ -6,6 +6,7 @@
 //!   they were;
 //! - an event is of a live source, of its kind and fd, for its handler, and within its interest;
 //! - the loop counts as many sources as there are;
+//! - what a stream sends has one event, and the stream a last one;
 //! - an operation has one completion, and nobody writes to its memory after that;
 //! - at the end every slot, post, fd, child and disposition of a signal is given back, and all slots can be had again.
 //!
@@ -19,8 +20,10 @@ mod calls;
 mod guard;
 mod handlers;
 mod input;
+mod listeners;
 mod operations;
 mod simulation;
+mod streams;
 mod system;
 mod tasks;
 mod world;

@@ -6,7 +6,7 @@ use crate::calls;
 use crate::handlers::{self, HANDLERS, RESUME, TASK};
 use crate::world::{Source, World};
 use becket::ffi::constants::*;
-use becket::ffi::source::becket_kind;
+use becket::ffi::source::{becket_kind, becket_set_handler};
 use becket::ffi::task::*;
 use becket::ffi::timer::becket_timer_add;
 use becket::ffi::wake::becket_wake_add;
@@ -141,6 +141,18 @@ unsafe extern "C" fn body(task: *mut becket_task) {
                 (BECKET_KIND_TIMER, c!(becket_timer_add(at, delay, period, handler, user, &raw mut added)))
             }
             5 => (BECKET_KIND_WAKE, c!(becket_wake_add(at, handler, user, &raw mut added))),
+            6 if world.input.rarely(2) => {
+                let stream = world.pick_handle(world.pick_loop());
+                let begun = c!(becket_task_event(task, stream));
+                if begun == 0 {
+                    // (By a handler that looks at the events first.)
+                    assert_eq!(c!(becket_set_handler(at, stream, handler, user)), 0);
+                    let kept = arena.source(stream).expect("a live stream");
+                    let kept = Source { handler: TASK, user: task as usize, ..kept };
+                    arena.sources.borrow_mut().insert(stream, kept);
+                }
+                (0, begun)
+            }
             6 => {
                 let source = world.pick_handle(world.pick_loop());
                 let begun = c!(becket_task_ready(task, source, world.input.flags(&[BECKET_READABLE, BECKET_WRITABLE])));

@@ -2,8 +2,10 @@
 
 use crate::guard::Guard;
 use crate::input::Input;
+use crate::listeners;
 use crate::operations::{self, Operations};
 use crate::simulation::{self, Pool, Simulation};
+use crate::streams::{self, Streams};
 use crate::system::System;
 use crate::tasks::Tasks;
 use becket::ffi::constants::*;
@@ -68,6 +70,7 @@ pub struct Source {
 pub struct Arena {
     pub block: RefCell<Option<Block>>,
     pub ring: Block,
+    pub streams: Block,
     /// The loop, live or closed; null: there was none in this block.
     pub at: Cell<*mut becket_loop>,
     pub live: Cell<bool>,
@@ -99,6 +102,7 @@ impl Arena {
         Arena {
             block: RefCell::new(None),
             ring: Block::new(RING_BYTES, 4096, 0),
+            streams: streams::memory(),
             at: Cell::new(null_mut()),
             live: Cell::new(false),
             last: Cell::new(null_mut()),
@@ -165,8 +169,14 @@ impl Arena {
     pub fn event_came(&self, world: &World<'_>, event: &becket_event) -> Source {
         self.check_event(event);
         let source = self.source(event.handle).expect("a live source");
-        if event.kind == BECKET_KIND_OPERATION {
-            world.operations.complete(self, event);
+        if event.kind == BECKET_KIND_STREAM {
+            world.streams.check(world, self, event);
+        }
+        let is_last = event.kind == BECKET_KIND_STREAM && event.flags & BECKET_STREAM_CLOSED != 0;
+        if event.kind == BECKET_KIND_OPERATION || is_last {
+            if !is_last {
+                world.operations.complete(self, event);
+            }
             self.ended.borrow_mut().insert(event.handle, source);
             self.forget(event.handle);
         }
@@ -190,7 +200,12 @@ impl Arena {
                 assert!(asked || interest & BECKET_ONESHOT != 0, "{:#x} for {interest:#x}", event.flags);
                 assert!(event.flags & BECKET_TIMEOUT == 0 || event.flags & readiness == 0);
             }
+            BECKET_KIND_STREAM => assert_eq!(event.fd, source.fd),
             BECKET_KIND_OPERATION => assert_eq!((event.flags, event.fd), (0, source.fd)),
+            BECKET_KIND_LISTENER => {
+                assert_eq!(event.fd, source.fd);
+                listeners::came(self, event);
+            }
             _ => {
                 assert_eq!(event.fd, source.fd);
                 assert_eq!(event.flags & !BECKET_TRIGGERED, 0);
@@ -211,6 +226,7 @@ impl Arena {
         let handles: Vec<_> = self.sources.borrow().keys().copied().collect();
         for handle in handles {
             assert_eq!(c!(becket::ffi::source::becket_remove(at, handle)), 0);
+            listeners::removed(self.source(handle).unwrap());
         }
         // Posts to nobody go when they are looked at, after a wait. (A simulator that serves another loop refuses that.)
         let turned = (0..3).map(|_| c!(becket::ffi::turn::becket_turn(at, 0))).max().unwrap_or(0);
@@ -250,6 +266,7 @@ pub struct World<'a> {
     pub pool: Pool,
     pub operations: Operations,
     pub tasks: Tasks,
+    pub streams: Streams,
     /// Calls that call handlers, one inside the other.
     pub depth: Cell<u32>,
     /// The event that the program itself made up, or kept.
@@ -270,6 +287,7 @@ impl<'a> World<'a> {
             pool: Pool::new(),
             operations: Operations::default(),
             tasks: Tasks::new(),
+            streams: Streams::default(),
             depth: Cell::new(0),
             dispatched: Cell::new(std::ptr::null()),
             // SAFETY: all zeros is a valid one: integers and a pointer.

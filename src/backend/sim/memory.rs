@@ -78,7 +78,9 @@ pub(crate) const fn bytes(fds: usize, events: usize) -> Option<usize> {
 }
 
 /// What `mark` is, with the address: so that neither garbage nor a moved copy passes for a simulator.
-const MARK: u64 = 0x6265_636b_7369_6d31;
+fn mark_at(at: *const u8) -> u64 {
+    0x6265_636b_7369_6d31 ^ at as usize as u64
+}
 
 /// What is at the start of the memory.
 #[repr(C)]
@@ -119,9 +121,13 @@ impl SimulatorRef {
             }
             let schedule = Schedule::new(Region::new(first_event, events));
             let (fds, files) = (Region::new(first_fd, fds), Region::new(first_file, fds));
-            let state = State::new(seed, fds, files, schedule, Region::new(first_work, events));
+            let mut state = State::new(seed, fds, files, schedule, Region::new(first_work, events));
+            // A loop that was made in the simulator that was here is not one of those that this one serves.
+            if (*head.as_ptr()).mark.load(Ordering::Relaxed) == mark_at(start.as_ptr()) {
+                state.served = (*(*head.as_ptr()).state.get()).served.wrapping_add(1);
+            }
             let now = AtomicU64::new(state.now.as_nanos());
-            let mark = AtomicU64::new(MARK ^ start.as_ptr() as usize as u64);
+            let mark = AtomicU64::new(mark_at(start.as_ptr()));
             head.write(Head { mark, thread: sys::thread(), now, state: UnsafeCell::new(state) });
         }
         SimulatorRef(head)
@@ -139,7 +145,7 @@ impl SimulatorRef {
         }
         // SAFETY: readable and aligned; any bits are a valid integer.
         let mark = unsafe { &(*head.as_ptr()).mark }.load(Ordering::Relaxed);
-        if mark == MARK ^ at as usize as u64 { Ok(SimulatorRef(head)) } else { Err(Error::BAD_FD) }
+        if mark == mark_at(at) { Ok(SimulatorRef(head)) } else { Err(Error::BAD_FD) }
     }
 
     /// What C has of it.

@@ -102,10 +102,49 @@ impl Sim {
         answer.unwrap_or_else(|error| Some(-error.errno()))
     }
 
+    /// Whether a socket listens. EBADF; EINVAL: it does not.
+    #[cfg(feature = "streams")]
+    pub(super) fn take_over(&self, fd: i32) -> Result<()> {
+        self.simulator.with(|state| state.check_listening(fd))
+    }
+
     /// What kind of file it is, as far as reading and writing it goes. EBADF.
     #[cfg(feature = "operations")]
     pub(super) fn nature_of(&self, fd: i32) -> Result<u8> {
         self.simulator.with(|state| state.nature_of(fd))
+    }
+
+    /// A new socket.
+    #[cfg(feature = "streams")]
+    pub(super) fn socket(&self) -> Result<i32> {
+        self.simulator.with(|state| {
+            state.attempt(Call::Socket)?;
+            state.open(state::Sort::Stream)
+        })
+    }
+
+    /// EBADF, ENOTSOCK. None is one of datagrams.
+    #[cfg(feature = "streams")]
+    pub(super) fn check_socket(&self, fd: i32) -> Result<bool> {
+        self.simulator.with(|state| {
+            state.file(fd)?;
+            state.stream(fd).map(|_| false).map_err(|_| Error::NOT_SOCKET)
+        })
+    }
+
+    #[cfg(feature = "streams")]
+    pub(super) fn shutdown(&self, fd: i32) -> Result<()> {
+        self.simulator.with(|state| state.shutdown(fd))
+    }
+
+    /// Breaks a connection off at once.
+    #[cfg(feature = "streams")]
+    pub(super) fn break_off(&self, fd: i32) {
+        let _ = self.simulator.with(|state| {
+            let file = state.stream(fd)?;
+            state.reset(file, None);
+            Ok(())
+        });
     }
 
     /// Whether a call does what is asked, which it does only for the loop that is served.

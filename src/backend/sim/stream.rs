@@ -380,6 +380,13 @@ impl State {
         Ok(())
     }
 
+    /// EINVAL: it does not.
+    #[cfg(feature = "streams")]
+    pub(super) fn check_listening(&self, fd: i32) -> Result<()> {
+        let file = self.file(fd)?;
+        if matches!(self.files[file].sort, Sort::Listener(_)) { Ok(()) } else { Err(Error::INVALID) }
+    }
+
     /// EINPROGRESS: it is tried. EINVAL: it is connected, or was.
     pub(super) fn connect(&mut self, fd: i32, listener: i32) -> Result<()> {
         let file = self.stream(fd)?;

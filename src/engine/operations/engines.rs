@@ -31,6 +31,9 @@ impl Engine {
             }
             return told;
         }
+        if self.is_resting(index) {
+            return false;
+        }
         if !by_files && !self.backend.submits() && request.nature > nature::FILE {
             // A connect that has to be asked for again.
             return match self.attempt(index) {
@@ -94,6 +97,7 @@ impl Engine {
         let waited = request.beside & POLLING != 0;
         // (Of a file that nobody can wait for it is the result.)
         let again = result == -Error::AGAIN.errno() && !(by_files && request.state & state::ELSEWHERE != 0);
+        let mut missed = false;
         request.beside = 0;
         if waited && result >= 0 && !cancelled {
             // Where no thread waits for it, a file that says so does not block.
@@ -107,12 +111,17 @@ impl Engine {
         } else if again {
             // A file that does not block: it is waited for, and asked again. (Of files nobody can wait for.)
             request.beside = if by_files { 0 } else { POLLING };
+            missed = request.state & state::ELSEWHERE != 0;
             request.state |= if by_files { state::ELSEWHERE } else { 0 };
         } else {
             return self.complete(index, result);
         }
         request.state &= !state::WHERE;
         self.lists.unlink(index);
+        if missed {
+            // A thread of the kernel's found it ready no more than a poll did not.
+            self.note_missed(index);
+        }
         self.tell_or_queue(index);
     }
 
@@ -121,6 +130,7 @@ impl Engine {
         if !self.has_operations() && !self.operations.files_watched {
             return Duration::FOREVER;
         }
+        let rest = self.end_rest();
         let mut refused = NIL;
         while let Some(index) = self.lists.first_of(List::UNTOLD, |_| true) {
             if index == refused {
@@ -153,6 +163,8 @@ impl Engine {
             return Duration::ZERO;
         }
         let patience = if self.operations.in_files > 0 { self.operations.files.patience() } else { Duration::FOREVER };
+        // (What was told just now may rest from now on.)
+        let patience = patience.min(rest);
         if refused { patience.min(REFUSED) } else { patience }
     }
 
@@ -162,6 +174,7 @@ impl Engine {
         let wanted = self.operations.in_files > 0;
         let index = self.operations.files_index();
         if wanted && !self.operations.files_watched {
+            self.blank_unused();
             let checked = self.backend.check(fd, index + 1, Mode::empty());
             let watched = checked.and_then(|()| self.register(index, fd, Ready::READABLE, Mode::empty()));
             self.operations.files_watched = watched.is_ok();

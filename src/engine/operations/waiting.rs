@@ -4,10 +4,12 @@ use super::{Operation, state};
 use crate::backend::{Backend, Mode, Ready, Registration, Report, asked_by};
 use crate::engine::{Engine, turn};
 use crate::error::Error;
+use crate::handle::Kind;
 use crate::request::Call;
 use crate::storage::lists::List;
 use crate::storage::slot::bits;
-use crate::sys::operation as calls;
+use crate::sys::{self, operation as calls};
+use crate::time::{Duration, Instant};
 
 /// Readiness: a call that does not block, and where it would a place in the line of those that wait for the fd.
 impl Engine {
@@ -174,23 +176,50 @@ impl Engine {
         }
     }
 
+    /// The same of what is to be watched now: who rests keeps those behind it waiting.
+    fn watched_from(&self, first: u32) -> Ready {
+        let (mut watched, mut resting) = (Ready::empty(), Ready::empty());
+        let mut at = first;
+        loop {
+            let direction = calls::direction(&self.operations.at(at).request);
+            if self.is_resting(at) {
+                resting |= direction;
+            } else {
+                watched |= direction & !resting;
+            }
+            at = self.lists.links[at].next();
+            if at == first {
+                return watched;
+            }
+        }
+    }
+
     /// Asks all who wait for an fd in a direction that is ready, in order; none behind one that goes on waiting. O(waiting).
     pub(super) fn retry(&mut self, fd: i32, ready: Ready) {
         let Some(first) = self.operations.first_waiter(fd) else { return };
         let last = self.lists.links[first].prev();
         let mut blocked = Ready::empty();
+        let mut moved = Ready::empty();
         let mut own = None;
         let mut at = first;
         loop {
             let next = self.lists.links[at].next();
             let direction = calls::direction(&self.operations.at(at).request);
-            if !blocked.contains(direction) && ready.intersects(direction | Ready::ERROR | Ready::HANGUP) {
+            if self.is_resting(at) {
+                blocked |= direction;
+            } else if !blocked.contains(direction) && ready.intersects(direction | Ready::ERROR | Ready::HANGUP) {
                 match self.attempt(at) {
                     Some(result) => {
                         own = self.leave(at);
                         self.complete(at, result);
+                        moved |= direction;
                     }
-                    None => blocked |= direction,
+                    None => {
+                        blocked |= direction;
+                        if !moved.contains(direction) {
+                            self.note_missed(at);
+                        }
+                    }
                 }
             }
             if at == last {
@@ -208,10 +237,10 @@ impl Engine {
         let waited = self.operations.first_waiter(fd);
         let now = self.registrations[index + 1].interest();
         let wanted = match waited {
-            Some(first) if self.is_beyond_sources(index) => self.directions_from(first),
+            Some(first) if self.is_beyond_sources(index) => self.watched_from(first),
             Some(first) => {
                 let own = Ready::from_bits_truncate(self.operations.at(first).request.beside.into());
-                self.directions_from(first) | own & Ready::INTEREST
+                self.watched_from(first) | own & Ready::INTEREST
             }
             None if !self.is_beyond_sources(index) => match own {
                 Some(own) => own & Ready::INTEREST,
@@ -259,5 +288,65 @@ impl Engine {
         // If it can still be used it is asked for again, soon.
         self.retry(self.registrations[place].fd(), Ready::OF_FD);
         self.operations.unwatched = true;
+    }
+}
+
+/// How often an operation is told for nothing that its fd is ready, before it rests: another process may have been faster.
+const SPARED: u8 = 8;
+/// How long a rest is; twice as long each time, up to [`LONGEST`].
+const REST: Duration = Duration::from_millis(1);
+const LONGEST: u8 = 3;
+/// In the byte of a slot that counts this.
+const RESTING: u8 = 1 << 7;
+
+/// Rest: an fd may be ready and block all the same, such as that of an eventfd that has room for less than is written. Who
+/// waits for it would be told in every turn, and the loop would not sleep.
+impl Engine {
+    /// Whether an operation is to be told nothing for a while.
+    pub(super) fn is_resting(&self, index: u32) -> bool {
+        self.lists.slots[index].ready() & RESTING != 0
+    }
+
+    /// An operation was told that its fd is ready, and it was not.
+    pub(super) fn note_missed(&mut self, index: u32) {
+        let slot = &mut self.lists.slots[index];
+        let missed = slot.ready().saturating_add(1).min(SPARED + LONGEST);
+        slot.set_ready(missed);
+        if missed < SPARED {
+            return;
+        }
+        slot.set_ready(missed | RESTING);
+        if self.operations.rest_until == Instant::NEVER {
+            let rest = Duration::from_nanos(REST.as_nanos() << (missed - SPARED));
+            self.operations.rest_until = self.time_of_rest() + rest;
+        }
+    }
+
+    /// It is of real time also where the loop's is virtual and its files are real.
+    fn time_of_rest(&self) -> Instant {
+        self.backend.now().unwrap_or_else(sys::clock::now)
+    }
+
+    /// Ends the rest of all when its time has come; else how long it lasts. O(operations), once in a rest.
+    pub(super) fn end_rest(&mut self) -> Duration {
+        if self.operations.rest_until == Instant::NEVER {
+            return Duration::FOREVER;
+        }
+        let now = self.time_of_rest();
+        if now < self.operations.rest_until {
+            return self.operations.rest_until.since(now);
+        }
+        self.operations.rest_until = Instant::NEVER;
+        for number in 0..self.operations.table.mark() {
+            let index = self.operations.first + number;
+            if self.lists.links[index].is(Kind::Operation) && self.is_resting(index) {
+                let slot = &mut self.lists.slots[index];
+                slot.set_ready(slot.ready() & !RESTING);
+                if self.operations.place_of(index) == state::WAITING {
+                    self.settle_fd(self.operations.at(index).request.fd, true, None);
+                }
+            }
+        }
+        Duration::FOREVER
     }
 }

@@ -12,6 +12,7 @@ impl Engine {
     pub(super) fn watch(&mut self, fd: i32, interest: Ready) -> Result<()> {
         let index = self.free_watch().ok_or(Error::AGAIN)?;
         self.backend.check(fd, index + 1, Mode::empty())?;
+        self.blank_unused();
         let mode = if self.backend.has_oneshot() { Mode::ONESHOT } else { Mode::empty() };
         self.register(index, fd, interest, mode)?;
         self.fd_index.insert(fd, index, &self.registrations);
@@ -55,6 +56,19 @@ impl Engine {
         let operations = &mut self.operations;
         operations.places_used -= 1;
         operations.places_low = operations.places_low.min(index - operations.first);
+    }
+
+    /// Slots that were never used may hold anything, and stand in front of what is watched beyond the sources: from now on
+    /// they hold no registration. Once; O(sources and operations).
+    pub(super) fn blank_unused(&mut self) {
+        if core::mem::replace(&mut self.operations.blank, true) {
+            return;
+        }
+        let Operations { first, places, .. } = self.operations;
+        let beyond = first + places..first + self.operations.max();
+        for index in self.shared.names.unnamed().chain(beyond) {
+            self.registrations[index + 1] = Registration::NONE;
+        }
     }
 
     /// Names what the loop watches for itself, for the first time.

@@ -1,0 +1,244 @@
+//! Sending: at once where nothing is queued, and the rest when the socket takes more.
+
+use super::{Sent, state};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::handle::Handle;
+use crate::request::Call;
+use crate::storage::sends::{Part, Sending};
+use crate::storage::slot::bits;
+use crate::sys::stream::{Message, PARTS};
+use core::ptr::NonNull;
+
+/// System calls of one flush at most: who takes everything at once does not keep the others waiting.
+const ROUNDS: u32 = 8;
+
+/// What came of one system call.
+enum Progress {
+    /// There may be more to be sent, and room for it.
+    Goes,
+    /// The socket takes no more now.
+    Blocked,
+    Failed(Error),
+}
+
+impl Engine {
+    /// Sends, or queues what cannot be sent now. EPIPE: the stream sends no more; EBUSY: the request is in use; EINVAL. O(parts),
+    /// and a system call that does not block where nothing is queued.
+    ///
+    /// `make` makes the request in the program's memory.
+    pub(crate) fn send_stream(
+        &mut self,
+        handle: Handle,
+        make: impl FnOnce() -> Result<NonNull<Sending>>,
+    ) -> Result<Sent> {
+        let (index, number) = self.resolve_stream(handle)?;
+        if self.is(number, state::SENDS_NO_MORE) {
+            return Err(Error::BROKEN_PIPE);
+        }
+        let request = make()?;
+        let outbox = self.streams.outbox_mut(number);
+        let waits = outbox.queue.has_unsent();
+        outbox.queue.push(request);
+        outbox.queued += outbox.queue.left_of(request);
+        if !waits && !self.is(number, state::CONNECTING) {
+            self.flush_stream(index, number);
+            let outbox = self.streams.outbox_mut(number);
+            if outbox.queue.is_sent_first(request) {
+                let _ = outbox.queue.pop_done();
+                return Ok(Sent::Done);
+            }
+        }
+        let outbox = self.streams.outbox(number);
+        let above = outbox.queued > u64::from(outbox.high);
+        if above {
+            self.set_state(number, state::ABOVE, true);
+        }
+        Ok(if above { Sent::Full } else { Sent::Queued })
+    }
+
+    /// Bytes that are queued. O(1).
+    pub(crate) fn stream_queued(&self, handle: Handle) -> Result<u64> {
+        let (_, number) = self.resolve_stream(handle)?;
+        Ok(self.streams.outbox(number).queued)
+    }
+
+    /// The watermarks, in bytes. EINVAL: the low one is the higher. O(1).
+    pub(crate) fn set_watermarks(&mut self, handle: Handle, low: u32, high: u32) -> Result<()> {
+        let (index, number) = self.resolve_stream(handle)?;
+        if low > high {
+            return Err(Error::INVALID);
+        }
+        let outbox = self.streams.outbox_mut(number);
+        (outbox.low, outbox.high) = (low, high);
+        if outbox.queued > u64::from(high) {
+            self.set_state(number, state::ABOVE, true);
+        }
+        self.look_at_mark(index, number);
+        Ok(())
+    }
+
+    /// They are.
+    pub(crate) fn watermarks(&self, handle: Handle) -> Result<(u32, u32)> {
+        let (_, number) = self.resolve_stream(handle)?;
+        let outbox = self.streams.outbox(number);
+        Ok((outbox.low, outbox.high))
+    }
+
+    /// Sends what the socket takes now. O(parts), a few system calls.
+    pub(super) fn flush_stream(&mut self, index: u32, number: u32) {
+        let mut blocked = false;
+        let before = self.streams.outbox(number).queued;
+        for round in 0.. {
+            if !self.streams.outbox(number).queue.has_unsent() {
+                break;
+            }
+            blocked = round == ROUNDS;
+            if blocked {
+                break;
+            }
+            match self.send_once(index, number) {
+                Progress::Goes => {}
+                Progress::Blocked => {
+                    blocked = true;
+                    break;
+                }
+                Progress::Failed(error) => {
+                    self.sending_failed(index, number, error);
+                    return;
+                }
+            }
+        }
+        if self.streams.outbox(number).queued != before && self.lists.links[index].has(bits::IDLE) {
+            // Who takes what is sent is not idle.
+            let slot = &mut self.lists.slots[index];
+            slot.time = slot.time.max(self.now.as_nanos());
+        }
+        if blocked != self.is(number, state::BLOCKED) {
+            self.set_state(number, state::BLOCKED, blocked);
+            self.settle_stream(index, number);
+        }
+        if self.streams.outbox(number).queue.has_done() {
+            self.lists.queue(index);
+            self.lists.note_queued();
+        }
+        self.look_at_mark(index, number);
+        self.sending_settled(index, number);
+    }
+
+    /// One system call.
+    fn send_once(&mut self, index: u32, number: u32) -> Progress {
+        let fd = self.fd_of(index);
+        let datagram = self.is(number, state::DATAGRAM);
+        let outbox = self.streams.outbox_mut(number);
+        let Some(first) = outbox.queue.unsent() else { return Progress::Goes };
+        if let Some(range) = first.file_range()
+            && range.left > 0
+        {
+            let sent = match self.backend.send_file(fd, range.file, range.offset, range.left) {
+                Ok(0) => {
+                    // The file has ended before the range has.
+                    let outbox = self.streams.outbox_mut(number);
+                    outbox.queued -= outbox.queue.complete_short();
+                    return Progress::Goes;
+                }
+                sent => sent,
+            };
+            return self.sent(number, sent, range.left);
+        }
+        if !datagram && first.left() == 0 {
+            outbox.queue.advance(0);
+            return Progress::Goes;
+        }
+        let mut parts = [Part::NONE; PARTS];
+        let (vectors, count, bytes) = if datagram {
+            let (vectors, count) = first.vectors();
+            (vectors, count as usize, first.left())
+        } else {
+            let (count, bytes) = outbox.queue.gather(&mut parts);
+            (parts.as_ptr(), count, bytes)
+        };
+        let Some(first) = outbox.queue.unsent() else { return Progress::Goes };
+        let mut message = Message::to_send(vectors.cast(), count, (first.address, first.address_length));
+        let sent = message.request(Call::SendMsg, fd).and_then(|request| self.backend.make_now(&request));
+        match sent {
+            // Each datagram is for itself, and goes as a whole.
+            Err(error) if datagram && error != Error::AGAIN => {
+                self.complete_unsent(number, error);
+                Progress::Goes
+            }
+            Ok(_) if datagram => {
+                let outbox = self.streams.outbox_mut(number);
+                outbox.queued -= bytes;
+                outbox.queue.complete(bytes.cast_signed());
+                Progress::Goes
+            }
+            sent => self.sent(number, sent.map(u64::from), bytes),
+        }
+    }
+
+    /// So many of so many bytes were sent.
+    fn sent(&mut self, number: u32, sent: Result<u64>, of: u64) -> Progress {
+        match sent {
+            Ok(count) => {
+                let outbox = self.streams.outbox_mut(number);
+                outbox.queued -= count;
+                outbox.queue.advance(count);
+                if count < of { Progress::Blocked } else { Progress::Goes }
+            }
+            Err(Error::AGAIN) => Progress::Blocked,
+            Err(error) => Progress::Failed(error),
+        }
+    }
+
+    fn complete_unsent(&mut self, number: u32, error: Error) {
+        let outbox = self.streams.outbox_mut(number);
+        outbox.queued -= outbox.queue.complete(-i64::from(error.errno()));
+    }
+
+    /// What is left will not be sent. O(requests).
+    pub(super) fn drop_unsent(&mut self, number: u32, reason: Error) {
+        while self.streams.outbox(number).queue.has_unsent() {
+            self.complete_unsent(number, reason);
+        }
+        self.set_state(number, state::BLOCKED, false);
+    }
+
+    /// Nothing can be sent any more. What has arrived may still be read: the peer's last word, and then its end.
+    fn sending_failed(&mut self, index: u32, number: u32, error: Error) {
+        if self.is(number, state::CLOSING | state::ENDED) {
+            return self.end_stream(index, number, Some(error));
+        }
+        self.streams.at_mut(number).reason = error.errno() as u16;
+        self.set_state(number, state::BROKEN, true);
+        self.drop_unsent(number, error);
+        self.settle_stream(index, number);
+        self.lists.queue(index);
+        self.lists.note_queued();
+    }
+
+    /// After something was sent: whether it is to be told that little is left.
+    fn look_at_mark(&mut self, index: u32, number: u32) {
+        let outbox = self.streams.outbox(number);
+        if outbox.queued <= u64::from(outbox.low) && self.is(number, state::ABOVE) {
+            self.set_state(number, state::ABOVE, false);
+            self.set_state(number, state::TELL_LOW, true);
+            self.lists.queue(index);
+            self.lists.note_queued();
+        }
+    }
+
+    /// What is to be done when nothing is left to be sent.
+    pub(super) fn sending_settled(&mut self, index: u32, number: u32) {
+        let waits = self.streams.outbox(number).queue.has_unsent();
+        if waits || !self.is(number, state::SHUT | state::CLOSING) || self.is(number, state::CLOSED) {
+            return;
+        }
+        if self.is(number, state::CLOSING) {
+            self.end_stream(index, number, None);
+        } else if !self.is(number, state::CONNECTING) {
+            // (Nothing is accepted after it, so this comes once.)
+            let _ = self.backend.shutdown(self.fd_of(index));
+        }
+    }
+}

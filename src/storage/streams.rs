@@ -1,0 +1,382 @@
+//! The table of streams, and the buffers that they receive into: what a stream needs beside its source, in 48 bytes.
+//!
+//! ```text
+//! | outboxes 32 N | streams 12 N | index by fd 4 N | places 4 B | owners 4 B | buffers B times their size |
+//!                                                    N streams, B buffers
+//! ```
+//!
+//! A stream is found by its fd. Entries are written when their place is first taken, so that memory may hold anything before.
+#![allow(unsafe_code)]
+
+use super::fd_index::{FdIndex, FdOf};
+use super::pool::Places;
+use super::region::Region;
+use super::sends::Queue;
+use super::slot::{NIL, Tagged};
+use crate::error::{Error, Result};
+use core::ptr::NonNull;
+
+/// Bytes of one stream.
+pub(crate) const STREAM_BYTES: usize = 48;
+/// Bytes of one buffer beside its own.
+pub(crate) const BUFFER_BYTES: usize = 8;
+/// The least that a buffer has: room for an address, and for something beside it.
+pub(crate) const BUFFER_MIN: u32 = 256;
+/// What the memory has to be aligned to.
+pub(crate) const ALIGNMENT: usize = 16;
+
+/// What is to be sent.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Outbox {
+    pub(crate) queue: Queue,
+    /// Bytes in it.
+    pub(crate) queued: u64,
+    /// Told when no more than so many are left…
+    pub(crate) low: u32,
+    /// …after there were more than so many.
+    pub(crate) high: u32,
+}
+
+/// The rest of a stream.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Stream {
+    pub(crate) fd: i32,
+    /// The next that is free, or that waits for a buffer. Tag: how many buffers it has kept.
+    next: Tagged,
+    pub(crate) state: u16,
+    /// Why it has ended, or will; 0: no error.
+    pub(crate) reason: u16,
+}
+
+const _: () = {
+    assert!(size_of::<Outbox>() <= 32 && size_of::<Stream>() == 12);
+    assert!(32 + 12 + 4 <= STREAM_BYTES);
+    assert!(align_of::<Outbox>() <= ALIGNMENT);
+};
+
+/// Where everything is.
+pub(crate) struct Table {
+    outboxes: Region<Outbox>,
+    streams: Region<Stream>,
+    index: FdIndex,
+    pub(crate) buffers: Buffers,
+    free: u32,
+    mark: u32,
+    /// Streams that wait for a buffer: the first and the last.
+    starved: [u32; 2],
+}
+
+/// Bytes for so many; `None`: there can be no such memory. O(1).
+pub(crate) const fn bytes(streams: u32, buffers: u32, buffer_bytes: u32) -> Option<usize> {
+    let fits = streams > 0
+        && streams < NIL
+        && buffers > 0
+        && buffers < NIL
+        && buffer_bytes >= BUFFER_MIN
+        && buffer_bytes <= 1 << 30
+        && buffer_bytes.is_multiple_of(ALIGNMENT as u32);
+    if !fits {
+        return None;
+    }
+    let streams = (streams as usize).checked_mul(STREAM_BYTES);
+    let buffers = (buffers as usize).checked_mul(BUFFER_BYTES + buffer_bytes as usize);
+    match (streams, buffers) {
+        (Some(streams), Some(buffers)) => streams.checked_add(buffers),
+        _ => None,
+    }
+}
+
+impl Table {
+    /// Of no streams.
+    pub(crate) fn none() -> Table {
+        let at = NonNull::<Outbox>::dangling();
+        // SAFETY: nothing is there.
+        unsafe { Table::new(at.cast(), 0, 0, 0) }
+    }
+
+    /// # Safety
+    /// The block is aligned and of [`bytes`], and nobody else's while this is used.
+    pub(crate) unsafe fn new(start: NonNull<u8>, streams: u32, buffers: u32, buffer_bytes: u32) -> Table {
+        let (streams, count) = (streams as usize, buffers as usize);
+        let behind = streams * STREAM_BYTES;
+        // SAFETY: by this function's contract: the parts lie side by side, each aligned, since the sizes of those before it are
+        // multiples of that. Any bits are valid in each.
+        unsafe {
+            Table {
+                outboxes: Region::new(start.cast(), streams),
+                streams: Region::new(start.add(32 * streams).cast(), streams),
+                index: FdIndex::new(Region::new(start.add(44 * streams).cast(), FdIndex::entries(streams))),
+                buffers: Buffers {
+                    places: Places::EMPTY,
+                    links: Region::new(start.add(behind).cast(), count),
+                    owners: Region::new(start.add(behind + 4 * count).cast(), count),
+                    start: start.add(behind + BUFFER_BYTES * count),
+                    bytes: buffer_bytes,
+                    current: NIL,
+                    told: (core::ptr::null(), 0),
+                },
+                free: NIL,
+                mark: 0,
+                starved: [NIL; 2],
+            }
+        }
+    }
+
+    /// Whether there is room for one more. O(1).
+    pub(crate) fn has_room(&self) -> bool {
+        self.free != NIL || (self.mark as usize) < self.streams.len()
+    }
+
+    /// A new stream; there is room for it.
+    pub(crate) fn add(&mut self, fd: i32, state: u16) -> u32 {
+        let number = self.free;
+        let number = if number != NIL {
+            self.free = self.streams[number].next.index();
+            number
+        } else {
+            self.mark += 1;
+            self.mark - 1
+        };
+        self.streams[number] = Stream { fd, next: Tagged::EMPTY, state, reason: 0 };
+        self.outboxes[number] = Outbox { queue: Queue::EMPTY, queued: 0, low: LOW, high: HIGH };
+        self.index.insert(fd, number, &self.streams);
+        number
+    }
+
+    /// The stream of an fd; there is one. O(1) expected.
+    #[inline]
+    pub(crate) fn find(&self, fd: i32) -> u32 {
+        match self.index.find(fd, &self.streams) {
+            Some(number) => number,
+            None => unreachable!("a stream's fd has a stream"),
+        }
+    }
+
+    /// Its requests are the program's again, and so are the buffers that it has kept. O(requests), O(buffers) where it has
+    /// kept some, O(streams that wait) where it waits for one.
+    pub(crate) fn remove(&mut self, number: u32, starved: bool) {
+        self.outboxes[number].queue.clear();
+        if starved {
+            self.leave_starved(number);
+        }
+        let current = self.buffers.current;
+        if self.has_kept(number) {
+            self.buffers.disown(number);
+        } else if current != NIL && self.buffers.owners[current] == number {
+            self.buffers.owners[current] = NIL;
+        }
+        let fd = self.streams[number].fd;
+        self.index.remove(fd, &self.streams);
+        self.streams[number].next.set_index(self.free);
+        self.free = number;
+    }
+
+    #[inline]
+    pub(crate) fn at(&self, number: u32) -> &Stream {
+        &self.streams[number]
+    }
+
+    #[inline]
+    pub(crate) fn at_mut(&mut self, number: u32) -> &mut Stream {
+        &mut self.streams[number]
+    }
+
+    #[inline]
+    pub(crate) fn outbox(&self, number: u32) -> &Outbox {
+        &self.outboxes[number]
+    }
+
+    #[inline]
+    pub(crate) fn outbox_mut(&mut self, number: u32) -> &mut Outbox {
+        &mut self.outboxes[number]
+    }
+}
+
+/// Watermarks at first, in bytes.
+const LOW: u32 = 16 << 10;
+const HIGH: u32 = 64 << 10;
+
+impl FdOf for Region<Stream> {
+    fn fd_of(&self, number: u32) -> i32 {
+        self[number].fd
+    }
+}
+
+/// Streams that wait for a buffer, in order.
+impl Table {
+    #[inline]
+    pub(crate) fn any_starved(&self) -> bool {
+        self.starved[0] != NIL
+    }
+
+    /// Waits behind all others; it does not yet. O(1).
+    pub(crate) fn starve(&mut self, number: u32) {
+        self.streams[number].next.set_index(NIL);
+        match self.starved {
+            [NIL, _] => self.starved = [number; 2],
+            [_, last] => {
+                self.streams[last].next.set_index(number);
+                self.starved[1] = number;
+            }
+        }
+    }
+
+    /// The one that has waited longest waits no more. O(1).
+    pub(crate) fn pop_starved(&mut self) -> Option<u32> {
+        let [first, _] = self.starved;
+        if first == NIL {
+            return None;
+        }
+        self.starved[0] = self.streams[first].next.index();
+        Some(first)
+    }
+
+    /// Waits no more, if it does. O(streams that wait).
+    fn leave_starved(&mut self, number: u32) {
+        let [mut at, last] = self.starved;
+        let mut before = NIL;
+        while at != NIL && at != number {
+            (before, at) = (at, self.streams[at].next.index());
+        }
+        if at == NIL {
+            return;
+        }
+        let next = self.streams[number].next.index();
+        if before == NIL {
+            self.starved[0] = next;
+        } else {
+            self.streams[before].next.set_index(next);
+        }
+        if last == number {
+            self.starved[1] = before;
+        }
+    }
+}
+
+/// Buffers that the program has kept.
+impl Table {
+    /// Whether a stream has kept any. O(1).
+    pub(crate) fn has_kept(&self, number: u32) -> bool {
+        self.streams[number].next.tag() > 0
+    }
+
+    /// Whether it has kept as many as it may: half of them, so that no other starves for its sake. O(1).
+    pub(crate) fn is_capped(&self, number: u32) -> bool {
+        let max = (self.buffers.links.len() as u32).div_ceil(2).min(KEPT_MAX);
+        u32::from(self.streams[number].next.tag()) >= max
+    }
+
+    /// The program keeps what the latest event tells of: that. EINVAL: it is no buffer; ESTALE: it is not that, or it is kept. O(1).
+    pub(crate) fn keep(&mut self, data: *const u8) -> Result<(*const u8, usize)> {
+        let place = self.buffers.place_of(data)?;
+        if place != self.buffers.current {
+            return Err(Error::STALE);
+        }
+        self.buffers.current = NIL;
+        let owner = self.buffers.owners[place];
+        if owner != NIL {
+            self.count_kept(owner, 1);
+        }
+        Ok(self.buffers.told)
+    }
+
+    /// The program gives it back: whose it was, unless that is gone. EINVAL; ESTALE: it was not kept. O(1).
+    pub(crate) fn release(&mut self, data: *const u8) -> Result<Option<u32>> {
+        let place = self.buffers.place_of(data)?;
+        if place == self.buffers.current {
+            return Err(Error::STALE);
+        }
+        self.buffers.places.give(&mut self.buffers.links, place as usize)?;
+        let owner = self.buffers.owners[place];
+        if owner == NIL {
+            return Ok(None);
+        }
+        self.count_kept(owner, -1);
+        Ok(Some(owner))
+    }
+
+    fn count_kept(&mut self, number: u32, change: i8) {
+        let next = &mut self.streams[number].next;
+        next.set_tag(next.tag().wrapping_add_signed(change));
+    }
+}
+
+/// The most buffers that one stream keeps.
+const KEPT_MAX: u32 = u8::MAX as u32;
+
+/// Buffers, each of which is free, or has what an event tells of, or was kept by the program.
+pub(crate) struct Buffers {
+    places: Places,
+    links: Region<u32>,
+    /// Whose data is in it; NIL: of a stream that is gone.
+    owners: Region<u32>,
+    start: NonNull<u8>,
+    bytes: u32,
+    /// The one that the latest event tells of, and that nobody has kept.
+    current: u32,
+    /// What that event tells of.
+    told: (*const u8, usize),
+}
+
+impl Buffers {
+    /// The latest event tells of this.
+    pub(crate) fn tell(&mut self, at: *const u8, length: usize) {
+        self.told = (at, length);
+    }
+
+    /// Bytes of each.
+    pub(crate) fn bytes(&self) -> u32 {
+        self.bytes
+    }
+
+    /// How many are free, or will be with the next event.
+    pub(crate) fn left(&self) -> u32 {
+        self.links.len() as u32 - self.places.taken + u32::from(self.current != NIL)
+    }
+
+    /// What the latest event told of is told of no more.
+    #[inline]
+    pub(crate) fn end_current(&mut self) {
+        if self.current != NIL {
+            let freed = self.places.give(&mut self.links, self.current as usize);
+            debug_assert!(freed.is_ok());
+            self.current = NIL;
+        }
+    }
+
+    /// A buffer for the next event, of a stream. ENOBUFS: the program has kept all. O(1).
+    pub(crate) fn take(&mut self, number: u32) -> Result<*mut u8> {
+        self.end_current();
+        let place = self.places.take(&mut self.links)? as u32;
+        self.owners[place] = number;
+        self.current = place;
+        Ok(self.at(place))
+    }
+
+    fn at(&self, place: u32) -> *mut u8 {
+        // SAFETY: within the block.
+        unsafe { self.start.add(place as usize * self.bytes as usize).as_ptr() }
+    }
+
+    /// The buffer that an address lies in. EINVAL: in none.
+    fn place_of(&self, data: *const u8) -> Result<u32> {
+        let offset = data.addr().checked_sub(self.start.as_ptr().addr()).ok_or(Error::INVALID)?;
+        let place = offset.checked_div(self.bytes as usize).filter(|place| *place < self.links.len());
+        place.map(|place| place as u32).ok_or(Error::INVALID)
+    }
+
+    /// The beginning of the buffer that an address lies in, if that is taken. EINVAL, ESTALE.
+    pub(crate) fn start_of(&self, data: *const u8) -> Result<*mut u8> {
+        let place = self.place_of(data)?;
+        if self.places.is_taken(&self.links, place as usize) { Ok(self.at(place)) } else { Err(Error::STALE) }
+    }
+
+    /// What is taken for a stream is nobody's. O(buffers).
+    fn disown(&mut self, number: u32) {
+        for owner in self.owners.first_mut(self.places.mark).iter_mut().filter(|owner| **owner == number) {
+            *owner = NIL;
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! Streams through the Rust API: what is lent comes back, what was received is not overwritten, and each event comes once. (The
+//! rest of what they promise is tried from C, on the same backends: `tests/c/streams.c`.)
+
+use crate::harness::*;
+use becket::{
+    Address, BackendChoice, Buffer, Duration, Error, Event, Handle, Kind, Kinds, Loop, Outcome, Part, Ready, Received,
+    SendRequest, Sent, Simulator, SimulatorMemory, Storage, StreamEvent, Streams, Vectors,
+};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::unix::net::UnixStream;
+
+each_backend! { simulated too:
+    received_and_sent_back
+    a_buffer_is_lent_while_it_is_queued
+    parts_arrive_in_order
+    what_is_kept_is_not_overwritten
+    an_old_event_tells_of_nothing
+    paused_and_resumed
+    a_half_closed_stream_goes_on
+    what_is_removed_gives_everything_back
+    a_dropped_loop_gives_everything_back
+    a_closed_stream_is_dispatched
+    a_stream_keeps_the_loop_alive
+    misuse_changes_nothing
+}
+
+each_backend! {
+    connected
+    datagrams_have_a_sender
+    a_file_is_sent
+}
+
+/// Bytes that no socket of these tests takes at once.
+const BIG: usize = 1 << 18;
+
+/// The other end of a stream.
+enum Peer {
+    Real(UnixStream),
+    Simulated(Simulator<'static>, i32),
+}
+
+impl Peer {
+    fn write(&mut self, bytes: &[u8]) {
+        match self {
+            Peer::Real(stream) => stream.write_all(bytes).expect("there is room"),
+            Peer::Simulated(simulator, fd) => assert_eq!(simulator.write(*fd, bytes), Ok(bytes.len())),
+        }
+    }
+
+    /// What is there; `None`: the end.
+    fn read(&mut self) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; 4096];
+        let count = match self {
+            Peer::Real(stream) => match stream.read(&mut bytes) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Some(Vec::new()),
+                count => count.expect("no error"),
+            },
+            Peer::Simulated(simulator, fd) => match simulator.read(*fd, &mut bytes) {
+                Err(Error::AGAIN) => return Some(Vec::new()),
+                count => count.expect("no error"),
+            },
+        };
+        bytes.truncate(count);
+        (count > 0).then_some(bytes)
+    }
+
+    fn shut_down(&mut self) {
+        match self {
+            Peer::Real(stream) => stream.shutdown(std::net::Shutdown::Write).unwrap(),
+            Peer::Simulated(simulator, fd) => simulator.shutdown(*fd).unwrap(),
+        }
+    }
+}
+
+fn rig(backend: BackendChoice) -> Rig {
+    let config = &virtual_config(backend);
+    let storage = Box::leak(Box::new(Storage::<8, 2>::new()));
+    let streams = Box::leak(Box::new(Streams::<4, 4, 256>::new()));
+    let event_loop = if backend == BackendChoice::Simulator {
+        let memory = Box::leak(Box::new(SimulatorMemory::<16, 16>::new()));
+        Loop::simulated_with_streams(storage, Simulator::new(memory, 1), streams, config)
+    } else {
+        Loop::with_streams(storage, streams, config)
+    };
+    Rig { event_loop: event_loop.expect("a loop"), app: App::default() }
+}
+
+/// A stream by that name, and its peer.
+fn stream(rig: &mut Rig, name: &str, action: impl FnMut(&mut App, &Loop<App>, Event) + 'static) -> (Handle, Peer) {
+    let (fd, peer) = match rig.event_loop.simulator() {
+        Some(simulator) => {
+            let [ours, theirs] = simulator.pair().expect("there is room");
+            (ours, Peer::Simulated(simulator, theirs))
+        }
+        None => {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            theirs.set_nonblocking(true).unwrap();
+            (ours.into_raw_fd(), Peer::Real(theirs))
+        }
+    };
+    (add(rig, name, fd, action), peer)
+}
+
+fn add(rig: &mut Rig, name: &str, fd: i32, action: impl FnMut(&mut App, &Loop<App>, Event) + 'static) -> Handle {
+    let token = rig.app.token(name, action);
+    let handle = rig.event_loop.add_stream(fd, handler, token).expect("there is room");
+    rig.app.named(token, handle)
+}
+
+/// Turns until the trace is as long as this; it is to be this.
+fn expect(rig: &mut Rig, trace: &[&str]) {
+    while rig.app.trace.len() < trace.len() {
+        rig.event_loop.turn(&mut rig.app, Duration::FOREVER).expect("a turn");
+    }
+    assert_eq!(rig.trace(), trace);
+}
+
+fn request() -> &'static SendRequest {
+    Box::leak(Box::new(SendRequest::new()))
+}
+
+fn holding(bytes: &[u8]) -> &'static Buffer {
+    let buffer: &'static Buffer = Box::leak(Box::new(Buffer::new([0; BIG])));
+    buffer.with(|it| it[..bytes.len()].copy_from_slice(bytes)).unwrap();
+    buffer
+}
+
+/// Notes what was received.
+fn reads(app: &mut App, event_loop: &Loop<App>, event: Event) {
+    if event.stream == Some(StreamEvent::Data) {
+        let text = event_loop.received(&event, |data| String::from_utf8_lossy(data).into_owned());
+        app.note(text.expect("it is the latest"));
+    }
+}
+
+fn end(rig: &mut Rig, name: &str, handle: Handle) {
+    rig.event_loop.close_stream(handle).unwrap();
+    expect(rig, &[&format!("{name} closed 0")]);
+    assert_eq!(rig.event_loop.close_stream(handle), Err(Error::STALE));
+}
+
+fn received_and_sent_back(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", reads);
+    assert_eq!(rig.event_loop.kind(handle), Ok(Kind::Stream));
+    assert_eq!(rig.turn(), [""; 0]);
+    peer.write(b"hello");
+    expect(&mut rig, &["it data 5", "hello"]);
+    let (request, buffer) = (request(), holding(b"back"));
+    assert_eq!(rig.event_loop.send_stream(handle, request, buffer, 0..4), Ok(Sent::Done));
+    assert!(!request.is_in_use() && !buffer.is_lent());
+    assert_eq!(peer.read(), Some(b"back".to_vec()));
+    peer.shut_down();
+    expect(&mut rig, &["it end 0"]);
+    end(&mut rig, "it", handle);
+    assert_eq!(peer.read(), None);
+    assert_eq!(rig.event_loop.statistics().events_of(Kind::Stream), 3);
+}
+
+fn a_buffer_is_lent_while_it_is_queued(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let first = request();
+    let (handle, mut peer) = stream(&mut rig, "it", move |app, _, event| {
+        if event.stream == Some(StreamEvent::Sent) {
+            app.note(if first.is_of(&event) { "the first" } else { "another" });
+        }
+    });
+    let (second, buffer, small) = (request(), holding(b""), holding(b"x"));
+    rig.event_loop.set_watermarks(handle, 10, BIG as u32 - 1).unwrap();
+    assert_eq!(rig.event_loop.watermarks(handle), Ok((10, BIG as u32 - 1)));
+    let sent = rig.event_loop.send_stream(handle, first, buffer, 0..BIG);
+    assert_eq!(sent, Ok(Sent::Queued));
+    assert!(first.is_in_use() && buffer.is_lent());
+    assert_eq!(rig.event_loop.send_stream(handle, first, small, 0..1), Err(Error::BUSY));
+    assert!(!small.is_lent());
+    assert_eq!(rig.event_loop.send_stream(handle, second, buffer, 0..1), Err(Error::BUSY));
+    assert_eq!(rig.event_loop.send_stream(handle, second, small, 1..BIG + 1), Err(Error::INVALID));
+    assert!(!second.is_in_use());
+    let queued = rig.event_loop.queued(handle).unwrap();
+    assert!(queued > 0 && queued < BIG as u64);
+    assert_eq!(rig.event_loop.send_stream(handle, second, small, 0..1), Ok(Sent::Queued));
+    let mut count = 0;
+    while count <= BIG {
+        count += peer.read().expect("no end").len();
+        rig.event_loop.turn(&mut rig.app, Duration::ZERO).unwrap();
+    }
+    assert_eq!(count, BIG + 1);
+    let first_sent = format!("it sent {BIG}");
+    expect(&mut rig, &[&first_sent, "the first", "it sent 1", "another"]);
+    assert!(!first.is_in_use() && !second.is_in_use() && !buffer.is_lent() && !small.is_lent());
+    end(&mut rig, "it", handle);
+}
+
+fn parts_arrive_in_order(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", nothing);
+    let vectors: &'static Buffer<Vectors<3>> = Box::leak(Box::new(Buffer::new(Vectors::new())));
+    let (one, two) = (holding(b"one two"), holding(b"three"));
+    let parts = [Part { buffer: two, range: 0..5 }, Part { buffer: one, range: 3..7 }];
+    let request = request();
+    assert_eq!(rig.event_loop.send_stream_parts(handle, request, vectors, &parts), Ok(Sent::Done));
+    assert_eq!(peer.read(), Some(b"three two".to_vec()));
+    assert!(!one.is_lent() && !two.is_lent() && !vectors.is_lent());
+    let twice = [Part { buffer: two, range: 0..5 }, Part { buffer: two, range: 0..5 }];
+    assert_eq!(rig.event_loop.send_stream_parts(handle, request, vectors, &twice), Err(Error::BUSY));
+    assert!(!two.is_lent() && !vectors.is_lent() && !request.is_in_use());
+    end(&mut rig, "it", handle);
+}
+
+thread_local! {
+    static KEPT: std::cell::RefCell<Vec<Received>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+fn what_is_kept_is_not_overwritten(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", |_, event_loop, event| {
+        if event.stream == Some(StreamEvent::Data) {
+            let received = event_loop.keep(&event).expect("it is the latest");
+            assert_eq!(event_loop.keep(&event).err(), Some(Error::STALE));
+            KEPT.with_borrow_mut(|kept| kept.push(received));
+        }
+    });
+    assert_eq!(rig.event_loop.buffers_left(), Ok(4));
+    // Half of all buffers, and no more.
+    for text in ["first", "other"] {
+        peer.write(text.as_bytes());
+        expect(&mut rig, &["it data 5"]);
+    }
+    peer.write(b"third");
+    assert_eq!(rig.turns(3), [""; 0]);
+    assert_eq!(rig.event_loop.buffers_left(), Ok(2));
+    let first = KEPT.with_borrow_mut(|kept| kept.remove(0));
+    assert_eq!(&first[..], b"first");
+    rig.event_loop.release(first).unwrap();
+    expect(&mut rig, &["it data 5"]);
+    let kept = KEPT.take();
+    assert_eq!(kept.iter().map(|it| &it[..]).collect::<Vec<_>>(), [b"other", b"third"]);
+    end(&mut rig, "it", handle);
+    for received in kept {
+        rig.event_loop.release(received).unwrap();
+    }
+    assert_eq!(rig.event_loop.buffers_left(), Ok(4));
+}
+
+/// An event that was copied, when others have come since.
+fn an_old_event_tells_of_nothing(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", nothing);
+    peer.write(b"hello");
+    let event = loop {
+        if let Some(event) = rig.event_loop.next(Kinds::STREAM).unwrap() {
+            break event;
+        }
+        rig.event_loop.poll(Duration::FOREVER).unwrap();
+    };
+    assert_eq!((event.stream, event.value, event.kind), (Some(StreamEvent::Data), 5, Kind::Stream));
+    assert_eq!(rig.event_loop.received(&event, <[u8]>::to_vec), Ok(b"hello".to_vec()));
+    assert_eq!(rig.event_loop.received(&event, <[u8]>::to_vec), Err(Error::STALE), "it was given back");
+    assert_eq!(rig.event_loop.sender(&event).err(), Some(Error::STALE));
+    rig.event_loop.trigger(handle, Ready::empty()).unwrap();
+    let triggered = loop {
+        if let Some(event) = rig.event_loop.next(Kinds::STREAM).unwrap() {
+            break event;
+        }
+        rig.event_loop.poll(Duration::FOREVER).unwrap();
+    };
+    assert_eq!((triggered.stream, triggered.ready), (None, Ready::TRIGGERED));
+    assert_eq!(rig.event_loop.received(&triggered, <[u8]>::to_vec), Err(Error::INVALID));
+    end(&mut rig, "it", handle);
+}
+
+fn paused_and_resumed(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", reads);
+    rig.event_loop.pause_stream(handle).unwrap();
+    peer.write(b"abc");
+    peer.shut_down();
+    assert_eq!(rig.turns(3), [""; 0]);
+    rig.event_loop.resume_stream(handle).unwrap();
+    expect(&mut rig, &["it data 3", "abc", "it end 0"]);
+    end(&mut rig, "it", handle);
+}
+
+fn a_half_closed_stream_goes_on(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", reads);
+    let (request, buffer) = (request(), holding(b"x"));
+    rig.event_loop.shutdown_stream(handle).unwrap();
+    assert_eq!(rig.event_loop.send_stream(handle, request, buffer, 0..1), Err(Error::BROKEN_PIPE));
+    assert!(!request.is_in_use() && !buffer.is_lent());
+    assert_eq!(peer.read(), None);
+    peer.write(b"still");
+    expect(&mut rig, &["it data 5", "still"]);
+    rig.event_loop.reset_stream(handle).unwrap();
+    expect(&mut rig, &[&format!("it closed {}", -libc::ECANCELED)]);
+}
+
+fn what_is_removed_gives_everything_back(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, _peer) = stream(&mut rig, "it", nothing);
+    let (request, buffer) = (request(), holding(b""));
+    assert!(rig.event_loop.send_stream(handle, request, buffer, 0..BIG).is_ok_and(|sent| sent != Sent::Done));
+    let fd = rig.event_loop.io_fd(handle).unwrap();
+    rig.event_loop.remove(handle).unwrap();
+    assert!(!request.is_in_use() && !buffer.is_lent());
+    assert_eq!(rig.turns(2), [""; 0]);
+    // The fd is the program's.
+    let again = add(&mut rig, "again", fd, nothing);
+    rig.event_loop.reset_stream(again).unwrap();
+    expect(&mut rig, &[&format!("again closed {}", -libc::ECANCELED)]);
+}
+
+fn a_dropped_loop_gives_everything_back(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", nothing);
+    let (request, buffer) = (request(), holding(b""));
+    assert!(rig.event_loop.send_stream(handle, request, buffer, 0..BIG).is_ok_and(|sent| sent != Sent::Done));
+    drop(rig);
+    assert!(!request.is_in_use() && !buffer.is_lent());
+    while peer.read().is_some() {}
+}
+
+fn a_closed_stream_is_dispatched(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, _peer) = stream(&mut rig, "it", nothing);
+    rig.event_loop.close_stream(handle).unwrap();
+    assert_eq!(rig.event_loop.poll(Duration::ZERO), Ok(1));
+    let event = rig.event_loop.next(Kinds::all()).unwrap().expect("it is queued");
+    assert_eq!((event.stream, event.source), (Some(StreamEvent::Closed), handle));
+    assert_eq!(rig.event_loop.kind(handle), Err(Error::STALE));
+    rig.event_loop.dispatch(&mut rig.app, event).unwrap();
+    assert_eq!(rig.trace(), ["it closed 0"]);
+    // A later owner of its place does not get it, nor does one that was removed.
+    let wake = rig.event_loop.add_wake_pulled(0).unwrap();
+    for _ in 0..7 {
+        rig.event_loop.add_wake_pulled(0).unwrap();
+    }
+    assert_eq!(rig.event_loop.dispatch(&mut rig.app, event), Err(Error::STALE));
+    let forged = {
+        let mut it = event;
+        it.source = wake;
+        it
+    };
+    rig.event_loop.remove(wake).unwrap();
+    assert_eq!(rig.event_loop.dispatch(&mut rig.app, forged), Err(Error::STALE), "it is another's");
+}
+
+fn a_stream_keeps_the_loop_alive(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", |_, event_loop, event| {
+        if event.stream == Some(StreamEvent::End) {
+            event_loop.close_stream(event.source).unwrap();
+        }
+    });
+    peer.write(b"ab");
+    peer.shut_down();
+    assert_eq!(rig.run(), (vec!["it data 2".into(), "it end 0".into(), "it closed 0".into()], Outcome::NothingLeft));
+    assert_eq!(rig.event_loop.keepalive(handle), Err(Error::STALE));
+    // One that receives nothing keeps nothing alive.
+    let (paused, _peer) = stream(&mut rig, "paused", nothing);
+    rig.event_loop.pause_stream(paused).unwrap();
+    assert_eq!(rig.run().1, Outcome::NothingLeft);
+}
+
+fn misuse_changes_nothing(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, _peer) = stream(&mut rig, "it", nothing);
+    let fd = rig.event_loop.io_fd(handle).unwrap();
+    assert_eq!(rig.event_loop.find_io(fd), Ok(handle));
+    assert_eq!(rig.event_loop.add_stream(fd, handler, 0), Err(Error::EXISTS));
+    assert_eq!(rig.event_loop.add_stream(-1, handler, 0), Err(Error::BAD_FD));
+    assert_eq!(rig.event_loop.modify_io(handle, Ready::READABLE), Err(Error::INVALID));
+    assert_eq!(rig.event_loop.set_watermarks(handle, 2, 1), Err(Error::INVALID));
+    let wake = rig.event_loop.add_wake_pulled(0).unwrap();
+    assert_eq!(rig.event_loop.close_stream(wake), Err(Error::INVALID));
+    assert_eq!(rig.event_loop.send_stream_file(handle, request(), -1, 0..1), Err(Error::BAD_FD));
+    #[allow(clippy::reversed_empty_ranges)]
+    let backwards = rig.event_loop.send_stream_file(handle, request(), 0, 2..1);
+    assert_eq!(backwards, Err(Error::INVALID));
+    // Another loop's buffers are none of this one's.
+    let mut others = self::rig(backend);
+    let (other, mut peer) = stream(&mut others, "other", |_, event_loop, event| {
+        let received = event_loop.keep(&event).expect("it is the latest");
+        KEPT.with_borrow_mut(|kept| kept.push(received));
+    });
+    peer.write(b"x");
+    expect(&mut others, &["other data 1"]);
+    let received = KEPT.take().pop().expect("it was kept");
+    assert_eq!(rig.event_loop.release(received), Err(Error::INVALID));
+    others.event_loop.remove(other).unwrap();
+    end(&mut rig, "it", handle);
+}
+
+fn connected(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::from(listener.local_addr().unwrap());
+    let token = rig.app.token("it", reads);
+    let connect = |rig: &mut Rig| {
+        let handle = rig.event_loop.connect_stream(&address, Duration::from_secs(10), handler, token).expect("begun");
+        rig.app.named(token, handle)
+    };
+    let handle = connect(&mut rig);
+    expect(&mut rig, &["it connected 0"]);
+    assert!(rig.event_loop.deadline(handle).is_ok_and(|at| at == becket::Instant::NEVER));
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.write_all(b"welcome").unwrap();
+    expect(&mut rig, &["it data 7", "welcome"]);
+    end(&mut rig, "it", handle);
+    drop(listener);
+    connect(&mut rig);
+    expect(&mut rig, &[&format!("it closed {}", -libc::ECONNREFUSED)]);
+}
+
+fn datagrams_have_a_sender(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (server, client) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (to, from) = (server.local_addr().unwrap(), client.local_addr().unwrap());
+    let handle = add(&mut rig, "it", server.into_raw_fd(), move |app, event_loop, event| {
+        if event.stream == Some(StreamEvent::Data) {
+            let sender = event_loop.sender(&event).expect("it is the latest");
+            assert_eq!(SocketAddr::try_from(sender).ok(), Some(from));
+        }
+        reads(app, event_loop, event);
+    });
+    client.send_to(b"hello", to).unwrap();
+    expect(&mut rig, &["it data 5", "hello"]);
+    client.send_to(b"", to).unwrap();
+    expect(&mut rig, &["it data 0", ""]);
+    end(&mut rig, "it", handle);
+}
+
+fn a_file_is_sent(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", nothing);
+    let path = std::env::temp_dir().join(format!("becket-streams-{}-{backend:?}", std::process::id()));
+    std::fs::write(&path, b"0123456789").unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let request = request();
+    assert_eq!(rig.event_loop.send_stream_file(handle, request, file.as_raw_fd(), 2..6), Ok(Sent::Done));
+    assert_eq!(peer.read(), Some(b"2345".to_vec()));
+    end(&mut rig, "it", handle);
+}
