@@ -621,7 +621,12 @@ impl Backend<Plan> for AnyBackend {
         of_any!(self, backend => backend.submits())
     }
     #[cfg(feature = "operations")]
+    #[cfg_attr(not(becket_small), inline(always))]
     fn submit(&mut self, request: &Request, elsewhere: bool, operation: Handle) -> bool {
+        #[cfg(io_uring)]
+        if let AnyBackend::IoUring(uring) = self {
+            return uring.submit(request, elsewhere, operation);
+        }
         of_any!(self, backend => backend.submit(request, elsewhere, operation))
     }
     #[cfg(feature = "operations")]

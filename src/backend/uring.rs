@@ -114,6 +114,54 @@ impl Uring {
         true
     }
 
+    /// The next report when the next completion may be a poll's.
+    #[cfg_attr(not(becket_small), inline(never))]
+    fn next_of_poll(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
+        loop {
+            if area.0.take_old() {
+                ask_again(registrations, names, &mut area.0);
+            }
+            let Some(completion) = area.0.next() else {
+                if area.0.refill() {
+                    continue;
+                }
+                return None;
+            };
+            #[cfg(feature = "operations")]
+            if completion.data & OPERATION != 0 && completion.data != uring::NOBODY {
+                self.operations -= 1;
+                let result = completion.result.map_or_else(|error| -error.errno(), u32::cast_signed);
+                return Some(Report::of_operation((completion.data & PLACE) as u32, result));
+            }
+            let Some(place) = place_of(registrations, names, completion.data) else { continue };
+            let registration = &mut registrations[place];
+            let edge = registration.mode().contains(Mode::EDGE);
+            if !completion.more {
+                registration.state &= !ARMED;
+            } else if !edge && registration.state & ANEW != 0 {
+                continue; // it has told already
+            }
+            let mut ready = completion.result.map_or(Ready::ERROR, uring::readiness);
+            if registration.state & Ready::READABLE.bits() == 0 {
+                ready -= Ready::PEER_CLOSED;
+            }
+            registration.state &= !PARKED;
+            if ready.is_empty() {
+                registration.state |= PARKED;
+                continue;
+            }
+            if completion.more && !edge {
+                // As long as it is ready, and not once: one that completes again and again.
+                registration.state |= ANEW;
+            }
+            let ready = complete(ready, registration.interest());
+            let report = Report::of_place(names, place, *registration, ready);
+            if report.is_some() {
+                return report;
+            }
+        }
+    }
+
     /// Ends all polls, and has them made anew.
     #[cold]
     fn start_over(&mut self, registrations: &mut Registrations, count: u32) {
@@ -245,49 +293,12 @@ impl Backend<Area> for Uring {
 
     #[cfg_attr(not(becket_small), inline(never))]
     fn next(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
-        loop {
-            if area.0.take_old() {
-                ask_again(registrations, names, &mut area.0);
-            }
-            let Some(completion) = area.0.next() else {
-                if area.0.refill() {
-                    continue;
-                }
-                return None;
-            };
-            #[cfg(feature = "operations")]
-            if completion.data & OPERATION != 0 && completion.data != uring::NOBODY {
-                self.operations -= 1;
-                let result = completion.result.map_or_else(|error| -error.errno(), u32::cast_signed);
-                return Some(Report::of_operation((completion.data & PLACE) as u32, result));
-            }
-            let Some(place) = place_of(registrations, names, completion.data) else { continue };
-            let registration = &mut registrations[place];
-            let edge = registration.mode().contains(Mode::EDGE);
-            if !completion.more {
-                registration.state &= !ARMED;
-            } else if !edge && registration.state & ANEW != 0 {
-                continue; // it has told already
-            }
-            let mut ready = completion.result.map_or(Ready::ERROR, uring::readiness);
-            if registration.state & Ready::READABLE.bits() == 0 {
-                ready -= Ready::PEER_CLOSED;
-            }
-            registration.state &= !PARKED;
-            if ready.is_empty() {
-                registration.state |= PARKED;
-                continue;
-            }
-            if completion.more && !edge {
-                // As long as it is ready, and not once: one that completes again and again.
-                registration.state |= ANEW;
-            }
-            let ready = complete(ready, registration.interest());
-            let report = Report::of_place(names, place, *registration, ready);
-            if report.is_some() {
-                return report;
-            }
+        #[cfg(feature = "operations")]
+        if let Some((data, result)) = area.0.next_of_operation() {
+            self.operations -= 1;
+            return Some(Report::of_operation((data & PLACE) as u32, result));
         }
+        self.next_of_poll(registrations, names, area)
     }
 
     /// A poll that goes on may have several completions, which the queue makes one event of.

@@ -178,19 +178,34 @@ enum Maker {
     Failed(Error),
 }
 
+/// How a request is made.
+struct Way {
+    maker: Maker,
+    /// What its file is, where that has to be known.
+    nature: u8,
+    /// In another thread, whatever it is.
+    elsewhere: bool,
+}
+
+impl Way {
+    fn by(maker: Maker) -> Way {
+        Way { maker, nature: 0, elsewhere: false }
+    }
+}
+
 /// Submitting, cancelling, naming.
 impl Engine {
     /// Submits a request. EAGAIN: all places are taken; EBUSY: a close of an fd that is watched; ENOSYS: a file, and nobody
     /// for files; ECANCELED: a drain is under way. O(1), and O(operations that wait for the fd).
     #[cfg(feature = "capi")]
-    pub(crate) fn submit(&mut self, request: Request, target: Target) -> Result<Handle> {
+    pub(crate) fn submit(&mut self, request: &Request, target: Target) -> Result<Handle> {
         self.submit_lent(request, target, None)
     }
 
     /// The same with memory that was lent, and comes back when the event is taken out.
     pub(crate) fn submit_lent(
         &mut self,
-        mut request: Request,
+        request: &Request,
         target: Target,
         lease: Option<&'static Lease>,
     ) -> Result<Handle> {
@@ -206,14 +221,18 @@ impl Engine {
         if self.statistics.operations_now >= self.operations.max() {
             return Err(Error::AGAIN);
         }
-        let maker = self.maker_of(&mut request)?;
+        let Way { maker, nature, elsewhere } = self.way_of(request)?;
         let (index, generation) = self.free_operation();
         let handle = Names::handle_of(index, generation);
         let by_files = matches!(maker, Maker::Files);
-        let told = self.tell_at_once(&maker, &request, handle);
-        request.state |= if by_files { state::FILES } else { 0 } | if told { state::SUBMITTED } else { 0 };
+        let told = self.tell_at_once(&maker, request, elsewhere, handle);
         self.operations.in_files += u32::from(told && by_files);
-        self.occupy_operation(index, generation, Operation { request, lease }, target);
+        let state = if by_files { state::FILES } else { 0 }
+            | if told { state::SUBMITTED } else { 0 }
+            | if elsewhere { state::ELSEWHERE } else { 0 };
+        let mut operation = Operation { request: *request, lease };
+        (operation.request.state, operation.request.nature) = (state, nature);
+        self.occupy_operation(index, generation, operation, target);
         self.statistics.operations += 1;
         match maker {
             _ if told => return Ok(handle),
@@ -221,7 +240,7 @@ impl Engine {
             Maker::Readiness => self.begin(index),
             Maker::Inline => {
                 self.statistics.operations_inline += 1;
-                self.complete(index, calls::at_once(&request));
+                self.complete(index, calls::at_once(request));
             }
             Maker::Failed(error) => self.complete(index, -error.errno()),
         }
@@ -229,41 +248,50 @@ impl Engine {
         Ok(handle)
     }
 
-    /// Who makes it; a request that needs to know learns what its file is. ENOSYS.
-    fn maker_of(&mut self, request: &mut Request) -> Result<Maker> {
-        let files = &self.operations.files;
-        let in_backend = self.backend.submits();
-        let by_files = match files {
-            AnyFiles::Nobody => Err(Error::NO_CALL),
-            AnyFiles::Backend => Ok(Maker::Backend),
-            #[allow(unreachable_patterns)] // where none is built in
-            _ if files.makes(request) => Ok(Maker::Files),
-            #[allow(unreachable_patterns)]
-            _ => Ok(Maker::Inline),
-        };
+    /// How it is made. ENOSYS.
+    #[inline]
+    fn way_of(&mut self, request: &Request) -> Result<Way> {
+        let in_backend = |engine: &Engine| engine.backend.submits();
+        let nature;
+        let mut elsewhere = false;
         match request.call {
             Call::Read | Call::Write | Call::ReadV | Call::WriteV => {
+                if request.extra != CURRENT {
+                    return self.way_of_files(request);
+                }
                 let writes = matches!(request.call, Call::Write | Call::WriteV);
-                if request.extra != CURRENT || files.is_backend() && in_backend && !writes {
-                    return by_files;
+                if !writes && self.operations.files.is_backend() && in_backend(self) {
+                    return self.way_of_files(request);
                 }
-                match self.backend.nature_of(request.fd) {
-                    Ok(nature::FILE) => return by_files,
-                    Ok(nature) => request.nature = nature,
-                    Err(error) => return Ok(Maker::Failed(error)),
-                }
-                if request.nature == nature::BLOCKING_DEVICE && in_backend && writes {
-                    // A terminal with a little room: the kernel would stand still in the submission.
-                    request.state |= state::ELSEWHERE;
-                }
+                nature = match self.backend.nature_of(request.fd) {
+                    Ok(nature::FILE) => return self.way_of_files(request),
+                    Ok(nature) => nature,
+                    Err(error) => return Ok(Way::by(Maker::Failed(error))),
+                };
+                // A terminal with a little room: the kernel would stand still in the submission.
+                elsewhere = nature == nature::BLOCKING_DEVICE && writes && in_backend(self);
             }
-            Call::Fsync => return by_files,
+            Call::Fsync => return self.way_of_files(request),
             Call::OpenAt | Call::OpenAt2 | Call::Statx | Call::Close => {
-                return if files.makes(request) { by_files } else { Ok(Maker::Inline) };
+                let made = self.operations.files.makes(request);
+                return if made { self.way_of_files(request) } else { Ok(Way::by(Maker::Inline)) };
             }
-            _ => request.nature = nature::SOCKET,
+            _ => nature = nature::SOCKET,
         }
-        Ok(if in_backend { Maker::Backend } else { Maker::Readiness })
+        Ok(Way { maker: if in_backend(self) { Maker::Backend } else { Maker::Readiness }, nature, elsewhere })
+    }
+
+    /// The same of a file. ENOSYS: nobody does.
+    #[inline]
+    fn way_of_files(&self, request: &Request) -> Result<Way> {
+        match &self.operations.files {
+            AnyFiles::Backend => Ok(Way::by(Maker::Backend)),
+            AnyFiles::Nobody => Err(Error::NO_CALL),
+            #[allow(unreachable_patterns)] // where none is built in
+            files if files.makes(request) => Ok(Way::by(Maker::Files)),
+            #[allow(unreachable_patterns)]
+            _ => Ok(Way::by(Maker::Inline)),
+        }
     }
 
     /// Who reads and writes files for a loop that is being made.
@@ -514,7 +542,7 @@ impl Engine {
 
     /// Gives the slot of an operation that is in no list back. One whose event may be dispatched later is the last to be
     /// taken again.
-    #[inline]
+    #[cfg_attr(not(becket_small), inline(always))]
     fn vacate_operation(&mut self, index: u32) {
         let Engine { lists, operations, .. } = self;
         let link = &mut lists.links[index];
@@ -571,6 +599,7 @@ impl Engine {
     }
 
     /// A completion becomes an event at once, if there is nothing else to be looked at; else it is queued, or not the last.
+    #[inline(always)]
     fn take_completion(&mut self, index: u32, result: i32, taken: &mut Taken) -> bool {
         let Request { state, beside, .. } = self.operations.at(index).request;
         let plain = state & !state::FILES == state::SUBMITTED
@@ -618,7 +647,7 @@ impl Engine {
         false
     }
 
-    #[inline]
+    #[cfg_attr(not(becket_small), inline(always))]
     fn hand_out(&mut self, index: u32, value: i64, taken: &mut Taken) {
         let Operation { request, lease } = self.operations.at(index);
         taken.fd = if request.call.is_at_folder() { -1 } else { request.fd };

@@ -54,7 +54,8 @@ unsafe fn submit(
     request: Result<Request>,
 ) -> c_int {
     // SAFETY: by this function's contract.
-    let submitted = request.and_then(|it| unsafe { with(at, |engine| engine.submit(it, target(handler, user))) });
+    let submit = |it: &Request| unsafe { with(at, |engine| engine.submit(it, target(handler, user))) };
+    let submitted = request.as_ref().map_err(|error| *error).and_then(submit);
     done(submitted.map(|operation| {
         if !handle.is_null() {
             // SAFETY: by this function's contract.

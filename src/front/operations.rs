@@ -34,7 +34,7 @@ impl<App> Loop<'static, App> {
         (handler, token): Completion<App>,
     ) -> Result<Handle> {
         let target = Self::target(Some(handler), token);
-        let submitted = request.and_then(|it| self.with(|engine| engine.submit_lent(it, target, lease)));
+        let submitted = request.and_then(|it| self.with(|engine| engine.submit_lent(&it, target, lease)));
         if submitted.is_err()
             && let Some(lease) = lease
         {

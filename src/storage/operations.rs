@@ -53,7 +53,7 @@ impl Operations {
 impl Index<u32> for Operations {
     type Output = Operation;
 
-    #[inline]
+    #[cfg_attr(not(becket_small), inline(always))]
     fn index(&self, number: u32) -> &Operation {
         assert!(number < self.mark);
         // SAFETY: those below the mark were written.

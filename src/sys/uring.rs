@@ -368,19 +368,26 @@ impl Submissions {
         tail.wrapping_sub(word(&self.head).load(Ordering::Acquire)) >= self.count
     }
 
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, tail: u32) -> bool {
+        let _ = self.submit();
+        !self.is_full(tail)
+    }
+
     fn push(&mut self, fill: impl FnOnce(&mut io_uring_sqe)) -> bool {
         let tail = word(&self.tail).load(Ordering::Relaxed);
-        if self.is_full(tail) {
-            let _ = self.submit();
-            if self.is_full(tail) {
-                return false;
-            }
+        if self.is_full(tail) && !self.make_room(tail) {
+            return false;
         }
-        // SAFETY: all zeros are a valid entry.
-        let mut entry: io_uring_sqe = unsafe { core::mem::zeroed() };
-        fill(&mut entry);
-        // SAFETY: the mask keeps it inside; the kernel has read what was there before.
-        unsafe { self.entries.add((tail & (self.count - 1)) as usize).write(entry) };
+        // SAFETY: the mask keeps it inside; the kernel has read what was there before, and does not look at it again until the
+        // tail says so: until then it is ours alone. All zeros are a valid entry.
+        let entry = unsafe {
+            let mut entry = self.entries.add((tail & (self.count - 1)) as usize);
+            entry.write(core::mem::zeroed());
+            entry.as_mut()
+        };
+        fill(entry);
         word(&self.tail).store(tail.wrapping_add(1), Ordering::Release);
         true
     }
@@ -579,6 +586,23 @@ impl Completions {
     }
 }
 
+#[cfg(feature = "operations")]
+impl Completions {
+    /// Takes the next completion if it is an operation's, and tells of the present: its data and result.
+    #[inline]
+    pub(crate) fn next_of_operation(&mut self) -> Option<(u64, i32)> {
+        if self.next == self.end || self.old {
+            return None;
+        }
+        let entry = self.entry(self.next);
+        if entry.user_data & OPERATION == 0 || entry.user_data == NOBODY {
+            return None;
+        }
+        self.next = self.next.wrapping_add(1);
+        Some((entry.user_data, entry.res))
+    }
+}
+
 /// Operations.
 #[cfg(feature = "operations")]
 impl Submissions {
@@ -597,10 +621,15 @@ impl Submissions {
             let second = &mut entry.__bindgen_anon_1;
             use io_uring_op::*;
             let code = match request.call {
-                Call::Read => IORING_OP_READ,
-                Call::Write => IORING_OP_WRITE,
-                Call::ReadV => IORING_OP_READV,
-                Call::WriteV => IORING_OP_WRITEV,
+                Call::Read | Call::Write | Call::ReadV | Call::WriteV => {
+                    second.off = request.extra.cast_unsigned();
+                    match request.call {
+                        Call::Read => IORING_OP_READ,
+                        Call::Write => IORING_OP_WRITE,
+                        Call::ReadV => IORING_OP_READV,
+                        _ => IORING_OP_WRITEV,
+                    }
+                }
                 Call::Fsync => {
                     let data_only = linux_raw_sys::io_uring::IORING_FSYNC_DATASYNC;
                     flags.fsync_flags = if request.flags == 0 { 0 } else { data_only };
@@ -611,39 +640,38 @@ impl Submissions {
                     flags.open_flags = (request.flags | libc::O_CLOEXEC).cast_unsigned();
                     IORING_OP_OPENAT
                 }
-                Call::OpenAt2 => IORING_OP_OPENAT2,
+                Call::OpenAt2 => {
+                    second.addr2 = request.extra.cast_unsigned();
+                    IORING_OP_OPENAT2
+                }
                 Call::Statx => {
+                    second.addr2 = request.extra.cast_unsigned();
                     flags.statx_flags = request.flags.cast_unsigned();
                     IORING_OP_STATX
                 }
                 Call::Close => IORING_OP_CLOSE,
                 Call::Accept => {
+                    second.addr2 = request.extra.cast_unsigned();
                     flags.accept_flags = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK).cast_unsigned();
                     entry.len = 0;
                     IORING_OP_ACCEPT
                 }
                 Call::Connect => {
+                    second.off = request.length.into();
                     entry.len = 0;
                     IORING_OP_CONNECT
                 }
-                Call::Recv | Call::Send | Call::RecvMsg | Call::SendMsg => {
+                Call::Recv | Call::Send => {
                     flags.msg_flags = super::operation::message_flags(request).cast_unsigned();
-                    match request.call {
-                        Call::Recv => IORING_OP_RECV,
-                        Call::Send => IORING_OP_SEND,
-                        Call::RecvMsg => IORING_OP_RECVMSG,
-                        _ => IORING_OP_SENDMSG,
-                    }
+                    if request.call == Call::Recv { IORING_OP_RECV } else { IORING_OP_SEND }
+                }
+                Call::RecvMsg | Call::SendMsg => {
+                    flags.msg_flags = super::operation::message_flags(request).cast_unsigned();
+                    entry.len = 1;
+                    if request.call == Call::RecvMsg { IORING_OP_RECVMSG } else { IORING_OP_SENDMSG }
                 }
             };
             entry.opcode = code as u8;
-            match request.call {
-                Call::Read | Call::Write | Call::ReadV | Call::WriteV => second.off = request.extra.cast_unsigned(),
-                Call::Statx | Call::Accept | Call::OpenAt2 => second.addr2 = request.extra.cast_unsigned(),
-                Call::Connect => second.off = request.length.into(),
-                Call::RecvMsg | Call::SendMsg => entry.len = 1,
-                _ => {}
-            }
         })
     }
 }

@@ -63,11 +63,10 @@ impl Engine {
 
     /// Tells an engine of a request that is being submitted, if it can take one now: whether it has.
     #[inline]
-    pub(super) fn tell_at_once(&mut self, maker: &Maker, request: &Request, handle: Handle) -> bool {
+    pub(super) fn tell_at_once(&mut self, maker: &Maker, request: &Request, elsewhere: bool, handle: Handle) -> bool {
         if self.lists.any(List::UNTOLD.set()) {
             return false; // what waits there came first
         }
-        let elsewhere = request.state & state::ELSEWHERE != 0;
         match maker {
             Maker::Backend => self.backend.submit(request, elsewhere, handle),
             Maker::Files => self.operations.files.submit_at_once(request, elsewhere, handle.raw()),
