@@ -40,6 +40,12 @@ static long real(long number, long a, long b, long c, long d, long e, long f) {
   return next(number, a, b, c, d, e, f);
 }
 
+/* A wait. One that is interrupted, as by a stop of the whole machine, is made again, and counts once. */
+static long waited(long result) {
+  if (result >= 0 || errno != EINTR) calls.waits++;
+  return result;
+}
+
 static int failed(int error) {
   errno = error;
   return -1;
@@ -53,9 +59,9 @@ long syscall(long number, ...) {
   va_end(list);
   switch (number) {
 #ifdef SYS_epoll_pwait2
-  case SYS_epoll_pwait2: calls.waits++; break;
+  case SYS_epoll_pwait2:
 #endif
-  case SYS_io_uring_enter: calls.waits++; break;
+  case SYS_io_uring_enter: return waited(real(number, a[0], a[1], a[2], a[3], a[4], a[5]));
   case SYS_io_uring_setup: {
     struct io_uring_params *params = (struct io_uring_params *)a[1];
     if (no_shared_rings && (params->flags & (1u << 14 /* NO_MMAP */)) != 0) return failed(EINVAL);
@@ -69,8 +75,7 @@ long syscall(long number, ...) {
 }
 
 int epoll_wait(int set, struct epoll_event *events, int count, int timeout) {
-  calls.waits++;
-  return epoll_pwait(set, events, count, timeout, NULL);
+  return (int)waited(epoll_pwait(set, events, count, timeout, NULL));
 }
 
 int epoll_ctl(int set, int operation, int fd, struct epoll_event *event) {
@@ -86,10 +91,9 @@ int epoll_create1(int flags) {
 
 int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask) {
   CHECK(mask == NULL);
-  calls.waits++;
   struct timespec copy; /* the system call writes to it */
   if (timeout != NULL) copy = *timeout;
-  return (int)real(SYS_ppoll, (long)fds, (long)count, timeout != NULL ? (long)&copy : 0, 0, 8, 0);
+  return (int)waited(real(SYS_ppoll, (long)fds, (long)count, timeout != NULL ? (long)&copy : 0, 0, 8, 0));
 }
 
 int poll(struct pollfd *fds, nfds_t count, int milliseconds) {
@@ -100,9 +104,8 @@ int poll(struct pollfd *fds, nfds_t count, int milliseconds) {
 
 int select(int count, fd_set *readable, fd_set *writable, fd_set *priority, struct timeval *timeout) {
   struct timespec time = {0, 0};
-  calls.waits++;
   if (timeout != NULL) time = (struct timespec){timeout->tv_sec, timeout->tv_usec * 1000};
-  return pselect(count, readable, writable, priority, timeout != NULL ? &time : NULL, NULL);
+  return (int)waited(pselect(count, readable, writable, priority, timeout != NULL ? &time : NULL, NULL));
 }
 
 int fstat(int fd, struct stat *stat) {
