@@ -234,6 +234,12 @@ impl<'s, App> Loop<'s, App> {
         self.submit_send(stream, request, Content::File(file, offset, length), None)
     }
 
+    /// Takes a queued request back: what is left of it is not sent. It is done in its order, and its event tells the bytes that were
+    /// sent of it, which may be all. Nothing happens to one that is done. O(requests), and one system call at most.
+    pub fn cancel_send(&self, stream: Handle, request: &'static SendRequest) -> Result<()> {
+        self.with(|engine| engine.cancel_send(stream, request.0.at()))
+    }
+
     /// Bytes that are queued. O(1).
     pub fn queued(&self, stream: Handle) -> Result<u64> {
         self.core().look(|engine| engine.stream_queued(stream))

@@ -14,6 +14,7 @@ use std::os::unix::net::UnixStream;
 each_backend! { simulated too:
     received_and_sent_back
     a_buffer_is_lent_while_it_is_queued
+    a_request_is_taken_back
     parts_arrive_in_order
     what_is_kept_is_not_overwritten
     an_old_event_tells_of_nothing
@@ -191,6 +192,34 @@ fn a_buffer_is_lent_while_it_is_queued(backend: BackendChoice) {
     expect(&mut rig, &[&first_sent, "the first", "it sent 1", "another"]);
     assert!(!first.is_in_use() && !second.is_in_use() && !buffer.is_lent() && !small.is_lent());
     end(&mut rig, "it", handle);
+}
+
+/// What was not sent of it is not, and what is behind it is.
+fn a_request_is_taken_back(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", nothing);
+    let (first, second, third) = (request(), request(), request());
+    let (large, small, last) = (holding(b""), holding(b"nothing"), holding(b"x"));
+    rig.event_loop.set_watermarks(handle, 0, 2 * BIG as u32).unwrap();
+    assert_eq!(rig.event_loop.send_stream(handle, first, large, 0..BIG), Ok(Sent::Queued));
+    let queued = rig.event_loop.queued(handle).unwrap();
+    assert!(queued < BIG as u64);
+    rig.event_loop.send_stream(handle, second, small, 0..7).unwrap();
+    rig.event_loop.send_stream(handle, third, last, 0..1).unwrap();
+    assert_eq!(rig.event_loop.cancel_send(handle, second), Ok(()));
+    assert_eq!(rig.event_loop.cancel_send(handle, request()), Ok(()));
+    assert_eq!(rig.event_loop.queued(handle), Ok(queued + 1));
+    assert!(second.is_in_use(), "until its event");
+    let mut count = 0;
+    while count <= BIG {
+        count += peer.read().expect("no end").len();
+        rig.event_loop.turn(&mut rig.app, Duration::ZERO).unwrap();
+    }
+    assert_eq!(count, BIG + 1);
+    expect(&mut rig, &[&format!("it sent {BIG}"), "it sent 0", "it sent 1"]);
+    assert!(!second.is_in_use() && !small.is_lent());
+    end(&mut rig, "it", handle);
+    assert_eq!(rig.event_loop.cancel_send(handle, second), Err(Error::STALE));
 }
 
 fn parts_arrive_in_order(backend: BackendChoice) {
