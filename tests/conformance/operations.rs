@@ -98,6 +98,14 @@ macro_rules! each_engine {
             each_engine!(@on told AioSignal alone [$($test)*]);
         }
     };
+    (all, alone: $($test:ident)*) => {
+        mod all_alone {
+            each_engine!(@on ring IoUring alone [$($test)*]);
+            each_engine!(@on aio Aio alone [$($test)*]);
+            each_engine!(@on aio_signal AioSignal alone [$($test)*]);
+            each_engine!(@on nobody None alone [$($test)*]);
+        }
+    };
     (all: $($test:ident)*) => {
         mod all {
             each_engine!(@on ring IoUring guarded [$($test)*]);
@@ -125,6 +133,11 @@ each_engine! { files:
 
 each_engine! { files, alone:
     a_dropped_loop_closes_what_was_opened
+}
+
+// (No other test may open the fd again that it has closed.)
+each_engine! { all, alone:
+    who_waits_for_a_closed_fd_is_told
 }
 
 each_engine! { aio:
@@ -164,7 +177,6 @@ each_engine! { all:
     a_message_that_did_not_come_is_nothing
     an_operation_waits_beside_a_source
     others_are_told_while_one_waits
-    who_waits_for_a_closed_fd_is_told
     a_source_comes_and_goes_around_a_wait
     a_paused_source_stays_silent_beside_a_wait
     a_close_of_a_watched_fd_is_busy
