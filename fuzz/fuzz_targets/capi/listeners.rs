@@ -123,16 +123,16 @@ fn listen(world: &World<'_>) {
         });
     }
     with_address(world, |address, length| {
-        c!(becket_address_parse(at, address, length));
         // SAFETY: null, or valid.
-        let length = unsafe { length.as_ref() }.copied().unwrap_or(0);
+        let now = || unsafe { length.as_ref() }.copied().unwrap_or(0);
+        let room = now();
+        c!(becket_address_parse(at, address, length));
+        // (An address that did not fit is longer.)
+        let length = now().min(room);
         let length = if world.input.rarely(4) { length.min(world.input.byte().into()) } else { length };
-        // (What it has is as long as the room that it got.)
-        if length as usize <= ROOM {
-            add(world, "listen_at", |it, options, handler, user, out| {
-                c!(becket_listen_at(it, address, length, options, handler, user, out))
-            });
-        }
+        add(world, "listen_at", |it, options, handler, user, out| {
+            c!(becket_listen_at(it, address, length, options, handler, user, out))
+        });
     });
 }
 
