@@ -252,7 +252,7 @@ fn sizes(world: &World<'_>) {
     let (streams, buffers) = (world.input.number() as u32, world.input.number() as u32);
     let buffer = world.input.number() as u32;
     let size = becket_streams_size(streams, buffers, buffer);
-    let bytes = u64::from(streams) * u64::from(BECKET_STREAM_BYTES)
-        + u64::from(buffers) * (u64::from(BECKET_STREAM_BUFFER_BYTES) + u64::from(buffer));
-    assert!(size == 0 || size as u64 == bytes);
+    let bytes = u128::from(streams) * u128::from(BECKET_STREAM_BYTES)
+        + u128::from(buffers) * (u128::from(BECKET_STREAM_BUFFER_BYTES) + u128::from(buffer));
+    assert!(size == 0 || size as u128 == bytes);
 }
