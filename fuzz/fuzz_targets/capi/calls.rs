@@ -295,9 +295,8 @@ fn set_handler(world: &World<'_>) {
     let (mut handler, _) = pick_handler(world);
     let user = world.input.number() as usize;
     let (on, handle, answer) = ask(world, "set_handler", |at, handle| {
-        // (A completion that nobody sees would be an fd that nobody closes.)
-        let sees_all = world.arenas.iter().all(|it| it.source(handle).is_none_or(|it| !brings_fds(it.kind)));
-        handler = if sees_all { handler } else { handler.min(1) };
+        let any = world.arenas.iter().all(|it| it.source(handle).is_none_or(|it| !is_to_be_seen(it.kind)));
+        handler = if any { handler } else { handler.min(1) };
         c!(becket_set_handler(at, handle, HANDLERS[handler], user as *mut c_void))
     });
     if answer == 0 {
@@ -308,9 +307,10 @@ fn set_handler(world: &World<'_>) {
     }
 }
 
-/// Whether events of this kind may be fds that are the program's from then on.
-fn brings_fds(kind: u32) -> bool {
-    matches!(kind, BECKET_KIND_OPERATION | BECKET_KIND_LISTENER)
+/// Whether events of this kind have to reach a handler: one that nobody sees may be an fd that nobody closes, or the last of
+/// its source.
+fn is_to_be_seen(kind: u32) -> bool {
+    matches!(kind, BECKET_KIND_OPERATION | BECKET_KIND_LISTENER | BECKET_KIND_STREAM)
 }
 
 fn remove(world: &World<'_>) {
@@ -358,7 +358,11 @@ pub fn add(
     call: impl FnOnce(*mut becket_loop, becket_handler, *mut c_void, *mut becket_handle) -> i32,
 ) {
     let on = world.pick_loop();
-    let (handler, function) = pick_handler(world);
+    let (mut handler, mut function) = pick_handler(world);
+    if is_to_be_seen(kind) {
+        handler = handler.min(1);
+        function = HANDLERS[handler];
+    }
     let user = usize::from(world.input.byte()) << 56 >> (world.input.byte() % 64);
     let mut out = MARK;
     let place = if world.input.rarely(64) { null_mut() } else { &raw mut out };
