@@ -233,9 +233,9 @@ pub fn came(arena: &Arena, event: &becket_event) {
     }
 }
 
-/// A listener was removed: the socket is the program's. (Those that it gave itself have numbers of their own.)
+/// A listener or a stream was removed: the socket is the program's. (Those that it gave itself have numbers of their own.)
 pub fn removed(source: Source) {
-    if source.kind == BECKET_KIND_LISTENER && source.fd < FDS[0] {
+    if matches!(source.kind, BECKET_KIND_LISTENER | BECKET_KIND_STREAM) && source.fd < FDS[0] {
         // SAFETY: no pointer is passed; it is the program's.
         assert_eq!(unsafe { libc::close(source.fd) }, 0);
     }
