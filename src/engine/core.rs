@@ -651,6 +651,9 @@ const ABANDON_AFTER: Duration = Duration::from_secs(5);
 /// Simulated time that passes at least between the first two looks for what comes.
 #[cfg(feature = "operations")]
 const A_LITTLE: Duration = Duration::from_micros(10);
+/// And from here on it passes where a wait sleeps, too.
+#[cfg(feature = "operations")]
+const A_LOT: Duration = Duration::from_secs(1);
 
 /// The end of the time that something may take: of real time also where the loop's is virtual; of simulated time in a
 /// simulator.
@@ -683,12 +686,14 @@ impl End {
         // SAFETY: as in `Core::with`.
         let (engine, waiting) = unsafe { (&*core.engine.get(), &*core.waiting.get()) };
         let sleeps = !(engine.has_work() || core.shared.pending());
-        if simulated.is_some() && !sleeps && !self.is_over() {
-            // Time passes all the same.
+        if simulated.is_some() && !self.is_over() {
             let step = self.step.min(self.left);
             self.step = Duration::from_nanos(step.as_nanos().saturating_mul(2));
-            let _ = core.with(|engine| engine.backend.advance(step));
-            return Duration::ZERO;
+            // Where the wait would not sleep, time passes all the same; and where something that was refused lets none sleep long.
+            if !sleeps || step > A_LOT {
+                let _ = core.with(|engine| engine.backend.advance(step));
+                return Duration::ZERO;
+            }
         }
         if self.is_over() || sleeps && (simulated.is_some() || !waiting.virtual_clock) {
             return self.left;
