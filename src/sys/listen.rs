@@ -1,6 +1,7 @@
 //! Sockets that listen: addresses as text, opening, taking over, closing.
 
 use super::operation::{Address, family_of, option};
+use super::stream::{set_flags, socket};
 use super::{check, fd, last_error};
 use crate::error::{Error, Result};
 use core::fmt::{self, Write as _};
@@ -203,32 +204,6 @@ pub(crate) fn open(address: &Address, how: How) -> Result<i32> {
         let _ = fd::close(fd);
     }
     listens.map(|_| fd)
-}
-
-/// A socket that does not block, closed on exec.
-fn socket(family: i32) -> Result<i32> {
-    #[cfg(not(target_vendor = "apple"))]
-    // SAFETY: no pointer is passed.
-    return check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) });
-    #[cfg(target_vendor = "apple")]
-    {
-        // SAFETY: likewise.
-        let fd = check(unsafe { libc::socket(family, libc::SOCK_STREAM, 0) })?;
-        set_flags(fd).inspect_err(|_| {
-            let _ = fd::close(fd);
-        })?;
-        Ok(fd)
-    }
-}
-
-fn set_flags(fd: i32) -> Result<()> {
-    // SAFETY: no pointer is passed; a bad fd is an error.
-    unsafe {
-        check(libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC))?;
-        let flags = check(libc::fcntl(fd, libc::F_GETFL))?;
-        check(libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK))?;
-    }
-    Ok(())
 }
 
 fn bind(fd: i32, address: &Address) -> Result<()> {

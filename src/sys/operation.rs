@@ -563,16 +563,21 @@ fn connect(request: &Request, connecting: &mut bool) -> Result<i32> {
     }
 }
 
-/// Makes a call while the file does not block.
-fn unblocked(fd: i32, call: impl FnOnce() -> Result<i32>) -> Result<i32> {
+/// A file does not block from now on. The flags that it had.
+pub(super) fn unblock(fd: i32) -> Result<i32> {
     let flags = flags_of(fd)?;
-    let blocks = flags & libc::O_NONBLOCK == 0;
-    if blocks {
+    if flags & libc::O_NONBLOCK == 0 {
         // SAFETY: no pointer is passed.
         check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
     }
+    Ok(flags)
+}
+
+/// Makes a call while the file does not block.
+fn unblocked(fd: i32, call: impl FnOnce() -> Result<i32>) -> Result<i32> {
+    let flags = unblock(fd)?;
     let answer = call();
-    if blocks {
+    if flags & libc::O_NONBLOCK == 0 {
         // SAFETY: no pointer is passed.
         unsafe { libc::fcntl(fd, libc::F_SETFL, flags) };
     }

@@ -1,6 +1,6 @@
 //! The system calls of streams, beside those of operations: none of them blocks.
 
-use super::operation::{Address, iovec, msghdr};
+use super::operation::{Address, iovec, msghdr, option, unblock};
 use super::{check, last_error};
 use crate::error::{Error, Result};
 use crate::request::{Call, Request};
@@ -56,19 +56,27 @@ impl Message {
     }
 }
 
-/// A new socket of a stream: non-blocking, closed on exec.
+/// A new socket of a stream or a listener: it does not block, and is closed on exec.
 pub(crate) fn socket(family: i32) -> Result<i32> {
     #[cfg(not(target_vendor = "apple"))]
     // SAFETY: no pointer is passed.
-    return check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) });
+    return check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) });
     #[cfg(target_vendor = "apple")]
-    // SAFETY: no pointer is passed; the new fd is ours, and these calls on it cannot fail.
-    unsafe {
-        let fd = check(libc::socket(family, libc::SOCK_STREAM, 0))?;
-        libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
-        libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK);
+    {
+        // SAFETY: likewise.
+        let fd = check(unsafe { libc::socket(family, libc::SOCK_STREAM, 0) })?;
+        set_flags(fd).inspect_err(|_| {
+            let _ = super::fd::close(fd);
+        })?;
         Ok(fd)
     }
+}
+
+/// A file does not block from now on, and is closed on exec.
+pub(super) fn set_flags(fd: i32) -> Result<()> {
+    // SAFETY: no pointer is passed; a bad fd is an error.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    unblock(fd).map(|_| ())
 }
 
 /// The family of an address.
@@ -80,13 +88,8 @@ pub(crate) fn family_of(address: *const super::operation::sockaddr) -> i32 {
 
 /// Makes a socket non-blocking; whether it is one of datagrams. EBADF, ENOTSOCK.
 pub(crate) fn adopt(fd: i32) -> Result<bool> {
-    let kind = super::operation::option(fd, libc::SO_TYPE)?;
-    // SAFETY: no pointer is passed.
-    let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
-    if flags & libc::O_NONBLOCK == 0 {
-        // SAFETY: likewise.
-        check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
-    }
+    let kind = option(fd, libc::SO_TYPE)?;
+    unblock(fd)?;
     Ok(kind == libc::SOCK_DGRAM)
 }
 
