@@ -402,8 +402,8 @@ impl Engine {
         if first { Accepted::Stalled(error) } else { Accepted::Nothing }
     }
 
-    /// Listens again, unless the program has paused it.
-    fn unstall(&mut self, index: u32) {
+    /// A stalled one listens again, unless the program has paused it; it has a deadline no more, which no other ever has.
+    pub(super) fn unstall(&mut self, index: u32) {
         let mut state = self.listener(index);
         if !state.has(flag::STALLED) {
             return;
@@ -415,12 +415,6 @@ impl Engine {
         if !state.has(flag::PAUSED) {
             self.set_interest(index, Ready::READABLE);
         }
-    }
-
-    /// The time of a stalled listener is over.
-    pub(super) fn expire_listener(&mut self, index: u32) {
-        self.set_deadline(index, Instant::NEVER);
-        self.unstall(index);
     }
 
     /// Before a wait: sources were removed, and there may be room for who has stalled. O(listeners).

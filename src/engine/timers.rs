@@ -116,7 +116,7 @@ impl Engine {
             }
             #[cfg(feature = "streams")]
             if self.lists.links[index].is(Kind::Listener) {
-                self.expire_listener(index);
+                self.unstall(index);
                 continue;
             }
             self.expire_io(index, due);
