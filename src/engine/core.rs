@@ -669,7 +669,7 @@ struct End {
 impl End {
     fn new(core: &Core, span: Duration) -> End {
         // SAFETY: as in `Core::with`.
-        let now = unsafe { &*core.waiting.get() }.plan.now().unwrap_or_else(sys::clock::now);
+        let now = unsafe { &*core.engine.get() }.system_now();
         End { left: span, until: now + span, step: A_LITTLE }
     }
 
@@ -680,13 +680,11 @@ impl End {
     /// Waits a little for what comes, here or in the loop's next wait: how long that may sleep.
     fn pause(&mut self, core: &Core) -> Duration {
         // SAFETY: as in `Core::with`.
-        let simulated = unsafe { &*core.waiting.get() }.plan.now();
-        let now = simulated.unwrap_or_else(sys::clock::now);
-        self.left = if self.until == Instant::NEVER { Duration::FOREVER } else { self.until.since(now) };
-        // SAFETY: as in `Core::with`.
         let (engine, waiting) = unsafe { (&*core.engine.get(), &*core.waiting.get()) };
+        let (simulated, now) = (engine.backend.is_simulated(), engine.system_now());
+        self.left = if self.until == Instant::NEVER { Duration::FOREVER } else { self.until.since(now) };
         let sleeps = !(engine.has_work() || core.shared.pending());
-        if simulated.is_some() && !self.is_over() {
+        if simulated && !self.is_over() {
             let step = self.step.min(self.left);
             self.step = Duration::from_nanos(step.as_nanos().saturating_mul(2));
             // Where the wait would not sleep, time passes all the same; and where something that was refused lets none sleep long.
@@ -695,7 +693,7 @@ impl End {
                 return Duration::ZERO;
             }
         }
-        if self.is_over() || sleeps && (simulated.is_some() || !waiting.virtual_clock) {
+        if self.is_over() || sleeps && (simulated || !waiting.virtual_clock) {
             return self.left;
         }
         // The wait would not sleep: other events wait for their handlers, or time is virtual.

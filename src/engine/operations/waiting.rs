@@ -318,12 +318,12 @@ impl Engine {
         slot.set_ready(missed | RESTING);
         if self.operations.rest_until == Instant::NEVER {
             let rest = Duration::from_nanos(REST.as_nanos() << (missed - SPARED));
-            self.operations.rest_until = self.time_of_rest() + rest;
+            self.operations.rest_until = self.system_now() + rest;
         }
     }
 
-    /// It is of real time also where the loop's is virtual and its files are real.
-    fn time_of_rest(&self) -> Instant {
+    /// The system's time, real or simulated, also where the loop's is virtual.
+    pub(in crate::engine) fn system_now(&self) -> Instant {
         self.backend.now().unwrap_or_else(sys::clock::now)
     }
 
@@ -332,7 +332,7 @@ impl Engine {
         if self.operations.rest_until == Instant::NEVER {
             return Duration::FOREVER;
         }
-        let now = self.time_of_rest();
+        let now = self.system_now();
         if now < self.operations.rest_until {
             return self.operations.rest_until.since(now);
         }
