@@ -104,7 +104,7 @@ impl Streams {
     }
 
     /// An event came: whether it may have.
-    pub fn check(&self, world: &World<'_>, arena: &Arena, event: &becket_event) {
+    pub fn check(&self, arena: &Arena, event: &becket_event) {
         let flags = event.flags & !BECKET_TRIGGERED;
         assert!(flags.count_ones() == 1 || flags == 0 && event.flags == BECKET_TRIGGERED, "{:#x}", event.flags);
         match flags {
@@ -128,7 +128,6 @@ impl Streams {
             let mine = |slot: &Slot| slot.of.get() == Some((key(arena), event.handle));
             assert!(!self.slots.borrow().iter().any(mine), "a request outlives its stream");
         }
-        let _ = world;
     }
 }
 

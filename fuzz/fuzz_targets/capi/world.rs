@@ -170,7 +170,7 @@ impl Arena {
         self.check_event(event);
         let source = self.source(event.handle).expect("a live source");
         if event.kind == BECKET_KIND_STREAM {
-            world.streams.check(world, self, event);
+            world.streams.check(self, event);
         }
         let is_last = event.kind == BECKET_KIND_STREAM && event.flags & BECKET_STREAM_CLOSED != 0;
         if event.kind == BECKET_KIND_OPERATION || is_last {
