@@ -2,6 +2,7 @@
 #ifndef AIO_SIGNAL_H
 #define AIO_SIGNAL_H
 
+#include "check.h"
 #include <aio.h>
 #include <fcntl.h>
 #include <signal.h>

@@ -5,18 +5,15 @@
  * Linked with interpose_faults.c. What the test does for itself goes by calls that are not watched there: socketpair, wait4, and
  * by syscall(2). */
 #define _GNU_SOURCE
-#include "check.h"
-#include "interpose_faults.h"
-#include <fcntl.h>
+#define TURN_CALLS 200
+#define TELLS_EINTR 0
+#include "faulty.h"
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 #define PAIRS 14
 #define SOURCES (PAIRS + 8)
@@ -26,15 +23,8 @@ static BECKET_MEMORY(memory, SOURCES, 4, 0);
 enum { OPERATIONS = 40 };
 static BECKET_MEMORY(memory_of_files, 4, 0, OPERATIONS);
 static BECKET_RING(ring, 8); /* so small that it is full before all is told */
-static becket_loop *loop;
 
 /* ------------------------------------------------------------------------------------------------ the test's own calls */
-
-static int open_fds(void) {
-  int count = 0;
-  for (int fd = 0; fd < 256; fd++) count += fcntl(fd, F_GETFD) >= 0;
-  return count;
-}
 
 /* Mappings of a kernel's rings. */
 static int mapped_rings(void) {
@@ -50,8 +40,6 @@ static int mapped_rings(void) {
   return count;
 }
 
-static void close_own(int fd) { CHECK(syscall(SYS_close, fd, 0, 0, 0, 0, 0) == 0); }
-
 static void put(int fd) { CHECK(syscall(SYS_write, fd, "x", (size_t)1, 0, 0, 0) == 1); }
 
 /* What there is to read: bytes, 0 at the end, -1: nothing. */
@@ -60,12 +48,6 @@ static ssize_t get(int fd) {
   ssize_t count = syscall(SYS_read, fd, bytes, sizeof bytes, 0, 0, 0);
   CHECK(count >= 0 || errno == EAGAIN || errno == ECONNRESET);
   return count < 0 && errno == ECONNRESET ? 0 : count; /* a reset: something was left unread */
-}
-
-static uint64_t now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * SECOND + (uint64_t)time.tv_nsec;
 }
 
 /* ------------------------------------------------------------------------------------------------ a loop's life */
@@ -77,7 +59,6 @@ struct pair {
 };
 
 static struct pair pairs[PAIRS];
-static const struct fault_reason *reason;
 static becket_handle timer, signal_source, child_source, waker;
 static pid_t child;
 static int with_others; /* a child and a thread, which take time */
@@ -98,23 +79,7 @@ static void on_other(becket_loop *same, const becket_event *event, void *user) {
   *(unsigned *)user += 1;
 }
 
-/* Whether a call went well. If not, it says why: the reason, or what it became. */
-static int good(int code) {
-  if (code >= 0) return 1;
-  CHECK(reason != NULL);
-  const char *call = reason->call;
-  int expected = -reason->error;
-  if (strcmp(call, "io_uring_setup") == 0 && reason->error == EINVAL) expected = -ENOTSUP; /* an old kernel */
-  if (strcmp(call, "io_uring_register.probe") == 0) expected = -ENOTSUP;
-  if (strcmp(call, "io_uring_register.enable") == 0) expected = -EBADFD; /* the rings are not to be used */
-  if (strcmp(call, "getrlimit") == 0) expected = -ENOSPC;               /* nobody knows how many would be too many */
-  EQUAL(code, expected);
-  CHECK(code != -EINTR && reason->error != 4095);
-  if (strcmp(call, "io_uring_enter") == 0) EQUAL(code, -ENOMEM); /* with EAGAIN and EBUSY it is tried again */
-  return 0;
-}
-
-/* The same of a call that adds a source. */
+/* Whether a call that adds a source went well. */
 static int added(int code, int fds, unsigned sources, const becket_handle *handle) {
   if (good(code)) return 1;
   EQUAL(open_fds(), fds);
@@ -149,30 +114,6 @@ static void add_others(void) {
   added(becket_child_add(loop, child, on_other, &exits, &child_source), fds, sources, &child_source);
   siginfo_t info; /* it had copies of all descriptors */
   CHECK(syscall(SYS_waitid, P_PID, child, &info, WEXITED | WNOWAIT, NULL, 0) == 0);
-}
-
-/* A turn, which neither spins nor hangs: it sleeps, or something keeps it awake that a few calls deal with. */
-static void turn(int64_t timeout) {
-  uint64_t begin = now();
-  unsigned long calls = fault_calls(NULL);
-  good(becket_turn(loop, timeout));
-  CHECK(fault_calls(NULL) - calls <= 200 + 20 * ((now() - begin) / MILLISECOND));
-}
-
-static void turns(unsigned count, int64_t timeout) {
-  while (count-- > 0) turn(timeout);
-}
-
-/* Nothing happens, but that something goes on failing: it sleeps, for the most part. Where the wait itself fails it is the caller
- * who knows what to do. */
-static void rest(void) {
-  uint64_t begin = now(), end;
-  unsigned long calls = fault_calls(NULL);
-  do {
-    if (!good(becket_turn(loop, 10 * (int64_t)MILLISECOND))) return;
-    end = now();
-  } while (end - begin < 10 * MILLISECOND);
-  CHECK(fault_calls(NULL) - calls <= 200 + 20 * ((end - begin) / MILLISECOND));
 }
 
 /* A source is removed after its fd was closed, while its file lives on: to epoll's set it is nobody's. */

@@ -5,47 +5,27 @@
  *
  * Linked with interpose_faults.c. What the test does for itself while something fails goes by syscall(2), which is not watched. */
 #define _GNU_SOURCE /* struct statx */
-#include "check.h"
 #include "aio_signal.h"
-#include "interpose_faults.h"
+#define TURN_CALLS 300
+#define TELLS_EINTR 0
+#include "faulty.h"
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <linux/openat2.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
-#include <time.h>
-#include <unistd.h>
 
 enum { OPERATIONS = 24 };
 static BECKET_MEMORY(memory, 2, 0, OPERATIONS);
 static BECKET_RING(ring, 8); /* so small that it is full before all is told */
 static BECKET_AIO(aio, 3);   /* likewise */
-static becket_loop *loop;
-
-static const struct fault_reason *reason; /* NULL: nothing fails */
 
 /* ------------------------------------------------------------------------------------------------ the test's own calls */
-
-static int open_fds(void) {
-  int count = 0;
-  for (int fd = 0; fd < 256; fd++) count += fcntl(fd, F_GETFD) >= 0;
-  return count;
-}
-
-static void close_own(int fd) { CHECK(syscall(SYS_close, fd, 0, 0, 0, 0, 0) == 0); }
 
 static void put(int fd, const char *bytes) {
   size_t size = strlen(bytes);
   CHECK(syscall(SYS_write, fd, bytes, size, 0, 0, 0) == (long)size);
-}
-
-static uint64_t now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * SECOND + (uint64_t)time.tv_nsec;
 }
 
 /* ------------------------------------------------------------------------------------------------ what is asked for */
@@ -205,46 +185,6 @@ static void submit_all(void) {
 static int is_awaited(enum job job) {
   return results[job].accepted && results[job].count == 0 &&
          !(job == ACCEPT && results[CONNECT].count == 1 && results[CONNECT].value < 0);
-}
-
-/* ------------------------------------------------------------------------------------------------ turns */
-
-/* Whether a call went well. If not, it says why: the reason, or what it became. */
-static int good(int code) {
-  if (code >= 0) return 1;
-  CHECK(reason != NULL);
-  int expected = -reason->error;
-  if (strcmp(reason->call, "io_uring_setup") == 0 && reason->error == EINVAL) expected = -ENOTSUP; /* an old kernel */
-  if (strcmp(reason->call, "io_uring_register.probe") == 0) expected = -ENOTSUP;
-  if (strcmp(reason->call, "io_uring_register.enable") == 0) expected = -EBADFD; /* the rings are not to be used */
-  EQUAL(code, expected);
-  CHECK(code != -EINTR && reason->error != 4095);
-  if (strcmp(reason->call, "io_uring_enter") == 0) EQUAL(code, -ENOMEM); /* with EAGAIN and EBUSY it is tried again */
-  return 0;
-}
-
-static void check_calls(unsigned long before, uint64_t since) {
-  CHECK(fault_calls(NULL) - before <= 300 + 20 * ((now() - since) / MILLISECOND));
-}
-
-/* Turns that neither spin nor hang. */
-static void turns(unsigned count, int64_t timeout) {
-  while (count-- > 0) {
-    uint64_t begin = now();
-    unsigned long calls = fault_calls(NULL);
-    good(becket_turn(loop, timeout));
-    check_calls(calls, begin);
-  }
-}
-
-/* Something goes on failing: it sleeps, for the most part. Where the wait itself fails it is the caller who knows what to do. */
-static void rest(void) {
-  uint64_t begin = now();
-  unsigned long calls = fault_calls(NULL);
-  do {
-    if (!good(becket_turn(loop, 10 * (int64_t)MILLISECOND))) return;
-  } while (now() - begin < 10 * MILLISECOND);
-  check_calls(calls, begin);
 }
 
 /* Everything is asked for, and what it waits for comes. */

@@ -4,53 +4,16 @@
  *
  * Linked with interpose_faults.c. What the test does for itself while something fails goes by syscall(2), which is not watched. */
 #define _GNU_SOURCE
-#include "check.h"
-#include "interpose_faults.h"
-#include <fcntl.h>
+#define TURN_CALLS 300
+#define TELLS_EINTR 1 /* by fcntl(2), of a socket that is to be a stream */
+#include "faulty.h"
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 enum { STREAMS = 4, BUFFERS = 2, BUFFER = 256, REQUESTS = 3 };
 static BECKET_MEMORY(memory, STREAMS + 2, 0, 0);
 static BECKET_STREAMS(stream_memory, STREAMS, BUFFERS, BUFFER);
 static BECKET_RING(ring, 8);
-static becket_loop *loop;
-
-static const struct fault_reason *reason; /* NULL: nothing fails */
-
-/* ------------------------------------------------------------------------------------------------ the test's own calls */
-
-static int open_fds(void) {
-  int count = 0;
-  for (int fd = 0; fd < 256; fd++) count += fcntl(fd, F_GETFD) >= 0;
-  return count;
-}
-
-static void close_own(int fd) { CHECK(syscall(SYS_close, fd, 0, 0, 0, 0, 0) == 0); }
-
-static uint64_t now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * SECOND + (uint64_t)time.tv_nsec;
-}
-
-/* Whether a call went well. If not, it says why: the reason, or what it became. */
-static int good(int code) {
-  if (code >= 0) return 1;
-  CHECK(reason != NULL);
-  int expected = -reason->error;
-  if (strcmp(reason->call, "io_uring_setup") == 0 && reason->error == EINVAL) expected = -ENOTSUP; /* an old kernel */
-  if (strcmp(reason->call, "io_uring_register.probe") == 0) expected = -ENOTSUP;
-  if (strcmp(reason->call, "io_uring_register.enable") == 0) expected = -EBADFD; /* the rings are not to be used */
-  if (strcmp(reason->call, "getrlimit") == 0) expected = -ENOSPC;               /* nobody knows how many would be too many */
-  EQUAL(code, expected);
-  CHECK(reason->error != 4095);
-  if (strcmp(reason->call, "io_uring_enter") == 0) EQUAL(code, -ENOMEM); /* with EAGAIN and EBUSY it is tried again */
-  return 0;
-}
 
 /* ------------------------------------------------------------------------------------------------ streams that talk */
 
@@ -144,32 +107,6 @@ static void on_connection(becket_loop *same, const becket_event *event, void *us
     EQUAL(server.handle, 0);
     close_own(fd); /* it is ours still */
   }
-}
-
-/* ------------------------------------------------------------------------------------------------ turns */
-
-static void check_calls(unsigned long before, uint64_t since) {
-  CHECK(fault_calls(NULL) - before <= 300 + 20 * ((now() - since) / MILLISECOND));
-}
-
-/* Turns that neither spin nor hang. */
-static void turns(unsigned count, int64_t timeout) {
-  while (count-- > 0) {
-    uint64_t begin = now();
-    unsigned long calls = fault_calls(NULL);
-    good(becket_turn(loop, timeout));
-    check_calls(calls, begin);
-  }
-}
-
-/* Something goes on failing: it sleeps, for the most part. Where the wait itself fails it is the caller who knows what to do. */
-static void rest(void) {
-  uint64_t begin = now();
-  unsigned long calls = fault_calls(NULL);
-  do {
-    if (!good(becket_turn(loop, 10 * (int64_t)MILLISECOND))) return;
-  } while (now() - begin < 10 * MILLISECOND);
-  check_calls(calls, begin);
 }
 
 static void begin(void) {
