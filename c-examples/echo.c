@@ -1,7 +1,7 @@
 /* echo: a TCP echo server with back-pressure.
  *
- * What the peer does not take in yet stays in the buffer that it was received into, and until that is gone nothing more is
- * received: a slow reader costs 4 KiB and holds up nobody else. When all places are taken, or there is no descriptor left, new
+ * What was received is sent from where it lies. While the peer does not take it in nothing more is received: a slow reader costs
+ * a few KiB and holds up nobody else. When all places are taken, or there is no descriptor left, new
  * connections wait in the kernel until one is free. SIGTERM and SIGINT end it. */
 #define PROGRAM "echo"
 #define USAGE "usage: echo [--port N] [--backend auto|select|poll|epoll|uring] [--busy-poll MICROSECONDS]\n"
@@ -10,36 +10,26 @@
 #include <signal.h>
 
 #define CONNECTIONS 256
+#define BUFFER 4096
 #define IDLE_TIMEOUT (300 * SECOND)
 
-struct connection {
-  becket_send_request request;
-  const void *data; /* what is being sent, in a buffer of the loop's */
-};
-
-static BECKET_POOL(connections, CONNECTIONS, sizeof(struct connection));
-static BECKET_STREAMS(streams, CONNECTIONS, 2 * CONNECTIONS, 4096);
+static BECKET_STREAMS(streams, CONNECTIONS, 2 * CONNECTIONS, BUFFER);
 static BECKET_MEMORY(memory, CONNECTIONS + 3, 0, 0); /* the listener and two signals beside them */
 static BECKET_RING(ring, 256);                       /* for io_uring, which else takes the kernel's memory */
 
 static void on_stream(becket_loop *loop, const becket_event *event, void *user) {
-  struct connection *connection = user;
+  (void)user;
   if (event->flags & BECKET_STREAM_DATA) {
-    int rc = becket_stream_send(loop, event->handle, &connection->request, event->data, (size_t)event->value);
-    if (rc == BECKET_SEND_DONE || rc == -EPIPE) return; /* sent; or nobody reads it, and its end is on its way */
-    must("send", rc);
-    connection->data = event->data;
-    must("keep", becket_stream_keep(loop, event->data));
-    must("pause", becket_stream_pause(loop, event->handle));
-  } else if (event->flags & BECKET_STREAM_SENT) {
-    must("release", becket_stream_release(loop, connection->data));
+    int rc = becket_stream_forward(loop, event->handle, event->data, (size_t)event->value);
+    if (rc == -EPIPE) return; /* nobody reads it, and its end is on its way */
+    must("forward", rc);
+    if (rc == BECKET_SEND_FULL) must("pause", becket_stream_pause(loop, event->handle));
+  } else if (event->flags & BECKET_STREAM_LOW) {
     must("resume", becket_stream_resume(loop, event->handle));
   } else if (event->flags & BECKET_STREAM_END) {
     must("close", becket_stream_close(loop, event->handle));
   } else if (event->flags & BECKET_TIMEOUT) {
     must("reset", becket_stream_reset(loop, event->handle));
-  } else if (event->flags & BECKET_STREAM_CLOSED) {
-    must("put", becket_pool_put(&connections, connection));
   }
 }
 
@@ -49,14 +39,12 @@ static void on_listener(becket_loop *loop, const becket_event *event, void *user
     fail("listener", (int)event->value);
     return;
   }
-  struct connection *connection = becket_pool_get(&connections); /* there is one for each stream */
-  memset(connection, 0, sizeof *connection);
   becket_handle stream;
-  int fd = (int)event->value, rc = becket_stream_add(loop, fd, BECKET_TRUSTED, on_stream, connection, &stream);
+  int fd = (int)event->value, rc = becket_stream_add(loop, fd, BECKET_TRUSTED, on_stream, NULL, &stream);
+  if (rc == 0) rc = becket_stream_watermarks(loop, stream, 0, BUFFER);
   if (rc == 0) rc = becket_io_timeout(loop, stream, IDLE_TIMEOUT);
   if (rc == 0) return;
   fail("connection", rc); /* on select -EINVAL from FD_SETSIZE on: refuse this one, serve the others */
-  becket_pool_put(&connections, connection);
   close(fd);
 }
 

@@ -1,7 +1,6 @@
 /* proxy: carries TCP connections on to another port.
  *
- * What one side sends is received into a buffer and sent from there to the other; a buffer is kept only while that does not take
- * it. When more than HIGH bytes wait for one side, the other is not read any more until they are gone: so back-pressure goes
+ * What one side sends is received into a buffer and sent from there to the other. When more than HIGH bytes wait for one side, the other is not read any more until they are gone: so back-pressure goes
  * through, and one pair of connections holds a bounded number of buffers. The end of one direction is carried across when all
  * before it was sent, and the other direction goes on; an error breaks both sides off. SIGTERM and SIGINT end it. */
 #define _POSIX_C_SOURCE 200809L
@@ -31,16 +30,9 @@ struct pair {
   struct side sides[2];
 };
 
-/* What is on its way from a buffer that is kept. */
-struct transfer {
-  becket_send_request request;
-  void *data;
-};
-
 static BECKET_MEMORY(memory, 2 * PAIRS + 3, 0, 0); /* the listener and two signals beside them */
 static BECKET_STREAMS(streams, 2 * PAIRS, BUFFERS, BUFFER);
 static BECKET_POOL(pairs, PAIRS, sizeof(struct pair));
-static BECKET_POOL(transfers, BUFFERS, sizeof(struct transfer));
 static struct sockaddr_in target;
 static unsigned long long carried;
 
@@ -51,16 +43,9 @@ static void break_off(becket_loop *loop, struct pair *pair) {
 }
 
 static void carry(becket_loop *loop, struct side *from, const becket_event *event) {
-  struct transfer *transfer = becket_pool_get(&transfers);
-  if (transfer == NULL) exit(fail("a buffer without a transfer", -ENOBUFS)); /* there are as many */
-  memset(transfer, 0, sizeof *transfer);
-  transfer->data = event->data;
-  transfer->request.user = transfer;
   carried += (unsigned long long)event->value;
-  int sent = becket_stream_send(loop, from->other->stream, &transfer->request, event->data, (size_t)event->value);
-  if (sent <= 0) must("put", becket_pool_put(&transfers, transfer));
+  int sent = becket_stream_forward(loop, from->other->stream, event->data, (size_t)event->value);
   if (sent < 0) break_off(loop, from->pair); /* -EPIPE: it takes nothing any more */
-  if (sent > 0) must("keep", becket_stream_keep(loop, event->data));
   if (sent == BECKET_SEND_FULL) must("pause", becket_stream_pause(loop, from->stream));
 }
 
@@ -68,13 +53,7 @@ static void on_side(becket_loop *loop, const becket_event *event, void *user) {
   struct side *side = user;
   switch (event->flags) {
     case BECKET_STREAM_DATA: carry(loop, side, event); break;
-    case BECKET_STREAM_SENT: {
-      struct transfer *transfer = ((becket_send_request *)event->data)->user;
-      must("release", becket_stream_release(loop, transfer->data));
-      must("put", becket_pool_put(&transfers, transfer));
-      if (event->value < 0) break_off(loop, side->pair);
-      break;
-    }
+    case BECKET_STREAM_SENT: break_off(loop, side->pair); break; /* it could not be sent */
     case BECKET_STREAM_LOW:
       if (!side->other->is_closed) must("resume", becket_stream_resume(loop, side->other->stream));
       break;

@@ -212,7 +212,7 @@ extern "C" {
 /** One stream beside its source, in memory of its own: becket_streams. */
 #define BECKET_STREAM_BYTES 48
 /** One buffer of that memory, beside its own bytes. */
-#define BECKET_STREAM_BUFFER_BYTES 8
+#define BECKET_STREAM_BUFFER_BYTES 120
 
 /* ---- The loop, its sources, its events ----
  *
@@ -483,7 +483,8 @@ size_t becket_memory_size(uint32_t sources, uint32_t posts, uint32_t operations)
 
 /** Bytes of the rings of io_uring for so many entries, a power of two from 8 to 16384: whole pages of 4096 bytes. */
 #define BECKET_RING_SIZE(entries)                                                               \
-  (((size_t)(entries) * 64 + 4095) / 4096 * 4096 + ((size_t)(entries) * 68 + 256 + 4095) / 4096 * 4096)
+  (((size_t)(entries) * 64 + 4095) / 4096 * 4096 + ((size_t)(entries) * 68 + 256 + 4095) / 4096 * 4096 + \
+   ((size_t)(entries) * 16 + 4095) / 4096 * 4096)
 
 /** Declares memory for the rings of io_uring (zeroed, in .bss) and name, its constant descriptor: static BECKET_RING(ring, 256); */
 #define BECKET_RING(name, entries_max)                                                          \
@@ -1273,7 +1274,7 @@ int becket_address_format(const struct sockaddr *address, socklen_t length, char
  *                            the next event is taken out of the loop; becket_stream_keep() makes it last
  *   BECKET_STREAM_END        the peer sends no more; what is sent to it may still arrive
  *   BECKET_STREAM_SENT       a request is done, and the program's again: data is the becket_send_request, value its bytes,
- *                            or a negative errno value
+ *                            or a negative errno value; data is NULL where becket_stream_forward() has failed
  *   BECKET_STREAM_LOW        the queue was above the high watermark, and is not above the low one any more
  *   BECKET_TIMEOUT, BECKET_DEADLINE   as for I/O sources: that is all, unless the program does something about it
  *   BECKET_STREAM_CLOSED     the last event: value is 0, or the reason as a negative errno value. The fd is closed by the time
@@ -1282,6 +1283,10 @@ int becket_address_format(const struct sockaddr *address, socklen_t length, char
  * A stream ends, with CLOSED, when the program closes or resets it, when it cannot be connected, and when receiving fails, or
  * sending after the end. When only sending fails, the requests are done with that error, further ones are -EPIPE, and what the
  * peer has sent can still be received.
+ *
+ * On io_uring the kernel receives by itself, into all buffers but one, and at most as many as its rings have entries: it may have
+ * done so when a stream is paused, which tells of it when it is resumed. What it has received for a stream that is removed is
+ * lost; when its handler is told of data nothing is under way.
  *
  *   static BECKET_STREAMS(streams, 1000, 4, 16384);      // 1000 streams, 4 buffers of 16 KiB
  *   becket_config config = {.size = sizeof config, .streams = &streams};
@@ -1384,6 +1389,19 @@ int becket_stream_sendto(becket_loop *loop,
                          size_t length,
                          const struct sockaddr *address,
                          socklen_t address_length);
+
+/**
+ * Sends bytes of a buffer of the loop's: of what the latest BECKET_STREAM_DATA tells, or of what was kept. The buffer is the
+ * stream's from then on, and free when they are sent: without a request, and without an event. If they cannot be sent
+ * BECKET_STREAM_SENT tells so, with data NULL and a negative value. Until then the buffer counts as kept. On io_uring this goes
+ * with the next wait, in no system call of its own.
+ *
+ * BECKET_SEND_DONE; or BECKET_SEND_FULL: more is queued than the high watermark, and BECKET_STREAM_LOW will tell when to go on.
+ * -EPIPE: as for becket_stream_send(); -EINVAL: no buffer has so many bytes there, or the event did not tell of them; -ESTALE: it
+ * is not the latest event's any more, and was not kept, or is sent already. O(1), and one system call that does not block at
+ * most.
+ */
+int becket_stream_forward(becket_loop *loop, becket_handle stream, const void *data, size_t length);
 
 /**
  * Takes a queued request back: what is left of it is not sent. It is done in its order, and BECKET_STREAM_SENT tells the bytes that

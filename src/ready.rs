@@ -44,6 +44,14 @@ bitflags::bitflags! {
         const EXCLUSIVE = 0x200;
         /// Told once, and then silent until it is set again. epoll alone.
         const ONESHOT = 0x400;
+        /// Where READABLE is asked for the backend receives by itself, into a buffer that it was lent. io_uring alone.
+        const RECEIVE = 0x800;
+        /// It has, and receives nothing more before that was taken.
+        #[cfg(io_uring)]
+        const RECEIVED = 0x1000;
+        /// Which it would have, had that been taken. (Between the two lies what poll(2) may be asked for, POLLRDHUP.)
+        #[cfg(io_uring)]
+        const PASSED_OVER = 0x4000;
     }
 }
 
@@ -70,6 +78,12 @@ impl Registration {
     /// The same with another interest.
     pub(crate) fn with_interest(self, interest: Ready) -> Registration {
         Registration::new(self.fd(), interest, self.mode(), self.state)
+    }
+
+    /// The same in another mode.
+    #[cfg(feature = "streams")]
+    pub(crate) fn with_mode(self, mode: Mode) -> Registration {
+        Registration::new(self.fd(), self.interest(), mode, self.state)
     }
 
     /// Whether there is no fd.

@@ -1,7 +1,8 @@
 //! Memory for the rings of io_uring: how large it has to be. The layout is the kernel's; what is here is an upper bound.
 //!
 //! ```text
-//! | submissions: 64 E, up to a page | a head of 256, completions: 16 · 4 E, indices: 4 E, up to a page |    E entries
+//! | submissions: 64 E, up to a page | a head of 256, completions: 16 · 4 E, indices: 4 E, up to a page | buffers: 16 E, up to a page |
+//!                                                                                                   E entries
 //! ```
 
 #[cfg(feature = "capi")]
@@ -20,6 +21,9 @@ pub(crate) const COMPLETION_BYTES: usize = 16;
 /// Completions for each submission.
 pub(crate) const COMPLETIONS_EACH: usize = 4;
 
+/// Bytes of one buffer's entry: where streams are received into.
+pub(crate) const BUFFER_BYTES: usize = 16;
+
 /// Bytes of the first part, which holds the submissions.
 pub(crate) const fn submission_bytes(entries: u32) -> usize {
     (entries as usize * SUBMISSION_BYTES).next_multiple_of(PAGE)
@@ -30,8 +34,18 @@ pub(crate) const fn bytes(entries: u32) -> Option<usize> {
     if entries < 8 || entries > 16_384 || !entries.is_power_of_two() {
         return None;
     }
+    Some(submission_bytes(entries) + rings_bytes(entries) + buffers_bytes(entries))
+}
+
+/// Bytes of the second part, which holds everything else of the rings.
+pub(crate) const fn rings_bytes(entries: u32) -> usize {
     let completions = COMPLETION_BYTES * COMPLETIONS_EACH * entries as usize;
-    Some(submission_bytes(entries) + (HEAD_BYTES + completions + 4 * entries as usize).next_multiple_of(PAGE))
+    (HEAD_BYTES + completions + 4 * entries as usize).next_multiple_of(PAGE)
+}
+
+/// Bytes of the third part, which holds the ring of buffers.
+pub(crate) const fn buffers_bytes(entries: u32) -> usize {
+    (BUFFER_BYTES * entries as usize).next_multiple_of(PAGE)
 }
 
 /// Memory for rings, as a caller gave it: aligned, and large enough.
@@ -67,17 +81,21 @@ struct Rings<const ENTRIES: usize> {
     indices: [u32; ENTRIES],
 }
 
+#[repr(C, align(4096))]
+struct Buffers<const ENTRIES: usize>([[u64; BUFFER_BYTES / 8]; ENTRIES]);
+
 /// Memory for the rings of io_uring: `ENTRIES` changes in one system call, a power of two from 8 to 16384, and four times as
 /// many completions. More of either cost further system calls, and nothing is lost. The kernel shares it with the loop, so
 /// it is borrowed for ever: see [`Loop::with_ring`](crate::Loop::with_ring).
 ///
 /// ```
-/// assert_eq!(size_of::<becket::Ring<64>>(), 4096 + 8192);
+/// assert_eq!(size_of::<becket::Ring<64>>(), 4096 + 8192 + 4096);
 /// ```
 #[repr(C)]
 pub struct Ring<const ENTRIES: usize> {
     submissions: MaybeUninit<Submissions<ENTRIES>>,
     rings: MaybeUninit<Rings<ENTRIES>>,
+    buffers: MaybeUninit<Buffers<ENTRIES>>,
 }
 
 impl<const ENTRIES: usize> Ring<ENTRIES> {
@@ -87,7 +105,7 @@ impl<const ENTRIES: usize> Ring<ENTRIES> {
         const {
             assert!(matches!(bytes(ENTRIES as u32), Some(bytes) if bytes == size_of::<Ring<ENTRIES>>()));
         }
-        Ring { submissions: MaybeUninit::zeroed(), rings: MaybeUninit::zeroed() }
+        Ring { submissions: MaybeUninit::zeroed(), rings: MaybeUninit::zeroed(), buffers: MaybeUninit::zeroed() }
     }
 
     pub(crate) fn memory(&'static mut self) -> RingMemory {

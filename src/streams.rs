@@ -52,11 +52,11 @@ impl StreamsMemory {
 }
 
 /// Memory for `STREAMS` streams, of 48 bytes each beside their sources, and for `BUFFERS` buffers of `BYTES` (256 or more, a multiple of
-/// 16) and 8 bytes that all of them receive into. What has arrived lies there for as long as the program keeps it, so it is
+/// 16) and 120 bytes that all of them receive into. What has arrived lies there for as long as the program keeps it, so it is
 /// borrowed for ever: see [`Loop::with_streams`](crate::Loop::with_streams).
 ///
 /// ```
-/// assert_eq!(size_of::<becket::Streams<100, 4, 4096>>(), 48 * 100 + 4 * (4096 + 8));
+/// assert_eq!(size_of::<becket::Streams<100, 4, 4096>>(), 48 * 100 + 4 * (4096 + 120));
 /// ```
 #[repr(C, align(16))]
 pub struct Streams<const STREAMS: usize, const BUFFERS: usize, const BYTES: usize> {

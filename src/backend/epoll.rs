@@ -395,6 +395,8 @@ impl Backend<Area> for Epoll {
                 ready,
                 #[cfg(feature = "operations")]
                 result: 0,
+                #[cfg(feature = "streams")]
+                stream: super::OfStream::None,
             });
         }
         None

@@ -49,6 +49,8 @@ use crate::sys;
 use crate::sys::operation as calls;
 use crate::time::{Duration, Instant};
 use core::ffi::CStr;
+#[cfg(feature = "streams")]
+use core::ptr::NonNull;
 #[cfg(feature = "simulator")]
 pub(crate) use sim::SimulatorRef;
 #[cfg(all(feature = "simulator", feature = "capi"))]
@@ -97,6 +99,26 @@ pub(crate) struct Report {
     /// Of the completion of an operation, which is told with no readiness at all.
     #[cfg(feature = "operations")]
     pub(crate) result: i32,
+    /// Of what the backend itself has received or sent for a stream, which has that result, and is told with no readiness.
+    #[cfg(feature = "streams")]
+    pub(crate) stream: OfStream,
+}
+
+/// What came of receiving or sending for a stream.
+#[cfg(feature = "streams")]
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(io_uring), allow(dead_code))] // no other has any of it
+pub(crate) enum OfStream {
+    /// It is nothing of that.
+    None,
+    /// So many bytes lie in this buffer.
+    Received(u16),
+    /// Nothing was: the end, or an error. ENOBUFS: it was lent no buffer.
+    Failed,
+    /// This buffer was taken for a stream that is gone.
+    Unused(u16),
+    /// Less was sent than there was.
+    Sent,
 }
 
 /// The contract of all backends; see the module's text. `P` is a backend's part of the [`Plan`].
@@ -216,6 +238,48 @@ pub(crate) trait Backend<P> {
     fn cancel(&mut self, operation: Handle) -> bool {
         let _ = operation;
         false
+    }
+
+    /// It may be lent so many buffers at once, and receives into them where [`Mode::RECEIVE`] says so. 0: it never does.
+    #[cfg(feature = "streams")]
+    fn provide(&mut self) -> u32 {
+        0
+    }
+
+    /// Lends a buffer; there is room for it. It comes back with a report.
+    #[cfg(feature = "streams")]
+    fn lend(&mut self, number: u16, start: NonNull<u8>, bytes: u32) {
+        let _ = (number, start, bytes);
+    }
+
+    /// What was received there, or that nothing was, was taken: more may be.
+    #[cfg(feature = "streams")]
+    fn took_received(&mut self, registrations: &mut Registrations, place: u32) {
+        let _ = (registrations, place);
+    }
+
+    /// Sends with the next wait, which does not end for that; only what was not sent whole is reported, by the end of that
+    /// wait. False: it does not.
+    #[cfg(feature = "streams")]
+    fn ride(&mut self, fd: i32, bytes: (*const (), u32), stream: Handle) -> bool {
+        let _ = (fd, bytes, stream);
+        false
+    }
+
+    /// Sends it now.
+    #[cfg(feature = "streams")]
+    fn flush_rides(&mut self) {}
+
+    /// Whether nothing is left to be sent: then what was not sent whole has been reported when there are no more reports.
+    #[cfg(feature = "streams")]
+    fn has_no_ride(&self) -> bool {
+        true
+    }
+
+    /// Sends it now, or never.
+    #[cfg(feature = "streams")]
+    fn end_ride(&mut self, stream: Handle) {
+        let _ = stream;
     }
 
     /// Gives up what it has of the system. `ours`: false in a forked child, where nothing may change that it shares
@@ -582,6 +646,8 @@ impl Backend<Plan> for AnyBackend {
             ready,
             #[cfg(feature = "operations")]
             result: report.result,
+            #[cfg(feature = "streams")]
+            stream: report.stream,
         })
     }
     fn checks_fds(&self) -> bool {
@@ -636,6 +702,34 @@ impl Backend<Plan> for AnyBackend {
     #[cfg(feature = "operations")]
     fn cancel(&mut self, operation: Handle) -> bool {
         of_any!(self, backend => backend.cancel(operation))
+    }
+    #[cfg(feature = "streams")]
+    fn provide(&mut self) -> u32 {
+        of_any!(self, backend => backend.provide())
+    }
+    #[cfg(feature = "streams")]
+    fn lend(&mut self, number: u16, start: NonNull<u8>, bytes: u32) {
+        of_any!(self, backend => backend.lend(number, start, bytes));
+    }
+    #[cfg(feature = "streams")]
+    fn took_received(&mut self, registrations: &mut Registrations, place: u32) {
+        of_any!(self, backend => backend.took_received(registrations, place));
+    }
+    #[cfg(feature = "streams")]
+    fn ride(&mut self, fd: i32, bytes: (*const (), u32), stream: Handle) -> bool {
+        of_any!(self, backend => backend.ride(fd, bytes, stream))
+    }
+    #[cfg(feature = "streams")]
+    fn flush_rides(&mut self) {
+        of_any!(self, backend => backend.flush_rides());
+    }
+    #[cfg(feature = "streams")]
+    fn has_no_ride(&self) -> bool {
+        of_any!(self, backend => backend.has_no_ride())
+    }
+    #[cfg(feature = "streams")]
+    fn end_ride(&mut self, stream: Handle) {
+        of_any!(self, backend => backend.end_ride(stream));
     }
     fn close(&mut self, ours: bool) {
         of_any!(self, backend => backend.close(ours));
@@ -729,13 +823,23 @@ impl Report {
             ready,
             #[cfg(feature = "operations")]
             result: 0,
+            #[cfg(feature = "streams")]
+            stream: OfStream::None,
         })
     }
 
     /// Of the operation at a place.
     #[cfg(all(any(io_uring, feature = "simulator"), feature = "operations"))]
     fn of_operation(place: u32, result: i32) -> Report {
-        Report { place, source: Handle::NONE, registration: Registration::NONE, ready: Ready::empty(), result }
+        Report {
+            place,
+            source: Handle::NONE,
+            registration: Registration::NONE,
+            ready: Ready::empty(),
+            result,
+            #[cfg(feature = "streams")]
+            stream: OfStream::None,
+        }
     }
 }
 

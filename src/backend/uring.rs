@@ -10,9 +10,14 @@
 //! Operations go into the same rings. Their data is their handle and a bit that no poll has; each has one completion, which is
 //! reported as it is.
 //!
+//! Streams are received for by the kernel, where there are buffers that it may take: one request for each stream that is
+//! readable, submitted again with the wait after its data was taken out. What they send may ride in the wait too.
+//!
 //! There may be more polls than completions have room: the kernel keeps what does not fit (IORING_FEAT_NODROP) and gives
 //! it with the next wait. Should it ever have no memory for that, it counts them, and all polls are made anew.
 
+#[cfg(feature = "streams")]
+use super::OfStream;
 use super::changes::Changes;
 use super::{Backend, Mode, Ready, Registration, Registrations, Report, complete, handle};
 use crate::error::{Error, Result};
@@ -21,7 +26,7 @@ use crate::handle::Handle;
 use crate::request::Request;
 use crate::ring::RingMemory;
 use crate::storage::names::Names;
-use crate::sys::uring::{self, Completions, OPERATION, Submissions, Which};
+use crate::sys::uring::{self, Completions, OPERATION, STREAM, Submissions, Which};
 use crate::time::Duration;
 
 // The state of a registration; the lowest bits are the interest that the poll has.
@@ -32,14 +37,19 @@ const ANEW: u16 = 1 << 13;
 /// The last poll told nothing that is asked for: the next one goes on, and tells when something changes. (A half-closed
 /// connection completes every poll, PEER_CLOSED asked for or not.)
 const PARKED: u16 = 1 << 12;
+/// Something is being received.
+const RECEIVING: u16 = 1 << 11;
 /// The number of the latest poll, kept when the place gets another owner.
-const SEQUENCE: u16 = 0xff8;
+const SEQUENCE: u16 = 0x7f8;
 const SEQUENCE_SHIFT: u32 = 3;
 const TOLD: u16 = Ready::INTEREST.bits();
 
 /// The part of a poll's data that is the handle's: all of the place, and 30 bits of the generation.
 const HANDLE_BITS: u32 = 54;
 const PLACE: u64 = 0xff_ffff;
+/// In the data of a stream: it is sent, and not received.
+#[cfg(feature = "streams")]
+const SEND: u64 = 1 << HANDLE_BITS;
 
 pub(crate) struct Uring {
     submissions: Submissions,
@@ -55,6 +65,9 @@ pub(crate) struct Uring {
     /// Operations in the rings.
     #[cfg(feature = "operations")]
     operations: u32,
+    /// The buffers that the kernel may take.
+    #[cfg(feature = "streams")]
+    provided: Option<uring::Provided>,
 }
 
 /// What a wait needs, and brings.
@@ -80,6 +93,8 @@ impl Uring {
             dropped: 0,
             #[cfg(feature = "operations")]
             operations: 0,
+            #[cfg(feature = "streams")]
+            provided: None,
         };
         Ok((uring, Area(completions)))
     }
@@ -91,6 +106,15 @@ impl Uring {
     /// Makes the poll be what the registration wants. False: there is no room now.
     fn apply(&mut self, registration: &mut Registration, handle: Handle) -> bool {
         let interest = registration.interest();
+        #[cfg(feature = "streams")]
+        let interest = if registration.mode().contains(Mode::RECEIVE) {
+            if !self.apply_receive(registration, handle) {
+                return false;
+            }
+            interest - Ready::READABLE
+        } else {
+            interest
+        };
         if registration.state & ARMED != 0 {
             if registration.state & (ANEW | TOLD) == interest.bits() {
                 return true;
@@ -114,6 +138,70 @@ impl Uring {
         true
     }
 
+    /// The same of what is received.
+    #[cfg(feature = "streams")]
+    fn apply_receive(&mut self, registration: &mut Registration, handle: Handle) -> bool {
+        let mode = registration.mode();
+        let mut wanted = registration.interest().contains(Ready::READABLE);
+        if wanted && mode.contains(Mode::RECEIVED) {
+            *registration = registration.with_mode(mode | Mode::PASSED_OVER);
+            wanted = false;
+        }
+        let is_under_way = registration.state & RECEIVING != 0;
+        if wanted == is_under_way {
+            return true;
+        }
+        let data = data_of_stream(handle);
+        if is_under_way {
+            // Its completion comes all the same.
+            return self.submissions.cancel(Which::One(data));
+        }
+        let submitted = self.submissions.receive(registration.fd(), data);
+        if submitted {
+            registration.state |= RECEIVING;
+        }
+        submitted
+    }
+
+    /// What came of it, or of what was sent. `None`: nobody wants to know.
+    #[cfg(feature = "streams")]
+    fn report_of_stream(
+        registrations: &mut Registrations,
+        names: &Names,
+        completion: &uring::Completion,
+    ) -> Option<Report> {
+        let place = (completion.data & PLACE) as u32;
+        let handle = handle(names, place);
+        let registration = &mut registrations[place];
+        let result = completion.result.map_or_else(|error| -error.errno(), u32::cast_signed);
+        let report = |registration: Registration, stream| Report {
+            place,
+            source: handle,
+            registration,
+            ready: Ready::empty(),
+            result,
+            stream,
+        };
+        if completion.data == data_of_stream(handle) | SEND {
+            return Some(report(*registration, OfStream::Sent));
+        }
+        let is_own = completion.data == data_of_stream(handle) && registration.state & RECEIVING != 0;
+        if is_own {
+            registration.state &= !RECEIVING;
+        }
+        match completion.buffer {
+            // Of a stream that is gone.
+            Some(number) if !is_own || result <= 0 => Some(report(*registration, OfStream::Unused(number))),
+            // (It is submitted again when it is settled.)
+            None if !is_own || result == -Error::CANCELED.errno() => None,
+            None if result == -Error::NO_BUFFERS.errno() => Some(report(*registration, OfStream::Failed)),
+            buffer => {
+                *registration = registration.with_mode(registration.mode() | Mode::RECEIVED);
+                Some(report(*registration, buffer.map_or(OfStream::Failed, OfStream::Received)))
+            }
+        }
+    }
+
     /// The next report when the next completion may be a poll's.
     #[cfg_attr(not(becket_small), inline(never))]
     fn next_of_poll(&mut self, registrations: &mut Registrations, names: &Names, area: &mut Area) -> Option<Report> {
@@ -132,6 +220,13 @@ impl Uring {
                 self.operations -= 1;
                 let result = completion.result.map_or_else(|error| -error.errno(), u32::cast_signed);
                 return Some(Report::of_operation((completion.data & PLACE) as u32, result));
+            }
+            #[cfg(feature = "streams")]
+            if completion.data & (OPERATION | STREAM) == STREAM {
+                match Uring::report_of_stream(registrations, names, &completion) {
+                    None => continue,
+                    report => return report,
+                }
             }
             let Some(place) = place_of(registrations, names, completion.data) else { continue };
             let registration = &mut registrations[place];
@@ -178,10 +273,16 @@ impl Uring {
     }
 }
 
+/// The data of what is received for a stream.
+#[cfg(feature = "streams")]
+fn data_of_stream(handle: Handle) -> u64 {
+    STREAM | handle.raw() & ((1 << HANDLE_BITS) - 1)
+}
+
 /// The place whose poll has this data. `None`: it was an earlier one's.
 #[inline]
 fn place_of(registrations: &Registrations, names: &Names, of: u64) -> Option<u32> {
-    if of & OPERATION != 0 {
+    if of & (OPERATION | STREAM) != 0 {
         return None; // or nobody's
     }
     let place = (of & PLACE) as u32;
@@ -225,7 +326,7 @@ impl Backend<Area> for Uring {
     fn add(&mut self, registrations: &mut Registrations, place: u32, _: Handle, wanted: Registration) -> Result<()> {
         let registration = &mut registrations[place];
         *registration = wanted;
-        registration.state &= !(ARMED | ANEW | PARKED);
+        registration.state &= !(ARMED | ANEW | PARKED | RECEIVING);
         self.edges += u32::from(wanted.mode().contains(Mode::EDGE));
         self.changes.note(registration, place);
         Ok(())
@@ -249,7 +350,12 @@ impl Backend<Area> for Uring {
             self.lost |= !self.submissions.cancel(Which::One(data(handle(names, place), registration.state)));
             let _ = self.submissions.submit();
         }
-        *registration = Registration { state: registration.state & !(ARMED | ANEW), ..Registration::NONE };
+        #[cfg(feature = "streams")]
+        if registration.state & RECEIVING != 0 {
+            self.lost |= !self.submissions.cancel(Which::One(data_of_stream(handle(names, place))));
+            let _ = self.submissions.submit();
+        }
+        *registration = Registration { state: registration.state & !(ARMED | ANEW | RECEIVING), ..Registration::NONE };
     }
 
     #[cfg_attr(not(becket_small), inline(never))]
@@ -331,13 +437,70 @@ impl Backend<Area> for Uring {
         self.submissions.cancel(Which::One(OPERATION | operation.raw()))
     }
 
+    #[cfg(feature = "streams")]
+    fn provide(&mut self) -> u32 {
+        self.provided = self.submissions.provide();
+        self.provided.as_ref().map_or(0, uring::Provided::room)
+    }
+
+    #[cfg(feature = "streams")]
+    fn lend(&mut self, number: u16, start: core::ptr::NonNull<u8>, bytes: u32) {
+        if let Some(provided) = &mut self.provided {
+            provided.give(number, start, bytes);
+        }
+    }
+
+    #[cfg(feature = "streams")]
+    fn took_received(&mut self, registrations: &mut Registrations, place: u32) {
+        let registration = &mut registrations[place];
+        let mode = registration.mode();
+        *registration = registration.with_mode(mode - (Mode::RECEIVED | Mode::PASSED_OVER));
+        // Else it goes on when the completion is settled.
+        if mode.contains(Mode::PASSED_OVER) {
+            self.changes.note(registration, place);
+        }
+    }
+
+    #[cfg(feature = "streams")]
+    fn ride(&mut self, fd: i32, bytes: (*const (), u32), stream: Handle) -> bool {
+        self.enabled && self.submissions.send(fd, bytes.0, bytes.1, data_of_stream(stream) | SEND)
+    }
+
+    #[cfg(feature = "streams")]
+    fn flush_rides(&mut self) {
+        if !self.has_no_ride() {
+            let _ = self.submissions.submit();
+        }
+    }
+
+    #[cfg(feature = "streams")]
+    fn has_no_ride(&self) -> bool {
+        self.submissions.unsubmitted() == 0
+    }
+
+    #[cfg(feature = "streams")]
+    fn end_ride(&mut self, stream: Handle) {
+        self.flush_rides();
+        if !self.has_no_ride() {
+            self.submissions.withdraw(data_of_stream(stream) | SEND);
+        }
+    }
+
     /// In a forked child the rings are the parent's, and so are the polls.
     fn close(&mut self, ours: bool) {
+        #[cfg(feature = "streams")]
+        if ours && self.provided.is_some() {
+            self.submissions.withdraw_buffers();
+        }
         if ours && self.enabled {
             // So that the files are let go of, and the kernel writes nothing into the caller's memory after this.
             let _ = self.submissions.cancel(Which::All);
             let _ = self.submissions.submit();
         }
         self.submissions.close(ours);
+        #[cfg(feature = "streams")]
+        if let Some(provided) = &self.provided {
+            provided.end();
+        }
     }
 }

@@ -227,6 +227,8 @@ impl Core {
             }));
             #[cfg(feature = "operations")]
             (*(*at).engine.get()).name_files();
+            #[cfg(feature = "streams")]
+            (*(*at).engine.get()).lend_buffers();
         }
         mark.store(Self::mark_of(LIVE, core.as_ptr()), Ordering::Release);
         #[cfg(posix_aio)]
@@ -306,7 +308,12 @@ impl Core {
     /// EPERM: the loop belongs to another thread; likewise the two other phases.
     pub(crate) fn prepare(&self, timeout: Duration) -> Result<u32> {
         self.check_owner()?;
-        Ok(self.lay_out(timeout, true))
+        let queued = self.lay_out(timeout, true);
+        #[cfg(feature = "streams")]
+        // A program that prepares a wait may sleep elsewhere.
+        // SAFETY: as in `with`.
+        unsafe { &mut *self.engine.get() }.flush_rides();
+        Ok(queued)
     }
 
     /// The same in the owner. `hooks`: with before-wait events.

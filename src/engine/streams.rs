@@ -10,20 +10,25 @@
 //! A stream is an I/O source to the backend: its interest follows from its state ([`Engine::settle_stream`]), and what is
 //! reported of it is merged and queued as that of any other. Its events are made when they are taken out, one at a time
 //! ([`Engine::take_stream`]): then it receives, once for each report. While more is due it is queued again, behind the others.
+//!
+//! Where the backend receives by itself ([`Mode::RECEIVE`]), one buffer waits to be told of at most. A stream for which there
+//! was no buffer is told of by its readiness, until most are lent to the backend again.
 
 mod sending;
 
 use super::io::IoOptions;
 use super::{Engine, Taken};
-use crate::backend::{Backend, Ready};
+use crate::backend::{Backend, Mode, OfStream, Ready, Report};
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 use crate::request::{Call, Request};
 use crate::storage::names::Names;
+use crate::storage::sends::Sending;
 use crate::storage::slot::{Target, bits};
 use crate::sys::operation::Address;
 use crate::sys::stream::Message;
 use crate::time::{Duration, Instant};
+use core::ptr::NonNull;
 
 /// What a stream remembers in single bits.
 mod state {
@@ -55,6 +60,8 @@ mod state {
     pub(super) const TELL_LOW: u16 = 1 << 13;
     /// Nothing is delivered: nobody awaits it.
     pub(super) const HELD: u16 = 1 << 14;
+    /// What is first to be sent rides with the next wait, or did with the last.
+    pub(super) const RIDING: u16 = 1 << 15;
 
     /// In any of these nothing is received.
     pub(super) const SILENT: u16 = CONNECTING | PAUSED | STARVED | CAPPED | ENDED | CLOSING | CLOSED | HELD;
@@ -121,6 +128,9 @@ impl Engine {
         };
         let source = self.add_fd(Kind::Stream, fd, Ready::READABLE, TRUSTED, target)?;
         self.streams.add(fd, if datagrams { state::DATAGRAM } else { 0 });
+        if self.streams.buffers.are_lent() && !datagrams {
+            self.receive_by_backend(self.resolve(source)?, true);
+        }
         Ok(source)
     }
 
@@ -159,6 +169,9 @@ impl Engine {
             }
         };
         self.streams.add(fd, if connecting { state::CONNECTING } else { state::TELL_CONNECTED });
+        if self.streams.buffers.are_lent() {
+            self.receive_by_backend(self.resolve(source)?, true);
+        }
         if !connecting {
             let index = self.resolve(source)?;
             self.lists.queue(index);
@@ -231,6 +244,7 @@ impl Engine {
     pub(crate) fn close_stream(&mut self, handle: Handle) -> Result<()> {
         let (index, number) = self.resolve_stream(handle)?;
         self.set_state(number, state::CLOSING, true);
+        self.drop_received(number);
         self.sending_settled(index, number);
         self.settle_stream(index, number);
         Ok(())
@@ -256,6 +270,8 @@ impl Engine {
             stream.reason = reason.errno() as u16;
         }
         self.set_state(number, state::CLOSED, true);
+        self.drop_received(number);
+        self.end_ride(index, number);
         self.drop_unsent(number, reason.unwrap_or(Error::CANCELED));
         self.settle_stream(index, number);
         self.lists.queue(index);
@@ -265,6 +281,10 @@ impl Engine {
     /// The source goes, and its fd is the program's again.
     pub(super) fn forget_stream(&mut self, index: u32) {
         let number = self.stream_at(index);
+        self.end_ride(index, number);
+        while let Some((request, _)) = self.streams.outbox_mut(number).queue.pop() {
+            self.take_back(request);
+        }
         self.streams.remove(number, self.is(number, state::STARVED));
     }
 
@@ -296,6 +316,17 @@ impl Engine {
         let writes = state::BLOCKED | state::CONNECTING;
         interest.set(Ready::WRITABLE, stream.state & writes != 0 && stream.state & state::CLOSED == 0);
         self.set_interest(index, interest);
+        if interest.contains(Ready::READABLE) && self.streams.has_received(number) {
+            self.queue_received(index);
+        }
+    }
+
+    /// The source is queued, and there is something to be received.
+    fn queue_received(&mut self, index: u32) {
+        let slot = &mut self.lists.slots[index];
+        slot.set_ready(slot.ready() | Ready::READABLE.bits() as u8);
+        self.lists.queue(index);
+        self.lists.note_queued();
     }
 }
 
@@ -304,20 +335,50 @@ impl Engine {
     /// The program keeps a buffer: where the data begins, and how long it is. EINVAL: it is none; ESTALE: it is not the latest event's, or
     /// is kept. O(1).
     pub(crate) fn keep_buffer(&mut self, data: *const u8) -> Result<(*const u8, usize)> {
-        self.streams.keep(data)
+        let kept = self.streams.keep(data)?;
+        self.cap(data);
+        Ok(kept)
+    }
+
+    /// A buffer is kept, or sent from: whether its stream receives on.
+    pub(super) fn cap(&mut self, data: *const u8) {
+        if let Some(number) = self.streams.capped_by(data)
+            && let Some(index) = self.fd_index.find(self.streams.at(number).fd, &self.registrations)
+        {
+            self.set_state(number, state::CAPPED, true);
+            self.settle_stream(index, number);
+        }
     }
 
     /// And gives it back. EINVAL, ESTALE. O(1).
     pub(crate) fn release_buffer(&mut self, data: *const u8) -> Result<()> {
-        if let Some(number) = self.streams.release(data)?
-            && self.is(number, state::CAPPED)
-        {
+        if let Some(owner) = self.streams.release(data)? {
+            self.uncap(owner);
+        }
+        Ok(())
+    }
+
+    /// A buffer of the stream's has come back.
+    fn uncap(&mut self, number: u32) {
+        if self.is(number, state::CAPPED) {
             self.set_state(number, state::CAPPED, false);
             if let Some(index) = self.fd_index.find(self.streams.at(number).fd, &self.registrations) {
                 self.settle_stream(index, number);
             }
         }
-        Ok(())
+    }
+
+    /// A request is done: whether it was the loop's own, whose buffer is free then.
+    fn take_back(&mut self, request: NonNull<Sending>) -> bool {
+        match self.streams.forwarded(request) {
+            None => false,
+            Some(owner) => {
+                if let Some(owner) = owner {
+                    self.uncap(owner);
+                }
+                true
+            }
+        }
     }
 
     /// Buffers that are not kept. O(1).
@@ -331,17 +392,80 @@ impl Engine {
         if data.addr() - start.addr() == size_of::<Address>() { Ok(start.cast()) } else { Err(Error::INVALID) }
     }
 
-    /// Before a wait: who waits for a buffer receives, as many as there are buffers. O(1) each.
+    /// Before a wait: who waits for a buffer receives, as many as there are buffers, and the others are lent to the backend. O(1)
+    /// each.
     #[inline]
     pub(super) fn feed_streams(&mut self) {
         if self.streams.any_starved() {
             self.feed_starved();
+            return; // the next wait is short
+        }
+        while let Some((number, start)) = self.streams.buffers.lend() {
+            self.backend.lend(number, start, self.streams.buffers.bytes());
+        }
+    }
+
+    /// At the beginning: the backend may receive by itself.
+    pub(super) fn lend_buffers(&mut self) {
+        if self.streams.has_room() {
+            let room = self.backend.provide();
+            self.streams.buffers.may_lend(room);
+        }
+    }
+
+    /// What rides is sent now.
+    pub(super) fn flush_rides(&mut self) {
+        if !self.streams.riders.is_empty() {
+            self.backend.flush_rides();
+        }
+    }
+
+    /// Whether the backend receives by itself for a stream. (Nothing is under way.)
+    fn receive_by_backend(&mut self, index: u32, on: bool) {
+        let registration = &mut self.registrations[index + 1];
+        let mut mode = registration.mode();
+        mode.set(Mode::RECEIVE, on);
+        *registration = registration.with_mode(mode);
+        let interest = registration.interest();
+        self.backend.set(&mut self.registrations, index + 1, interest);
+    }
+
+    /// What is reported of a stream for which the backend receives or sends: it is queued where there is something to tell.
+    pub(super) fn note_of_stream(&mut self, report: &Report) {
+        if let OfStream::Unused(buffer) = report.stream {
+            return self.streams.buffers.give_back(buffer);
+        }
+        let index = report.place - 1;
+        let number = self.stream_at(index);
+        let amount = report.result.unsigned_abs();
+        match report.stream {
+            OfStream::Sent if self.is(number, state::RIDING) => {
+                return self.ride_ended(index, number, Some(report.result));
+            }
+            OfStream::Received(buffer) => self.streams.receive(number, buffer, amount),
+            OfStream::Failed if report.result == -Error::NO_BUFFERS.errno() => {
+                return self.receive_by_backend(index, false);
+            }
+            OfStream::Failed => self.streams.receive_failed(number, amount as u16),
+            _ => return,
+        }
+        if self.is(number, state::CLOSING | state::CLOSED) {
+            self.drop_received(number);
+        } else {
+            self.queue_received(index);
+        }
+    }
+
+    /// What was received and not told of will not be.
+    fn drop_received(&mut self, number: u32) {
+        if !self.is(number, state::STARVED) {
+            self.streams.drop_received(number);
         }
     }
 
     #[cold]
     fn feed_starved(&mut self) {
-        let mut left = self.streams.buffers.left();
+        let mut left = self.streams.buffers.free();
         while left > 0
             && let Some(number) = self.streams.pop_starved()
         {
@@ -361,10 +485,12 @@ impl Engine {
 
     /// Receives once. `None`: nothing is there.
     fn receive(&mut self, index: u32, number: u32) -> Next {
-        if self.streams.is_capped(number) {
-            self.set_state(number, state::CAPPED, true);
-            self.settle_stream(index, number);
-            return Next::Nothing;
+        if let Some((data, received)) = self.streams.take_received(number) {
+            self.backend.took_received(&mut self.registrations, index + 1);
+            return self.received(index, number, data, received);
+        }
+        if self.registrations[index + 1].mode().contains(Mode::RECEIVE) {
+            return Next::Nothing; // it is being received
         }
         let Ok(buffer) = self.streams.buffers.take(number) else {
             self.set_state(number, state::STARVED, true);
@@ -390,7 +516,15 @@ impl Engine {
         let has_data = received.is_ok_and(|count| count > 0 || datagram);
         if !has_data {
             self.streams.buffers.end_current();
+        } else if self.streams.buffers.are_mostly_lent() && !datagram {
+            self.receive_by_backend(index, true);
         }
+        self.received(index, number, data, received)
+    }
+
+    /// What came of receiving into the latest buffer.
+    fn received(&mut self, index: u32, number: u32, data: *mut u8, received: Result<u32>) -> Next {
+        let datagram = self.is(number, state::DATAGRAM);
         match received {
             Ok(0) if !datagram => {
                 self.set_state(number, state::ENDED, true);
@@ -497,8 +631,12 @@ impl Engine {
     }
 
     fn next_of_stream(&mut self, index: u32, number: u32) -> Next {
-        if let Some((request, result)) = self.streams.outbox_mut(number).queue.pop_done() {
-            return Next::Event { flags: flags::SENT, value: result, data: request.as_ptr().cast() };
+        while let Some((request, result)) = self.streams.outbox_mut(number).queue.pop_done() {
+            let data: *mut () = if self.take_back(request) { core::ptr::null_mut() } else { request.as_ptr().cast() };
+            // Of what was forwarded it is told only that it was not sent, and not at the end.
+            if !data.is_null() || result < 0 && !self.is(number, state::CLOSED) {
+                return Next::Event { flags: flags::SENT, value: result, data };
+            }
         }
         let stream = *self.streams.at(number);
         if stream.state & state::CLOSED != 0 {

@@ -2,6 +2,8 @@
 
 use super::core::{Stage, Waiting};
 use super::{Engine, LOWER_LEVELS_EVERY, Taken};
+#[cfg(feature = "streams")]
+use crate::backend::OfStream;
 use crate::backend::{Backend, Ready, Report, asked_by};
 use crate::error::Error;
 use crate::handle::{Handle, Kind, Kinds};
@@ -43,6 +45,10 @@ impl Engine {
         let told = self.prepare_backend(waiting);
         if told {
             busy = self.has_work();
+        }
+        #[cfg(feature = "streams")]
+        {
+            busy |= self.has_urgent_ride();
         }
         let now = self.fresh_now();
         if !self.shared.is_asleep() {
@@ -180,8 +186,14 @@ impl Engine {
         if !cfg!(becket_small) {
             waiting.unread = true;
         }
+        #[cfg(feature = "streams")]
+        let (direct, all_rode) = (direct && self.streams.riders.is_empty(), self.backend.has_no_ride());
         if cfg!(becket_small) || !direct || !self.backend.is_steady(&waiting.plan) {
             self.flush_reports(waiting);
+        }
+        #[cfg(feature = "streams")]
+        if all_rode && !self.streams.riders.is_empty() {
+            self.end_rides();
         }
         // A plan is read once: a second collect without a wait finds nothing.
         waiting.plan.outcome = Ok(0);
@@ -231,6 +243,10 @@ impl Engine {
     /// Queues what a report tells.
     #[inline]
     fn note_report(&mut self, report: &Report) {
+        #[cfg(feature = "streams")]
+        if report.stream != OfStream::None {
+            return self.note_of_stream(report);
+        }
         #[cfg(feature = "operations")]
         if (self.any_waits() || self.is_beyond_sources(report.place - 1)) && self.note_for_operations(report) {
             return;
@@ -308,6 +324,11 @@ impl Engine {
                 shared.drain();
                 continue;
             };
+            #[cfg(feature = "streams")]
+            if report.stream != OfStream::None {
+                self.note_of_stream(&report);
+                continue;
+            }
             #[cfg(feature = "operations")]
             if self.is_beyond_sources(index) {
                 if self.next_beyond(index, report.ready, report.result, completed) {

@@ -209,7 +209,7 @@ pub const BECKET_AIO_BYTES: u32 = 240;
 /// One stream beside its source, in memory of its own: becket_streams.
 pub const BECKET_STREAM_BYTES: u32 = 48;
 /// One buffer of that memory, beside its own bytes.
-pub const BECKET_STREAM_BUFFER_BYTES: u32 = 8;
+pub const BECKET_STREAM_BUFFER_BYTES: u32 = 120;
 
 const _: () = {
     assert!(BECKET_LOOP_BYTES as usize == layout::LOOP_BYTES);

@@ -31,7 +31,7 @@ use core::mem::offset_of;
 //                            the next event is taken out of the loop; becket_stream_keep() makes it last
 //   BECKET_STREAM_END        the peer sends no more; what is sent to it may still arrive
 //   BECKET_STREAM_SENT       a request is done, and the program's again: data is the becket_send_request, value its bytes,
-//                            or a negative errno value
+//                            or a negative errno value; data is NULL where becket_stream_forward() has failed
 //   BECKET_STREAM_LOW        the queue was above the high watermark, and is not above the low one any more
 //   BECKET_TIMEOUT, BECKET_DEADLINE   as for I/O sources: that is all, unless the program does something about it
 //   BECKET_STREAM_CLOSED     the last event: value is 0, or the reason as a negative errno value. The fd is closed by the time
@@ -40,6 +40,10 @@ use core::mem::offset_of;
 // A stream ends, with CLOSED, when the program closes or resets it, when it cannot be connected, and when receiving fails, or
 // sending after the end. When only sending fails, the requests are done with that error, further ones are -EPIPE, and what the
 // peer has sent can still be received.
+//
+// On io_uring the kernel receives by itself, into all buffers but one, and at most as many as its rings have entries: it may have
+// done so when a stream is paused, which tells of it when it is resumed. What it has received for a stream that is removed is
+// lost; when its handler is told of data nothing is under way.
 //
 //   static BECKET_STREAMS(streams, 1000, 4, 16384);      // 1000 streams, 4 buffers of 16 KiB
 //   becket_config config = {.size = sizeof config, .streams = &streams};
@@ -203,6 +207,28 @@ pub unsafe extern "C" fn becket_stream_sendto(
     let content = Content::Bytes(Part { at: data.cast(), length });
     // SAFETY: likewise.
     unsafe { send(event_loop, stream, request, content, Some((address.cast(), address_length))) }
+}
+
+/// Sends bytes of a buffer of the loop's: of what the latest BECKET_STREAM_DATA tells, or of what was kept. The buffer is the
+/// stream's from then on, and free when they are sent: without a request, and without an event. If they cannot be sent
+/// BECKET_STREAM_SENT tells so, with data NULL and a negative value. Until then the buffer counts as kept. On io_uring this goes
+/// with the next wait, in no system call of its own.
+///
+/// BECKET_SEND_DONE; or BECKET_SEND_FULL: more is queued than the high watermark, and BECKET_STREAM_LOW will tell when to go on.
+/// -EPIPE: as for becket_stream_send(); -EINVAL: no buffer has so many bytes there, or the event did not tell of them; -ESTALE: it
+/// is not the latest event's any more, and was not kept, or is sent already. O(1), and one system call that does not block at
+/// most.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_stream_forward(
+    event_loop: *mut becket_loop,
+    stream: becket_handle,
+    data: *const c_void,
+    length: usize,
+) -> c_int {
+    // SAFETY: the caller gives a loop, or NULL, which is checked; the address is compared with those of the loop's own buffers.
+    answer(unsafe {
+        with(event_loop, |engine| engine.forward(Handle::from_raw(stream), data.cast(), length).map(|sent| sent as u32))
+    })
 }
 
 /// # Safety

@@ -234,6 +234,26 @@ impl<'s, App> Loop<'s, App> {
         self.submit_send(stream, request, Content::File(file, offset, length), None)
     }
 
+    /// Sends some bytes of what an event tells of: the buffer is kept until they are sent, and then free, without an event. On
+    /// io_uring this goes with the next wait. [`Sent::Done`] or [`Sent::Full`]; EINVAL: it has no such range; ESTALE: another event
+    /// has come since, or it was kept; EPIPE. O(1), and one system call at most.
+    pub fn forward(&self, stream: Handle, event: &Event, range: Range<usize>) -> Result<Sent> {
+        let length = range.end.checked_sub(range.start).ok_or(Error::INVALID)?;
+        let at = core::ptr::without_provenance(event.data.checked_add(range.start).ok_or(Error::INVALID)?);
+        self.with(|engine| engine.forward(stream, at, length))
+    }
+
+    /// The same of what was kept, which is given back if it cannot be.
+    pub fn forward_kept(
+        &self,
+        stream: Handle,
+        received: Received,
+        range: Range<usize>,
+    ) -> core::result::Result<Sent, (Error, Received)> {
+        let Some(bytes) = received.0.get(range) else { return Err((Error::INVALID, received)) };
+        self.with(|engine| engine.forward(stream, bytes.as_ptr(), bytes.len())).map_err(|error| (error, received))
+    }
+
     /// Takes a queued request back: what is left of it is not sent. It is done in its order, and its event tells the bytes that were
     /// sent of it, which may be all. Nothing happens to one that is done. O(requests), and one system call at most.
     pub fn cancel_send(&self, stream: Handle, request: &'static SendRequest) -> Result<()> {

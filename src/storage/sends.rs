@@ -183,9 +183,19 @@ impl Sending {
         (if self.vectors.is_null() { &raw const self.one } else { self.vectors }, self.count)
     }
 
+    /// Whether a stream has it.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.state != FREE
+    }
+
     /// Whether the program has taken it back.
     pub(crate) fn is_cut(&self) -> bool {
         self.state == CUT
+    }
+
+    /// The bytes that are left, where they are of one piece.
+    pub(crate) fn piece(&self) -> (*const (), u64) {
+        (self.one.at.wrapping_byte_add(self.within), self.left())
     }
 
     fn has_address(&self) -> bool {
@@ -281,12 +291,24 @@ impl Queue {
         }
     }
 
+    /// The oldest, if all of it was sent.
+    pub(crate) fn oldest_sent(&self) -> Option<NonNull<Sending>> {
+        // SAFETY: requests in the queue are valid.
+        NonNull::new(self.oldest()).filter(|oldest| self.has_done() && unsafe { oldest.as_ref() }.result >= 0)
+    }
+
+    /// Whether more than one is not done.
+    pub(crate) fn has_more_unsent(&self) -> bool {
+        self.unsent != self.last
+    }
+
     /// Takes out the oldest if it is done: what it is, and what came of it. It is the program's again.
     pub(crate) fn pop_done(&mut self) -> Option<(NonNull<Sending>, i64)> {
         self.has_done().then(|| self.pop()).flatten()
     }
 
-    fn pop(&mut self) -> Option<(NonNull<Sending>, i64)> {
+    /// Takes out the oldest, done or not.
+    pub(crate) fn pop(&mut self) -> Option<(NonNull<Sending>, i64)> {
         let first = NonNull::new(self.oldest())?;
         let at = first.as_ptr();
         // SAFETY: requests in the queue are valid.
@@ -306,12 +328,6 @@ impl Queue {
             lease.give_back();
         }
         Some((first, result))
-    }
-
-    /// All of them are the program's again. O(requests).
-    pub(crate) fn clear(&mut self) {
-        while self.pop().is_some() {}
-        *self = Queue::EMPTY;
     }
 
     /// The first that is not done.

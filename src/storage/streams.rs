@@ -1,7 +1,7 @@
 //! The table of streams, and the buffers that they receive into: what a stream needs beside its source, in 48 bytes.
 //!
 //! ```text
-//! | outboxes 32 N | streams 12 N | index by fd 4 N | places 4 B | owners 4 B | buffers B times their size |
+//! | outboxes 32 N | streams 12 N | index by fd 4 N | requests 112 B | places 4 B | owners 4 B | buffers B times their size |
 //!                                                    N streams, B buffers
 //! ```
 //!
@@ -11,15 +11,18 @@
 use super::fd_index::{FdIndex, FdOf};
 use super::pool::Places;
 use super::region::Region;
-use super::sends::Queue;
+use super::sends::{Content, Part, Queue, Sending};
 use super::slot::{NIL, Tagged};
 use crate::error::{Error, Result};
-use core::ptr::NonNull;
+use core::mem::MaybeUninit;
+use core::ptr::{self, NonNull};
 
 /// Bytes of one stream.
 pub(crate) const STREAM_BYTES: usize = 48;
 /// Bytes of one buffer beside its own.
-pub(crate) const BUFFER_BYTES: usize = 8;
+pub(crate) const BUFFER_BYTES: usize = REQUEST_BYTES + 8;
+/// Of the request that sends what it holds.
+const REQUEST_BYTES: usize = 112;
 /// The least that a buffer has: room for an address, and for something beside it.
 pub(crate) const BUFFER_MIN: u32 = 256;
 /// What the memory has to be aligned to.
@@ -43,7 +46,8 @@ pub(crate) struct Outbox {
 #[repr(C)]
 pub(crate) struct Stream {
     pub(crate) fd: i32,
-    /// The next that is free, or that waits for a buffer. Tag: how many buffers it has kept.
+    /// The next that is free, or that waits for a buffer; else what was received and not told of: a buffer, or [`FAILED`] and
+    /// an error. Tag: how many buffers it has kept.
     next: Tagged,
     pub(crate) state: u16,
     /// Why it has ended, or will; 0: no error.
@@ -54,6 +58,7 @@ const _: () = {
     assert!(size_of::<Outbox>() <= 32 && size_of::<Stream>() == 12);
     assert!(32 + 12 + 4 <= STREAM_BYTES);
     assert!(align_of::<Outbox>() <= ALIGNMENT);
+    assert!(size_of::<Sending>() <= REQUEST_BYTES && REQUEST_BYTES.is_multiple_of(align_of::<Sending>()));
 };
 
 /// Where everything is.
@@ -66,7 +71,12 @@ pub(crate) struct Table {
     mark: u32,
     /// Streams that wait for a buffer: the first and the last.
     starved: [u32; 2],
+    /// Those whose data is sent with the next wait.
+    pub(crate) riders: Riders,
 }
+
+/// So many streams at most send with one wait: the others do so at once.
+pub(crate) type Riders = heapless::Vec<u32, 64>;
 
 /// Bytes for so many; `None`: there can be no such memory. O(1).
 pub(crate) const fn bytes(streams: u32, buffers: u32, buffer_bytes: u32) -> Option<usize> {
@@ -110,16 +120,21 @@ impl Table {
                 index: FdIndex::new(Region::new(start.add(44 * streams).cast(), FdIndex::entries(streams))),
                 buffers: Buffers {
                     places: Places::EMPTY,
-                    links: Region::new(start.add(behind).cast(), count),
-                    owners: Region::new(start.add(behind + 4 * count).cast(), count),
+                    requests: Region::new(start.add(behind).cast(), count),
+                    links: Region::new(start.add(behind + REQUEST_BYTES * count).cast(), count),
+                    owners: Region::new(start.add(behind + (REQUEST_BYTES + 4) * count).cast(), count),
                     start: start.add(behind + BUFFER_BYTES * count),
                     bytes: buffer_bytes,
                     current: NIL,
-                    told: (core::ptr::null(), 0),
+                    told: (ptr::null(), 0),
+                    room: 0,
+                    lent: 0,
+                    received: 0,
                 },
                 free: NIL,
                 mark: 0,
                 starved: [NIL; 2],
+                riders: Riders::new(),
             }
         }
     }
@@ -154,12 +169,13 @@ impl Table {
         }
     }
 
-    /// Its requests are the program's again, and so are the buffers that it has kept. O(requests), O(buffers) where it has
-    /// kept some, O(streams that wait) where it waits for one.
+    /// It has no requests; the buffers that it has kept are the program's. O(buffers) where it has kept some, O(streams that
+    /// wait) where it waits for one.
     pub(crate) fn remove(&mut self, number: u32, starved: bool) {
-        self.outboxes[number].queue.clear();
         if starved {
             self.leave_starved(number);
+        } else {
+            self.drop_received(number);
         }
         let current = self.buffers.current;
         if self.has_kept(number) {
@@ -229,7 +245,9 @@ impl Table {
         if first == NIL {
             return None;
         }
-        self.starved[0] = self.streams[first].next.index();
+        let next = &mut self.streams[first].next;
+        self.starved[0] = next.index();
+        next.set_index(NIL);
         Some(first)
     }
 
@@ -255,17 +273,78 @@ impl Table {
     }
 }
 
-/// Buffers that the program has kept.
+/// What the backend has received, and nobody was told of: one buffer for each stream at most, which does not wait for one.
+impl Table {
+    /// The backend has received so many bytes into a buffer that it was lent.
+    pub(crate) fn receive(&mut self, number: u32, place: u16, length: u32) {
+        let place = u32::from(place);
+        self.buffers.lent -= 1;
+        self.buffers.received += 1;
+        self.buffers.owners[place] = LENT | length;
+        self.streams[number].next.set_index(place);
+    }
+
+    /// It has received an error, or, where that is 0, the end.
+    pub(crate) fn receive_failed(&mut self, number: u32, errno: u16) {
+        self.streams[number].next.set_index(FAILED + u32::from(errno));
+    }
+
+    /// Whether there is any.
+    pub(crate) fn has_received(&self, number: u32) -> bool {
+        self.streams[number].next.index() != NIL
+    }
+
+    /// What the next event tells of: where it begins, and how much it is.
+    pub(crate) fn take_received(&mut self, number: u32) -> Option<(*mut u8, Result<u32>)> {
+        self.buffers.end_current();
+        match self.leave_received(number)? {
+            FAILED => Some((ptr::null_mut(), Ok(0))),
+            place if place > FAILED => Some((ptr::null_mut(), Err(Error::from_errno((place - FAILED).cast_signed())))),
+            place => {
+                let length = self.buffers.owners[place] & !LENT;
+                self.buffers.owners[place] = number;
+                self.buffers.current = place;
+                Some((self.buffers.at(place).as_ptr(), Ok(length)))
+            }
+        }
+    }
+
+    fn leave_received(&mut self, number: u32) -> Option<u32> {
+        let place = self.streams[number].next.index();
+        if place == NIL {
+            return None;
+        }
+        self.streams[number].next.set_index(NIL);
+        self.buffers.received -= u32::from(place < FAILED);
+        Some(place)
+    }
+
+    /// It is told to nobody.
+    pub(crate) fn drop_received(&mut self, number: u32) {
+        if let Some(place) = self.leave_received(number)
+            && place < FAILED
+        {
+            let freed = self.buffers.places.give(&mut self.buffers.links, place as usize);
+            debug_assert!(freed.is_ok());
+        }
+    }
+}
+
+/// Above the places of all buffers that are ever lent.
+const FAILED: u32 = 1 << 16;
+
+/// Buffers that the program has kept, or sends from.
 impl Table {
     /// Whether a stream has kept any. O(1).
     pub(crate) fn has_kept(&self, number: u32) -> bool {
         self.streams[number].next.tag() > 0
     }
 
-    /// Whether it has kept as many as it may: half of them, so that no other starves for its sake. O(1).
-    pub(crate) fn is_capped(&self, number: u32) -> bool {
+    /// Whose buffer it is, if that stream has kept as many as it may: half of them, so that no other starves for its sake. O(1).
+    pub(crate) fn capped_by(&self, data: *const u8) -> Option<u32> {
+        let owner = self.buffers.owners[self.buffers.place_of(data).ok()?];
         let max = (self.buffers.links.len() as u32).div_ceil(2).min(KEPT_MAX);
-        u32::from(self.streams[number].next.tag()) >= max
+        (owner != NIL && u32::from(self.streams[owner].next.tag()) >= max).then_some(owner)
     }
 
     /// The program keeps what the latest event tells of: that. EINVAL: it is no buffer; ESTALE: it is not that, or it is kept. O(1).
@@ -285,16 +364,53 @@ impl Table {
     /// The program gives it back: whose it was, unless that is gone. EINVAL; ESTALE: it was not kept. O(1).
     pub(crate) fn release(&mut self, data: *const u8) -> Result<Option<u32>> {
         let place = self.buffers.place_of(data)?;
-        if place == self.buffers.current {
+        if !self.buffers.is_kept(place) {
             return Err(Error::STALE);
         }
-        self.buffers.places.give(&mut self.buffers.links, place as usize)?;
+        Ok(self.let_go(place))
+    }
+
+    /// A buffer that was kept, or sent from, is free.
+    fn let_go(&mut self, place: u32) -> Option<u32> {
+        let freed = self.buffers.places.give(&mut self.buffers.links, place as usize);
+        debug_assert!(freed.is_ok());
         let owner = self.buffers.owners[place];
         if owner == NIL {
-            return Ok(None);
+            return None;
         }
         self.count_kept(owner, -1);
-        Ok(Some(owner))
+        Some(owner)
+    }
+
+    /// The request that sends so many bytes from there on, in a buffer that is kept, or is now, until that is done. EINVAL: no buffer has
+    /// these; ESTALE: it is neither the latest event's nor kept. O(1).
+    pub(crate) fn forward(&mut self, data: *const u8, length: usize) -> Result<NonNull<Sending>> {
+        let place = self.buffers.place_of(data)?;
+        let is_told = place == self.buffers.current;
+        let (start, bytes) = if is_told {
+            self.buffers.told
+        } else {
+            (self.buffers.at(place).as_ptr().cast_const(), self.buffers.bytes as usize)
+        };
+        let before = data.addr().checked_sub(start.addr()).ok_or(Error::INVALID)?;
+        if bytes.checked_sub(before).is_none_or(|left| length > left) {
+            return Err(Error::INVALID);
+        }
+        if is_told {
+            self.keep(data)?;
+        } else if !self.buffers.is_kept(place) {
+            return Err(Error::STALE);
+        }
+        let request = NonNull::from(&mut self.buffers.requests[place]).cast();
+        let content = Content::Bytes(Part { at: data.cast(), length });
+        // SAFETY: it was made when the place was first taken. What it leads to is not received into before it is done.
+        unsafe { Sending::make(request.as_ptr(), content, None, None) }
+    }
+
+    /// A request is done: if it is one of those, its buffer is free. `None`: it is the program's; else whose buffer it was.
+    pub(crate) fn forwarded(&mut self, request: NonNull<Sending>) -> Option<Option<u32>> {
+        let place = self.buffers.place_of_request(request)?;
+        Some(self.let_go(place))
     }
 
     fn count_kept(&mut self, number: u32, change: i8) {
@@ -303,17 +419,26 @@ impl Table {
     }
 }
 
+/// Of a buffer that the backend has, or has received into.
+const LENT: u32 = 1 << 31;
+
 /// The most buffers that one stream keeps.
 const KEPT_MAX: u32 = u8::MAX as u32;
 
 /// Buffers, each of which is free, or has what an event tells of, or was kept by the program.
 pub(crate) struct Buffers {
     places: Places,
+    /// What sends from it: made when the place is first taken.
+    requests: Region<MaybeUninit<Sending>>,
     links: Region<u32>,
-    /// Whose data is in it; NIL: of a stream that is gone.
+    /// Whose data is in it; NIL: of a stream that is gone. With [`LENT`]: how much the backend has received into it.
     owners: Region<u32>,
     start: NonNull<u8>,
     bytes: u32,
+    /// So many may be lent to the backend; so many are; and in so many more it has received what nobody was told of.
+    room: u32,
+    lent: u32,
+    received: u32,
     /// The one that the latest event tells of, and that nobody has kept.
     current: u32,
     /// What that event tells of.
@@ -331,9 +456,78 @@ impl Buffers {
         self.bytes
     }
 
-    /// How many are free, or will be with the next event.
+    /// How many are not kept, or sent from.
     pub(crate) fn left(&self) -> u32 {
+        self.free() + self.lent + self.received
+    }
+
+    /// How many are free, or will be with the next event.
+    pub(crate) fn free(&self) -> u32 {
         self.links.len() as u32 - self.places.taken + u32::from(self.current != NIL)
+    }
+
+    /// So many may be lent to the backend. One stays here, so that what was received for streams that are paused does not keep
+    /// others from receiving.
+    pub(crate) fn may_lend(&mut self, room: u32) {
+        self.room = room.min((self.links.len() as u32).saturating_sub(1));
+    }
+
+    /// Whether the backend receives by itself.
+    pub(crate) fn are_lent(&self) -> bool {
+        self.room > 0
+    }
+
+    /// Whether it has most of those that it may have.
+    pub(crate) fn are_mostly_lent(&self) -> bool {
+        self.lent > self.room / 2
+    }
+
+    /// The next one to be lent.
+    #[inline]
+    pub(crate) fn lend(&mut self) -> Option<(u16, NonNull<u8>)> {
+        if self.lent >= self.room || self.links.len() as u32 - self.places.taken <= 1 {
+            return None;
+        }
+        let place = self.take_place().ok()?;
+        let Ok(number) = u16::try_from(place) else {
+            let _ = self.places.give(&mut self.links, place as usize);
+            return None;
+        };
+        self.owners[place] = LENT;
+        self.lent += 1;
+        Some((number, self.at(place)))
+    }
+
+    /// One has come back as it was.
+    pub(crate) fn give_back(&mut self, number: u16) {
+        let freed = self.places.give(&mut self.links, number.into());
+        debug_assert!(freed.is_ok());
+        self.lent -= 1;
+    }
+
+    fn take_place(&mut self) -> Result<u32> {
+        let unused = self.places.mark;
+        let place = self.places.take(&mut self.links)? as u32;
+        if place == unused {
+            self.requests[place].write(Sending::UNUSED);
+        }
+        Ok(place)
+    }
+
+    /// Whether the program has kept it.
+    fn is_kept(&self, place: u32) -> bool {
+        place != self.current
+            && self.places.is_taken(&self.links, place as usize)
+            && self.owners[place] & LENT == 0
+            // SAFETY: a place that is taken has one.
+            && !unsafe { self.requests[place].assume_init_ref() }.is_queued()
+    }
+
+    fn place_of_request(&self, request: NonNull<Sending>) -> Option<u32> {
+        let start = (*self.requests).as_ptr().addr();
+        let offset = request.as_ptr().addr().checked_sub(start)?;
+        let place = offset / size_of::<Sending>();
+        (place < self.requests.len()).then_some(place as u32)
     }
 
     /// What the latest event told of is told of no more.
@@ -349,15 +543,15 @@ impl Buffers {
     /// A buffer for the next event, of a stream. ENOBUFS: the program has kept all. O(1).
     pub(crate) fn take(&mut self, number: u32) -> Result<*mut u8> {
         self.end_current();
-        let place = self.places.take(&mut self.links)? as u32;
+        let place = self.take_place()?;
         self.owners[place] = number;
         self.current = place;
-        Ok(self.at(place))
+        Ok(self.at(place).as_ptr())
     }
 
-    fn at(&self, place: u32) -> *mut u8 {
+    fn at(&self, place: u32) -> NonNull<u8> {
         // SAFETY: within the block.
-        unsafe { self.start.add(place as usize * self.bytes as usize).as_ptr() }
+        unsafe { self.start.add(place as usize * self.bytes as usize) }
     }
 
     /// The buffer that an address lies in. EINVAL: in none.
@@ -370,7 +564,8 @@ impl Buffers {
     /// The beginning of the buffer that an address lies in, if that is taken. EINVAL, ESTALE.
     pub(crate) fn start_of(&self, data: *const u8) -> Result<*mut u8> {
         let place = self.place_of(data)?;
-        if self.places.is_taken(&self.links, place as usize) { Ok(self.at(place)) } else { Err(Error::STALE) }
+        let is_told = self.places.is_taken(&self.links, place as usize) && self.owners[place] & LENT == 0;
+        if is_told { Ok(self.at(place).as_ptr()) } else { Err(Error::STALE) }
     }
 
     /// What is taken for a stream is nobody's. O(buffers).

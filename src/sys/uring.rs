@@ -60,6 +60,9 @@ const DISCARD: i32 = linux_raw_sys::general::MADV_DONTNEED_LOCKED as i32;
 /// In the data of an operation, and in no poll's.
 pub(crate) const OPERATION: u64 = 1 << 63;
 
+/// In the data of what is received or sent for a stream, beside neither that nor a poll's. (All of it is in [`NOBODY`].)
+pub(crate) const STREAM: u64 = 1 << 62;
+
 /// The data of what nobody waits for.
 pub(crate) const NOBODY: u64 = u64::MAX;
 
@@ -74,6 +77,9 @@ pub(crate) struct Completion {
     pub(crate) result: Result<u32>,
     /// The poll goes on.
     pub(crate) more: bool,
+    /// The buffer that was received into.
+    #[cfg(feature = "streams")]
+    pub(crate) buffer: Option<u16>,
 }
 
 /// The side that waits: what one thread may use while another, under the program's lock, uses [`Submissions`].
@@ -480,7 +486,7 @@ impl Completions {
         self.end = word(&self.tail).load(Ordering::Acquire);
         while self.next != self.end {
             let entry = self.entry(self.next);
-            let leaves = entry.res == -libc::ECANCELED && entry.user_data & OPERATION == 0;
+            let leaves = entry.res == -libc::ECANCELED && entry.user_data & (OPERATION | STREAM) == 0;
             if !leaves && entry.user_data != NOBODY {
                 break;
             }
@@ -582,7 +588,13 @@ impl Completions {
         let entry = self.entry(self.next);
         self.next = self.next.wrapping_add(1);
         let result = if entry.res < 0 { Err(Error::from_errno(entry.res)) } else { Ok(entry.res.cast_unsigned()) };
-        Some(Completion { data: entry.user_data, result, more: entry.flags & IORING_CQE_F_MORE != 0 })
+        Some(Completion {
+            data: entry.user_data,
+            result,
+            more: entry.flags & IORING_CQE_F_MORE != 0,
+            #[cfg(feature = "streams")]
+            buffer: provided::number_of(entry.flags),
+        })
     }
 }
 
@@ -675,6 +687,11 @@ impl Submissions {
         })
     }
 }
+
+#[cfg(feature = "streams")]
+mod provided;
+#[cfg(feature = "streams")]
+pub(crate) use provided::Provided;
 
 /// Of a ring whose completions are all operations'.
 #[cfg(feature = "operations")]

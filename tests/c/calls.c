@@ -108,6 +108,18 @@ int select(int count, fd_set *readable, fd_set *writable, fd_set *priority, stru
   return (int)waited(pselect(count, readable, writable, priority, timeout != NULL ? &time : NULL, NULL));
 }
 
+static int transfers; /* recv(2) and sendmsg(2) */
+
+ssize_t recv(int fd, void *buffer, size_t length, int flags) {
+  transfers++;
+  return real(SYS_recvfrom, fd, (long)buffer, (long)length, flags, 0, 0);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
+  transfers++;
+  return real(SYS_sendmsg, fd, (long)message, flags, 0, 0, 0);
+}
+
 int fstat(int fd, struct stat *stat) {
   calls.stats++;
   return fstatat(fd, "", stat, AT_EMPTY_PATH);
@@ -380,6 +392,56 @@ static void a_file_that_comes_back(void) {
   close_loop();
 }
 
+/* What streams receive and send on: with the wait on io_uring, for all of them together. */
+static BECKET_STREAMS(streams, 20, 41, 1024);
+
+static void echoes(becket_loop *same, const becket_event *event, void *user) {
+  on_event(same, event, user);
+  if ((event->flags & BECKET_STREAM_DATA) != 0) EQUAL(becket_stream_forward(loop, event->handle, event->data, (size_t)event->value), BECKET_SEND_DONE);
+}
+
+static void echo(void) {
+  enum { PEERS = 20, ROUNDS = 50 };
+  int fds[PEERS][2];
+  config.streams = &streams;
+  open_loop();
+  for (int count = 1; count <= PEERS; count += PEERS - 1) {
+    becket_handle handles[PEERS];
+    for (int i = 0; i < count; i++) {
+      open_pair(fds[i]);
+      EQUAL(becket_stream_add(loop, fds[i][0], BECKET_TRUSTED, echoes, NULL, &handles[i]), 0);
+    }
+    EQUAL(becket_turn(loop, 0), 0);
+    forget();
+    transfers = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+      char text[4];
+      for (int i = 0; i < count; i++) EQUAL(write(fds[i][1], "echo", 4), 4);
+      EQUAL(becket_turn(loop, -1), count);
+      if (uring()) EQUAL(becket_turn(loop, 0), 0); /* else the next round's wait would carry them */
+      for (int i = 0; i < count; i++) CHECK(read(fds[i][1], text, 4) == 4 && memcmp(text, "echo", 4) == 0);
+      if (uring()) {
+        EQUAL(transfers, 0);
+        made(2, 0, 0);
+      } else {
+        EQUAL(transfers, 2 * count);
+        made(1, 0, 0);
+      }
+      transfers = 0;
+      EQUAL(becket_stream_buffers(loop), 41);
+    }
+    for (int i = 0; i < count; i++) {
+      EQUAL(becket_stream_close(loop, handles[i]), 0);
+      EQUAL(close(fds[i][1]), 0);
+    }
+    events = 0;
+    while (statistics_of(loop).sources > 0) CHECK(becket_turn(loop, 0) >= 0);
+    forget();
+  }
+  close_loop();
+  config.streams = NULL;
+}
+
 /* Rings in the program's memory, else mapped; and a kernel without one of the features that are needed is too old. */
 static void rings(void) {
   const uint32_t needed[] = {IORING_FEAT_NODROP, IORING_FEAT_EXT_ARG, IORING_FEAT_SINGLE_MMAP};
@@ -422,6 +484,7 @@ int main(void) {
       {"additions_that_are_refused", additions_that_are_refused},
       {"an_entry_that_lives_on", an_entry_that_lives_on},
       {"a_file_that_comes_back", a_file_that_comes_back},
+      {"echo", echo},
       {"rings", rings},
   };
   alarm(120); /* a hang is a failure */

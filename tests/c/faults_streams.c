@@ -74,14 +74,21 @@ static void on_stream(becket_loop *same, const becket_event *event, void *user) 
   } else if (event->flags & BECKET_STREAM_DATA) {
     CHECK(event->value > 0 && stream->received + (size_t)event->value <= sizeof stream->in && !stream->ended);
     memcpy(stream->in + stream->received, event->data, (size_t)event->value);
-    if (stream->is_server) send_some(stream, stream->in + stream->received, (size_t)event->value);
+    if (stream->is_server && stream->received == 0) {
+      send_some(stream, stream->in + stream->received, (size_t)event->value);
+    } else if (stream->is_server) {
+      int code = becket_stream_forward(loop, stream->handle, event->data, (size_t)event->value);
+      CHECK(code == BECKET_SEND_DONE || code == BECKET_SEND_FULL || code == -EPIPE);
+      if (code == -EPIPE) EQUAL(becket_stream_reset(loop, stream->handle), 0);
+    }
     stream->received += (size_t)event->value;
   } else if (event->flags & BECKET_STREAM_END) {
     CHECK(!stream->ended);
     stream->ended = 1;
     EQUAL(becket_stream_close(loop, stream->handle), 0);
   } else if (event->flags & BECKET_STREAM_SENT) {
-    note_done(stream, event->data, event->value);
+    if (event->data != NULL) note_done(stream, event->data, event->value);
+    else CHECK(event->value < 0 && is_excused(event->value));
     if (event->value < 0 && event->value != -ECANCELED) EQUAL(becket_stream_reset(loop, stream->handle), 0);
   } else if (event->flags & BECKET_STREAM_CLOSED) {
     CHECK(is_excused(event->value) || (stream == &third && event->value == -ECANCELED));

@@ -142,6 +142,8 @@ struct trace {
   void *data;
   int keeps, closed;
   uint64_t bytes;
+  becket_handle forwards; /* to this stream */
+  int forwarded;
 };
 
 static void note(struct trace *trace, const char *format, ...) {
@@ -173,10 +175,16 @@ static void on_event(becket_loop *it, const becket_event *event, void *user) {
       }
       trace->data = event->data;
       if (trace->keeps) EQUAL(becket_stream_keep(loop, event->data), 0);
+      if (trace->forwards) trace->forwarded = becket_stream_forward(loop, trace->forwards, event->data, (size_t)event->value);
       break;
     case BECKET_STREAM_END: note(trace, "end;"); break;
     case BECKET_STREAM_SENT: {
       becket_send_request *request = event->data;
+      if (request == NULL) {
+        CHECK(event->value < 0);
+        note(trace, "lost;");
+        break;
+      }
       note(trace, "sent %s%lld;", request->user ? (const char *)request->user : "", (long long)event->value);
       break;
     }
@@ -605,6 +613,251 @@ static void buffers_are_kept(void) {
   EQUAL(becket_stream_release(loop, kept[2]), 0);
   end(&traces[1], fds[1][1]);
   end(&traces[2], fds[2][1]);
+  close_loop();
+}
+
+/* What was received goes on from where it lies, and the buffers come back. */
+static void forwarded(void) {
+  open_loop(0);
+  int fds[2][2];
+  struct trace from, to;
+  tcp_pair_of(fds[0]);
+  tcp_pair_of(fds[1]);
+  add_stream(&from, fds[0][0]);
+  add_stream(&to, fds[1][0]);
+  EQUAL(becket_stream_watermarks(loop, to.handle, 0, BUFFER), 0);
+  /* To itself, and to the other. */
+  from.forwards = from.handle;
+  EQUAL(peer_write(fds[0][1], "round", 5), 5);
+  until(&from, "data round;");
+  EQUAL(from.forwarded, BECKET_SEND_DONE);
+  turn(0);
+  peer_reads(fds[0][1], "round");
+  EQUAL(becket_stream_buffers(loop), BUFFERS);
+  EQUAL(queued(&from), 0);
+  from.forwards = to.handle;
+  EQUAL(peer_write(fds[0][1], "across", 6), 6);
+  until(&from, "data across;");
+  EQUAL(from.forwarded, BECKET_SEND_DONE);
+  /* With something behind it; and both have arrived whole before the end. */
+  becket_send_request request = {.user = "b"};
+  int sent = becket_stream_send(loop, to.handle, &request, ", behind", 8);
+  EQUAL(becket_stream_shutdown(loop, to.handle), 0);
+  EQUAL(becket_stream_forward(loop, to.handle, from.data, 1), -EPIPE);
+  if (sent == BECKET_SEND_QUEUED) {
+    until(&to, "sent b8;");
+  } else {
+    EQUAL(sent, BECKET_SEND_DONE);
+  }
+  peer_reads(fds[1][1], "across, behind");
+  peer_sees(fds[1][1], 0);
+  EQUAL(becket_stream_buffers(loop), BUFFERS);
+  end(&to, fds[1][1]);
+  end(&from, fds[0][1]);
+
+  /* Kept before, a part of it; and what cannot be. */
+  tcp_pair_of(fds[0]);
+  add_stream(&from, fds[0][0]);
+  from.keeps = 1;
+  EQUAL(peer_write(fds[0][1], "abcdef", 6), 6);
+  until(&from, "data abcdef;");
+  char *kept = from.data;
+  EQUAL(becket_stream_forward(loop, from.handle, NULL, 1), -EINVAL);
+  EQUAL(becket_stream_forward(loop, from.handle, &loop, 1), -EINVAL);
+  EQUAL(becket_stream_forward(loop, from.handle, kept, BUFFER + 1), -EINVAL);
+  EQUAL(becket_stream_forward(loop, from.handle, kept + 8, (size_t)-1), -EINVAL);
+  EQUAL(becket_stream_forward(loop, 12345, kept, 1), -ESTALE);
+  EQUAL(becket_stream_forward(NULL, from.handle, kept, 1), -EINVAL);
+  EQUAL(becket_stream_forward(loop, from.handle, kept + 2, 3), BECKET_SEND_DONE);
+  if (becket_stream_buffers(loop) < BUFFERS) { /* it goes with the next wait */
+    EQUAL(becket_stream_forward(loop, from.handle, kept + 2, 3), -ESTALE);
+    EQUAL(becket_stream_release(loop, kept), -ESTALE);
+    EQUAL(becket_stream_keep(loop, kept), -ESTALE);
+    turn(0);
+  }
+  EQUAL(becket_stream_forward(loop, from.handle, kept + 2, 3), -ESTALE);
+  peer_reads(fds[0][1], "cde");
+  EQUAL(becket_stream_buffers(loop), BUFFERS);
+  /* Nothing at all; and more than the event told of. */
+  from.keeps = 0;
+  from.forwards = from.handle;
+  EQUAL(peer_write(fds[0][1], "x", 1), 1);
+  until(&from, "data x;");
+  turn(0);
+  peer_reads(fds[0][1], "x");
+
+  /* Then the end: it flushes, it breaks off, the loop's own, the program's. */
+  for (int how = 0; how < 4; how++) {
+    if (how > 0) {
+      tcp_pair_of(fds[0]);
+      add_stream(&from, fds[0][0]);
+      from.forwards = from.handle;
+    }
+    EQUAL(peer_write(fds[0][1], "last", 4), 4);
+    until(&from, "data last;");
+    EQUAL(from.forwarded, BECKET_SEND_DONE);
+    if (how == 0) EQUAL(becket_stream_close(loop, from.handle), 0);
+    if (how == 1) EQUAL(becket_stream_reset(loop, from.handle), 0);
+    if (how == 2) EQUAL(becket_remove(loop, from.handle), 0);
+    if (how == 3) {
+      EQUAL(becket_loop_close(loop), 0);
+      open_loop(0);
+    }
+    if (how < 2) until(&from, how == 0 ? "closed 0;" : "closed -125;");
+    EQUAL(becket_stream_buffers(loop), BUFFERS);
+    if (how == 0) {
+      peer_reads(fds[0][1], "last");
+      peer_sees(fds[0][1], 0);
+    }
+    if (how == 2) peer_close(fds[0][0]);
+    if (!(sim && how == 3)) peer_close(fds[0][1]);
+  }
+  close_loop();
+}
+
+/* Paused in the turn in which they receive: what has come for them is told when they go on, and keeps nobody else from receiving. */
+static struct trace paused_by[5];
+
+static void pauses_the_others(becket_loop *it, const becket_event *event, void *user) {
+  on_event(it, event, user);
+  for (int i = 0; i < 5; i++) {
+    if (&paused_by[i] != user && event->flags & BECKET_STREAM_DATA) EQUAL(becket_stream_pause(loop, paused_by[i].handle), 0);
+  }
+}
+
+static void paused_by_another(void) {
+  open_loop(0);
+  int fds[5][2], first = -1;
+  for (int i = 0; i < 5; i++) {
+    pair_of(fds[i]);
+    memset(&paused_by[i], 0, sizeof paused_by[i]);
+    EQUAL(becket_stream_add(loop, fds[i][0], 0, pauses_the_others, &paused_by[i], &paused_by[i].handle), 0);
+  }
+  turn(0);
+  for (int i = 0; i < 5; i++) EQUAL(peer_write(fds[i][1], "one", 3), 3);
+  EQUAL(becket_turn(loop, GUARD), 1);
+  for (int i = 0; i < 5; i++) {
+    if (paused_by[i].text[0] != 0) first = i;
+  }
+  CHECK(first >= 0);
+  until(&paused_by[first], "data one;");
+  for (int round = 0; round < 10; round++) {
+    EQUAL(peer_write(fds[first][1], "more", 4), 4);
+    until(&paused_by[first], "data more;");
+    for (int i = 0; i < 5; i++) EQUAL(strlen(paused_by[i].text), 0);
+  }
+  silent(&paused_by[first]);
+  EQUAL(becket_stream_buffers(loop), BUFFERS);
+  /* One goes on, one ends, one is broken off, one is removed. */
+  int others[4], count = 0;
+  for (int i = 0; i < 5; i++) {
+    if (i != first) others[count++] = i;
+  }
+  EQUAL(peer_write(fds[others[0]][1], "two", 3), 3);
+  peer_shutdown(fds[others[0]][1]);
+  EQUAL(becket_stream_resume(loop, paused_by[others[0]].handle), 0);
+  EQUAL(becket_stream_pause(loop, paused_by[others[0]].handle), 0);
+  silent(&paused_by[others[0]]);
+  EQUAL(becket_stream_resume(loop, paused_by[others[0]].handle), 0);
+  struct trace *one = &paused_by[others[0]];
+  while (strstr(one->text, "end;") == NULL) turn(GUARD);
+  CHECK(strcmp(one->text, "data onetwo;end;") == 0 || strcmp(one->text, "data one;data two;end;") == 0);
+  one->text[0] = 0;
+  end(&paused_by[others[0]], fds[others[0]][1]);
+  end(&paused_by[others[1]], fds[others[1]][1]);
+  EQUAL(becket_stream_reset(loop, paused_by[others[2]].handle), 0);
+  until(&paused_by[others[2]], "closed -125;");
+  peer_close(fds[others[2]][1]);
+  EQUAL(becket_remove(loop, paused_by[others[3]].handle), 0);
+  peer_close(fds[others[3]][0]);
+  peer_close(fds[others[3]][1]);
+  EQUAL(becket_stream_buffers(loop), BUFFERS);
+  end(&paused_by[first], fds[first][1]);
+  close_loop();
+}
+
+/* What rides with a wait keeps nobody waiting who has an end to come to. */
+static void an_end_behind_it(void) {
+  if (sim) return;
+  open_loop(BECKET_VIRTUAL_CLOCK);
+  for (int how = 0; how < 2; how++) {
+    int fds[2];
+    struct trace trace;
+    pair_of(fds);
+    add_stream(&trace, fds[0]);
+    trace.forwards = trace.handle;
+    EQUAL(peer_write(fds[1], "last", 4), 4);
+    until(&trace, "data last;");
+    uint64_t now = becket_now(loop);
+    EQUAL(how == 0 ? becket_stream_close(loop, trace.handle) : becket_stream_shutdown(loop, trace.handle), 0);
+    turn(GUARD);
+    if (how == 0) until(&trace, "closed 0;");
+    peer_reads(fds[1], "last");
+    peer_sees(fds[1], 0);
+    if (now_backend == BECKET_BACKEND_IO_URING || how == 0) EQUAL(becket_now(loop), now);
+    if (how == 1) end(&trace, fds[1]);
+    else peer_close(fds[1]);
+  }
+  close_loop();
+}
+
+/* A peer that does not read what is forwarded to it holds up nobody else, and bounded memory. */
+static void forwarded_to_nobody(void) {
+  open_loop(0);
+  int fds[3][2];
+  struct trace from, to, other;
+  for (int i = 0; i < 3; i++) tcp_pair_of(fds[i]);
+  add_stream(&from, fds[0][0]);
+  add_stream(&to, fds[1][0]);
+  add_stream(&other, fds[2][0]);
+  EQUAL(becket_stream_watermarks(loop, to.handle, 0, BUFFER / 2), 0);
+  from.forwards = to.handle;
+  other.forwards = other.handle;
+  uint64_t written = 0;
+  int quiet = 0;
+  from.forwarded = BECKET_SEND_DONE;
+  while (quiet < 20) { /* until the other side is full, and so is this one */
+    int64_t count = peer_write(fds[0][1], big + written % 4096, 1000);
+    if (count > 0) written += (uint64_t)count;
+    uint64_t before = from.bytes;
+    turn(0);
+    from.text[0] = 0;
+    quiet = from.bytes == before ? quiet + 1 : 0;
+  }
+  int is_full = queued(&to) > BUFFER / 2;
+  EQUAL(from.forwarded, is_full ? BECKET_SEND_FULL : BECKET_SEND_DONE);
+  CHECK(queued(&to) > 0 && queued(&to) <= BUFFERS * BUFFER / 2);
+  EQUAL(becket_stream_buffers(loop), BUFFERS / 2);
+  EQUAL(peer_write(fds[2][1], "still", 5), 5);
+  until(&other, "data still;");
+  turn(0);
+  peer_reads(fds[2][1], "still");
+  /* It reads, and all of it comes. */
+  uint64_t read = 0;
+  static char text[4096];
+  while (read < written) {
+    int64_t count = peer_read(fds[1][1], text, sizeof text);
+    if (count == -EAGAIN) {
+      turn(sim ? 0 : (int64_t)MILLISECOND);
+      from.text[0] = 0;
+      continue;
+    }
+    CHECK(count > 0);
+    read += (uint64_t)count;
+  }
+  EQUAL(read, from.bytes);
+  CHECK(!is_full || strncmp(to.text, "low;", 4) == 0);
+  to.text[0] = 0;
+  EQUAL(becket_stream_buffers(loop), BUFFERS);
+  /* It is gone, and that is told. */
+  peer_reset(fds[1][1]);
+  while (!to.closed) turn(GUARD);
+  from.text[0] = 0;
+  EQUAL(peer_write(fds[0][1], "gone", 4), 4);
+  until(&from, "data gone;");
+  EQUAL(from.forwarded, -ESTALE);
+  end(&from, fds[0][1]);
+  end(&other, fds[2][1]);
   close_loop();
 }
 
@@ -1230,7 +1483,7 @@ static void tables_are_full(void) {
 
 static void memory_is_checked(void) {
   EQUAL(becket_streams_size(STREAMS, BUFFERS, BUFFER), BECKET_STREAMS_SIZE(STREAMS, BUFFERS, BUFFER));
-  EQUAL(becket_streams_size(10000, 1, 4096), 10000 * 48 + 4096 + 8);
+  EQUAL(becket_streams_size(10000, 1, 4096), 10000 * 48 + 4096 + 120);
   CHECK(becket_streams_size(0, 1, 4096) == 0 && becket_streams_size(1, 0, 4096) == 0);
   CHECK(becket_streams_size(1, 1, 255) == 0 && becket_streams_size(1, 1, 264) == 0);
   CHECK(becket_streams_size(UINT32_MAX, UINT32_MAX, UINT32_MAX) == 0);
@@ -1510,6 +1763,10 @@ int main(void) {
     paused_and_resumed();
     buffers_are_kept();
     who_waits_for_a_buffer();
+    paused_by_another();
+    forwarded();
+    an_end_behind_it();
+    forwarded_to_nobody();
     half_close();
     close_flushes();
     reset_does_not();

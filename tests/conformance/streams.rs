@@ -18,6 +18,7 @@ each_backend! { simulated too:
     parts_arrive_in_order
     what_is_kept_is_not_overwritten
     an_old_event_tells_of_nothing
+    what_was_received_goes_on
     paused_and_resumed
     a_half_closed_stream_goes_on
     what_is_removed_gives_everything_back
@@ -270,6 +271,41 @@ fn what_is_kept_is_not_overwritten(backend: BackendChoice) {
     for received in kept {
         rig.event_loop.release(received).unwrap();
     }
+    assert_eq!(rig.event_loop.buffers_left(), Ok(4));
+}
+
+fn what_was_received_goes_on(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", |_, event_loop, event| {
+        if event.stream == Some(StreamEvent::Data) {
+            assert_eq!(event_loop.forward(event.source, &event, 4..8), Err(Error::INVALID), "it has 7 bytes");
+            assert_eq!(event_loop.forward(event.source, &event, 8..8), Err(Error::INVALID));
+            assert_eq!(event_loop.forward(event.source, &event, 1..event.value as usize), Ok(Sent::Done));
+            assert_eq!(event_loop.forward(event.source, &event, 0..1), Err(Error::STALE), "it is on its way");
+            assert_eq!(event_loop.keep(&event).err(), Some(Error::STALE));
+        }
+    });
+    peer.write(b"forward");
+    expect(&mut rig, &["it data 7"]);
+    assert_eq!(rig.turn(), [""; 0]);
+    assert_eq!(peer.read(), Some(b"orward".to_vec()));
+    assert_eq!(rig.event_loop.buffers_left(), Ok(4));
+    end(&mut rig, "it", handle);
+    let (handle, mut peer) = stream(&mut rig, "it", |_, event_loop, event| {
+        if event.stream == Some(StreamEvent::Data) {
+            let received = event_loop.keep(&event).expect("it is the latest");
+            let (error, received) = event_loop.forward_kept(event.source, received, 0..9).unwrap_err();
+            assert_eq!(error, Error::INVALID);
+            let (error, received) = event_loop.forward_kept(Handle::NONE, received, 0..1).unwrap_err();
+            assert_eq!(error, Error::STALE);
+            assert!(matches!(event_loop.forward_kept(event.source, received, 0..4), Ok(Sent::Done)));
+        }
+    });
+    peer.write(b"kept");
+    expect(&mut rig, &["it data 4"]);
+    assert_eq!(rig.turn(), [""; 0]);
+    assert_eq!(peer.read(), Some(b"kept".to_vec()));
+    end(&mut rig, "it", handle);
     assert_eq!(rig.event_loop.buffers_left(), Ok(4));
 }
 

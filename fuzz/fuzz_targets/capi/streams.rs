@@ -68,6 +68,8 @@ pub const CALLS: &[Call] = &[
     },
     |world| calls::number_of(world, "stream_queued", |at, it, out| c!(becket_stream_queued(at, it, out))),
     keep,
+    forward,
+    forward,
     release,
     sender,
     sizes,
@@ -115,6 +117,7 @@ impl Streams {
                 let bytes = unsafe { std::slice::from_raw_parts(event.data.cast::<u8>(), event.value as usize) };
                 std::hint::black_box(bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)));
             }
+            BECKET_STREAM_SENT if event.data.is_null() => assert!(event.value < 0, "what was forwarded is told of"),
             BECKET_STREAM_SENT => {
                 let slots = self.slots.borrow();
                 let same = |slot: &&Slot| std::ptr::from_ref(&*slot.request) == event.data.cast_const().cast();
@@ -228,6 +231,12 @@ fn pick_data(world: &World<'_>) -> *const c_void {
 fn keep(world: &World<'_>) {
     let data = pick_data(world);
     calls::on_loop(world, "stream_keep", |at| c!(becket_stream_keep(at, data)).into());
+}
+
+fn forward(world: &World<'_>) {
+    let data = pick_data(world);
+    let length = if world.input.rarely(8) { world.input.number() as usize } else { world.input.below(8) };
+    calls::on_source(world, "stream_forward", |at, it| c!(becket_stream_forward(at, it, data, length)));
 }
 
 fn release(world: &World<'_>) {

@@ -1,6 +1,7 @@
 //! Sending: at once where nothing is queued, and the rest when the socket takes more.
 
 use super::{Sent, state};
+use crate::backend::Backend;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
@@ -57,6 +58,94 @@ impl Engine {
         Ok(if above { Sent::Full } else { Sent::Queued })
     }
 
+    /// Sends so many bytes of what was received, from the loop's own memory: there is an event only if they cannot be sent, and the
+    /// buffer comes back by itself. EINVAL: no buffer has these; ESTALE: it is neither the latest event's nor kept; EPIPE. O(1), and
+    /// one system call that does not block at most.
+    pub(crate) fn forward(&mut self, handle: Handle, data: *const u8, length: usize) -> Result<Sent> {
+        let (index, number) = self.resolve_stream(handle)?;
+        if self.is(number, state::SENDS_NO_MORE) {
+            return Err(Error::BROKEN_PIPE);
+        }
+        let request = self.streams.forward(data, length)?;
+        self.cap(data);
+        let outbox = self.streams.outbox_mut(number);
+        let waits = outbox.queue.has_unsent();
+        outbox.queue.push(request);
+        outbox.queued += outbox.queue.left_of(request);
+        if !waits && !self.is(number, state::CONNECTING) && !self.ride(index, number) {
+            self.flush_stream(index, number);
+        }
+        let outbox = self.streams.outbox(number);
+        let above = outbox.queued > u64::from(outbox.high);
+        if above {
+            self.set_state(number, state::ABOVE, true);
+        }
+        Ok(if above { Sent::Full } else { Sent::Done })
+    }
+
+    /// The only request of a stream goes with the next wait. False: it does not.
+    fn ride(&mut self, index: u32, number: u32) -> bool {
+        if !self.streams.buffers.are_lent() || self.is(number, state::DATAGRAM) || self.streams.riders.is_full() {
+            return false;
+        }
+        let Some((at, length)) = self.streams.outbox(number).queue.unsent().map(Sending::piece) else { return false };
+        let stream = self.shared.names.handle(index);
+        if length == 0 || !self.backend.ride(self.fd_of(index), (at, length as u32), stream) {
+            return false;
+        }
+        self.set_state(number, state::RIDING, true);
+        self.streams.riders.push(index).is_ok()
+    }
+
+    /// What rode with a wait has arrived there: all of it, or what is said.
+    pub(super) fn ride_ended(&mut self, index: u32, number: u32, result: Option<i32>) {
+        self.leave_riders(index, number);
+        let left = self.streams.outbox(number).queue.unsent().map_or(0, Sending::left);
+        let sent = match result {
+            None => Ok(left),
+            Some(result) => u64::try_from(result).map_err(|_| Error::from_errno(result)),
+        };
+        match self.sent(number, sent, left) {
+            Progress::Failed(error) => self.sending_failed(index, number, error),
+            _ => self.flush_stream(index, number),
+        }
+    }
+
+    /// After all reports of a wait that all rides were in: those that are left have arrived whole. O(rides).
+    #[cold]
+    pub(in crate::engine) fn end_rides(&mut self) {
+        let riders = core::mem::take(&mut self.streams.riders);
+        for index in riders {
+            let number = self.stream_at(index);
+            if self.is(number, state::RIDING) {
+                self.ride_ended(index, number, None);
+            }
+        }
+    }
+
+    /// The stream ends: what rides is sent now, or never.
+    pub(super) fn end_ride(&mut self, index: u32, number: u32) {
+        if !self.is(number, state::RIDING) {
+            return;
+        }
+        self.backend.end_ride(self.shared.names.handle(index));
+        self.leave_riders(index, number);
+    }
+
+    fn leave_riders(&mut self, index: u32, number: u32) {
+        self.set_state(number, state::RIDING, false);
+        self.streams.riders.retain(|rider| *rider != index);
+    }
+
+    /// Whether somebody waits for what rides: then the wait must not sleep.
+    pub(in crate::engine) fn has_urgent_ride(&self) -> bool {
+        self.streams.riders.iter().any(|index| {
+            let number = self.stream_at(*index);
+            self.is(number, state::CLOSING | state::SHUT | state::ABOVE)
+                || self.streams.outbox(number).queue.has_more_unsent()
+        })
+    }
+
     /// What is left of a request is not sent: it is done in its order, with the bytes that were. Nothing happens to one that is
     /// not queued. O(requests), and one system call that does not block at most.
     pub(crate) fn cancel_send(&mut self, handle: Handle, request: *const Sending) -> Result<()> {
@@ -104,6 +193,9 @@ impl Engine {
 
     /// Sends what the socket takes now. O(parts), a few system calls.
     pub(super) fn flush_stream(&mut self, index: u32, number: u32) {
+        if self.is(number, state::RIDING) {
+            return; // and then the rest
+        }
         let mut blocked = false;
         let before = self.streams.outbox(number).queued;
         for round in 0.. {
@@ -134,6 +226,11 @@ impl Engine {
         if blocked != self.is(number, state::BLOCKED) {
             self.set_state(number, state::BLOCKED, blocked);
             self.settle_stream(index, number);
+        }
+        while let Some(request) = self.streams.outbox(number).queue.oldest_sent()
+            && self.take_back(request)
+        {
+            let _ = self.streams.outbox_mut(number).queue.pop();
         }
         if self.streams.outbox(number).queue.has_done() {
             self.lists.queue(index);
