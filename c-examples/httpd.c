@@ -125,7 +125,7 @@ union block {
 static BECKET_MEMORY(memory, SOURCES_MAX, 0, BLOCKS_MAX); /* an operation is for a block, so there is room for it */
 static BECKET_AIO(aio, BLOCKS_MAX); /* for POSIX AIO, of a library that has it */
 static BECKET_RING(ring, 256); /* for io_uring, which else takes the kernel's memory */
-static BECKET_STREAMS(streams, CONNECTIONS_MAX, 1, RECEIVE_SIZE);
+static BECKET_STREAMS(streams, CONNECTIONS_MAX, 33, RECEIVE_SIZE); /* one, but for io_uring, which receives by itself */
 static struct connection pool[CONNECTIONS_MAX + BLOCKS_MAX]; /* one that has ended may wait for an operation still */
 static uint32_t links[sizeof pool / sizeof *pool];
 static becket_pool connections = {
