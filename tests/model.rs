@@ -56,6 +56,8 @@ const KEPT: &[&str] = &[
     // The model: a duplicate and the file that has its number now, both told in one collection.
     "loop 0 1 0 31 1; toggle; toggle 1; toggle; toggle; toggle; toggle; toggle; toggle 1; toggle; toggle; toggle 7; \
      io 7; run 1 2; close_first 7 1; renew 7",
+    // A stream that was being connected, and was closed, did not end when all that it was to send was taken back.
+    "loop 0 0 0 0 0 1; dial 249; send 0 50 1; close_stream; cancel_send; rest",
 ];
 
 thread_local! {
