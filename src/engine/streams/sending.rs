@@ -232,6 +232,7 @@ impl Engine {
         self.streams.at_mut(number).reason = error.errno() as u16;
         self.set_state(number, state::BROKEN, true);
         self.drop_unsent(number, error);
+        self.look_at_mark(index, number);
         self.settle_stream(index, number);
         self.lists.queue(index);
         self.lists.note_queued();
