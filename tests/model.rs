@@ -64,6 +64,9 @@ const KEPT: &[&str] = &[
      pause_listener; marks; stale; keepalive; send; ret; stream 1; close_listener; close_stream; stream 1; send; keep; \
      pause_stream 2 1; cancel_send 2; peer_write; send; send 2 128; stream 1; pause_listener; peer_end 2 2; stream; modify; \
      ret; rest; stream; dial; marks",
+    // `run` returned while a stream had waited for a buffer that was there.
+    "loop 0 1 0 0 0 1; stream 1; peer_write 0 9 1; poll; drain; keep; ret; remove; stream; peer_write 0 9 1; poll; drain; \
+     keep; ret; remove; stream; peer_write 0 9 1; poll; drain; post; run 249 3; release; ret; ret",
 ];
 
 thread_local! {

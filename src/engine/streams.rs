@@ -317,6 +317,10 @@ impl Engine {
                 self.settle_stream(index, number);
             }
         }
+        // Who waits for it goes on now: it may be all that keeps the loop alive.
+        if self.streams.any_starved() {
+            self.feed_starved(1);
+        }
         Ok(())
     }
 
@@ -335,13 +339,14 @@ impl Engine {
     #[inline]
     pub(super) fn feed_streams(&mut self) {
         if self.streams.any_starved() {
-            self.feed_starved();
+            self.feed_starved(u32::MAX);
         }
     }
 
+    /// At most so many.
     #[cold]
-    fn feed_starved(&mut self) {
-        let mut left = self.streams.buffers.left();
+    fn feed_starved(&mut self, most: u32) {
+        let mut left = self.streams.buffers.left().min(most);
         while left > 0
             && let Some(number) = self.streams.pop_starved()
         {
