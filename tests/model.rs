@@ -173,7 +173,7 @@ fn random_programs(backend: BackendChoice, slot: usize) {
         let program = Program::from_seed(seed, STEPS);
         came.add(must_pass(&program, backend, slot, &format!("the program of seed {seed}")).streams);
     }
-    if first.is_none() && count >= SEEDS {
+    if backend == BackendChoice::Simulator && first.is_none() && count >= SEEDS {
         assert_eq!(came.missing(), [""; 0], "programs that come to little: {came:?}");
     }
 }

@@ -762,6 +762,9 @@ impl<W: World> Machine<W> {
             source.fd = fd;
             source
         });
+        if let (Ok(handle), true) = (answer, c.is_multiple_of(3)) {
+            self.streams.as_mut().expect("they are there").set_marks(it, handle, [c.min(b), b]);
+        }
         self.model.doubt_streams();
     }
 
