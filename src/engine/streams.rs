@@ -352,19 +352,24 @@ impl Engine {
 
     /// And gives it back. EINVAL, ESTALE. O(1).
     pub(crate) fn release_buffer(&mut self, data: *const u8) -> Result<()> {
-        if let Some(owner) = self.streams.release(data)? {
-            self.uncap(owner);
-        }
+        let owner = self.streams.release(data)?;
+        self.came_back(owner);
         Ok(())
     }
 
-    /// A buffer of the stream's has come back.
-    fn uncap(&mut self, number: u32) {
-        if self.is(number, state::CAPPED) {
+    /// A buffer has come back, which was this stream's.
+    fn came_back(&mut self, owner: Option<u32>) {
+        if let Some(number) = owner
+            && self.is(number, state::CAPPED)
+        {
             self.set_state(number, state::CAPPED, false);
             if let Some(index) = self.fd_index.find(self.streams.at(number).fd, &self.registrations) {
                 self.settle_stream(index, number);
             }
+        }
+        // Who waits for it goes on now: it may be all that keeps the loop alive.
+        if self.streams.any_starved() {
+            self.feed_starved(1);
         }
     }
 
@@ -373,9 +378,7 @@ impl Engine {
         match self.streams.forwarded(request) {
             None => false,
             Some(owner) => {
-                if let Some(owner) = owner {
-                    self.uncap(owner);
-                }
+                self.came_back(owner);
                 true
             }
         }
@@ -397,7 +400,7 @@ impl Engine {
     #[inline]
     pub(super) fn feed_streams(&mut self) {
         if self.streams.any_starved() {
-            self.feed_starved();
+            self.feed_starved(u32::MAX);
             return; // the next wait is short
         }
         while let Some((number, start)) = self.streams.buffers.lend() {
@@ -463,9 +466,10 @@ impl Engine {
         }
     }
 
+    /// At most so many.
     #[cold]
-    fn feed_starved(&mut self) {
-        let mut left = self.streams.buffers.free();
+    fn feed_starved(&mut self, most: u32) {
+        let mut left = self.streams.buffers.free().min(most);
         while left > 0
             && let Some(number) = self.streams.pop_starved()
         {

@@ -28,7 +28,7 @@ use core::mem::offset_of;
 //
 //   BECKET_STREAM_CONNECTED  becket_stream_connect() has connected it
 //   BECKET_STREAM_DATA       value bytes were received: at data, valid until the handler returns or, before that, until
-//                            the next event is taken out of the loop; becket_stream_keep() makes it last
+//                            another event is asked for; becket_stream_keep() makes it last
 //   BECKET_STREAM_END        the peer sends no more; what is sent to it may still arrive
 //   BECKET_STREAM_SENT       a request is done, and the program's again: data is the becket_send_request, value its bytes,
 //                            or a negative errno value; data is NULL where becket_stream_forward() has failed

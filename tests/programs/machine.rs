@@ -6,8 +6,11 @@
 use super::model::{Home, Model, NEVER, Source, sum};
 use super::operations::{Operations, System};
 use super::program::{Op, Program, Step};
+use super::streams::{Outcomes, Streams};
 use super::world::{FILES, Oddities, State, World};
-use becket::{Duration, Error, Event, Handle, Instant, IoOptions, Kind, Kinds, Loop, Outcome, Ready};
+use becket::{
+    Duration, Error, Event, Handle, Instant, IoOptions, Kind, Kinds, ListenOptions, Loop, Outcome, Ready, StreamEvent,
+};
 
 /// Steps of one handler, at most.
 const HANDLER_STEPS: u32 = 8;
@@ -23,6 +26,16 @@ pub struct Abilities {
     pub edge: bool,
     /// A wait may find something of which nothing comes.
     pub vague_waits: bool,
+}
+
+/// How much there is room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    pub sources: usize,
+    pub posts: usize,
+    pub operations: usize,
+    pub streams: usize,
+    pub buffers: usize,
 }
 
 /// How far a turn with handlers is.
@@ -53,6 +66,7 @@ pub struct Machine<W: World> {
     model: Model,
     world: W,
     operations: Option<Operations<W::System>>,
+    streams: Option<Streams<W::System>>,
     /// Nothing more is done than to end what is in flight.
     closing: bool,
     abilities: Abilities,
@@ -75,6 +89,8 @@ pub struct Machine<W: World> {
     /// The source of the last event.
     own: Handle,
     dead: Vec<Handle>,
+    /// What the latest has told of is still valid.
+    fresh: bool,
     tokens: usize,
     done: u64,
     /// Tell what is done, and what comes: `BECKET_TRACE`.
@@ -101,22 +117,29 @@ fn handler<W: World>(machine: &mut Machine<W>, it: &It<W>, event: Event) {
     machine.handle(it);
 }
 
-/// Carries out a program on a fresh loop, and then looks whether every slot comes back. How many steps were done.
-pub fn carry_out<W: World>(
-    program: &Program,
-    it: &It<W>,
-    world: W,
-    abilities: Abilities,
-    (sources_max, posts_max, places): (usize, usize, usize),
-) -> u64 {
+/// What a program has come to.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Reached {
+    /// Steps that were done.
+    pub steps: u64,
+    pub streams: Outcomes,
+}
+
+/// Carries out a program on a fresh loop, and then looks whether every slot comes back.
+pub fn carry_out<W: World>(program: &Program, it: &It<W>, world: W, abilities: Abilities, places: Places) -> Reached {
     let now = it.now().expect("a time").as_nanos();
     let guard = it.add_timer(Duration::FOREVER, Duration::ZERO, handler, 0).expect("room for one");
     it.set_keepalive(guard, false).expect("it is there");
     let operations = program.setup.operations.then(|| {
-        let mut operations = Operations::new(world.system(), places);
+        let mut operations = Operations::new(world.system(), places.operations);
         operations.faults = world.oddities().fails;
         operations.files = it.files().0 != "none";
         operations
+    });
+    let streams = program.setup.streams.then(|| {
+        let mut streams = Streams::new(world.system(), places.streams, places.buffers);
+        streams.faults = world.oddities().fails;
+        streams
     });
     let mut machine = Machine {
         steps: program.steps.clone(),
@@ -124,10 +147,11 @@ pub fn carry_out<W: World>(
         model: Model::new(u32::from(program.setup.budget), now),
         world,
         operations,
+        streams,
         closing: false,
         abilities,
-        sources_max,
-        posts_max,
+        sources_max: places.sources,
+        posts_max: places.posts,
         extreme: program.setup.extreme,
         guard,
         run_left: 0,
@@ -139,6 +163,7 @@ pub fn carry_out<W: World>(
         doubtful: false,
         own: Handle::NONE,
         dead: Vec::new(),
+        fresh: false,
         tokens: 0,
         done: 0,
         trace: std::env::var_os("BECKET_TRACE").is_some(),
@@ -155,7 +180,8 @@ pub fn carry_out<W: World>(
         machine.end(it);
     }
     machine.close(it);
-    machine.done
+    let streams = machine.streams.as_ref().map_or(Outcomes::default(), |it| it.outcomes);
+    Reached { steps: machine.done, streams }
 }
 
 /// Reading the program.
@@ -236,7 +262,7 @@ impl<W: World> Machine<W> {
             150..160 => Kinds::all() - Kinds::DEFERRED,
             160..170 => Kinds::all() - Kinds::POST,
             170..180 => Kinds::all() - Kinds::IO,
-            _ => Kinds::from_bits_truncate(u32::from(number).wrapping_mul(0x9e37_79b9) >> 22),
+            _ => Kinds::from_bits_truncate(u32::from(number).wrapping_mul(0x9e37_79b9) >> 19),
         }
     }
 }
@@ -264,7 +290,9 @@ impl<W: World> Machine<W> {
                 }
             }
             Op::Modify | Op::Change | Op::Oneshot | Op::IdleTimeout | Op::Deadline | Op::DeadlineAt => {
-                if let Some(handle) = self.pick_kind(a, Kind::Io) {
+                let timed = matches!(op, Op::IdleTimeout | Op::Deadline | Op::DeadlineAt);
+                let accepted = |it: &Source| it.kind == Kind::Io || timed && it.kind == Kind::Stream;
+                if let Some(handle) = self.pick(a, accepted) {
                     self.change_io(it, handle, op, b, c);
                 }
             }
@@ -295,12 +323,26 @@ impl<W: World> Machine<W> {
             Op::Misuse => self.misuse(it, a, b),
             Op::Audit => self.audit(it),
             Op::Submit | Op::Cancel | Op::TimeLimit | Op::Other | Op::Room => self.operate(it, op, [a, b, c]),
-            Op::Advance => {
-                let span = self.passing(a);
-                assert_eq!(it.advance(nanos(span)), Ok(()));
-                self.model.now = self.world.clock().unwrap_or(self.model.now + span);
-                self.model.clock = self.model.now;
-            }
+            Op::AddStream => self.add_stream(it, [a, b, c]),
+            Op::Listen => self.listen(it, [a, b, c]),
+            Op::Call | Op::PauseListener | Op::CloseListener => self.listener(it, op, [a, b]),
+            Op::Dial => self.dial(it, [a, c]),
+            Op::Rest => self.rest(it),
+            Op::Send
+            | Op::CancelSend
+            | Op::PauseStream
+            | Op::ShutStream
+            | Op::CloseStream
+            | Op::ResetStream
+            | Op::Marks
+            | Op::Keep
+            | Op::Release
+            | Op::PeerWrite
+            | Op::PeerRead
+            | Op::PeerEnd
+            | Op::Accept
+            | Op::Narrow => self.stream(it, op, [a, b, c]),
+            Op::Advance => self.advance(it, self.passing(a)),
             Op::Stop => {
                 assert_eq!(it.stop(), Ok(()));
                 self.model.stopping = true;
@@ -321,6 +363,12 @@ impl<W: World> Machine<W> {
                 }
             }
         }
+    }
+
+    fn advance(&mut self, it: &It<W>, span: u64) {
+        assert_eq!(it.advance(nanos(span)), Ok(()));
+        self.model.now = self.world.clock().unwrap_or(self.model.now + span);
+        self.model.clock = self.model.now;
     }
 
     fn token(&mut self) -> usize {
@@ -435,9 +483,21 @@ impl<W: World> Machine<W> {
     }
 
     fn remove(&mut self, it: &It<W>, handle: Handle) {
+        let kind = self.model.source(handle).kind;
+        let queued = if kind == Kind::Stream { it.queued(handle).expect("a live stream") } else { 0 };
         assert_eq!(it.remove(handle), Ok(()));
-        self.model.remove(handle);
+        match (&mut self.streams, kind) {
+            (Some(streams), Kind::Stream) => streams.removed(handle, queued),
+            (Some(streams), Kind::Listener) => streams.stopped(handle, true),
+            _ => {}
+        }
         self.model.doubt_flights();
+        self.removed(it, handle);
+    }
+
+    /// A source is gone.
+    fn removed(&mut self, it: &It<W>, handle: Handle) {
+        self.model.remove(handle);
         assert_eq!(it.kind(handle), Err(Error::STALE));
         if self.dead.len() == DEAD {
             self.dead.remove(0);
@@ -654,6 +714,19 @@ impl<W: World> Machine<W> {
 
     /// What no model has watched to its end ends too.
     fn close(&mut self, it: &It<W>) {
+        if let Some(streams) = &mut self.streams {
+            self.world.system().calm();
+            streams.release_all(it);
+            for handle in streams.handles() {
+                let queued = it.queued(handle).expect("a live stream");
+                assert_eq!(it.remove(handle), Ok(()));
+                streams.removed(handle, queued);
+            }
+            for handle in streams.listening() {
+                streams.close_listener(it, handle);
+            }
+            streams.finish_all();
+        }
         let Some(operations) = &mut self.operations else { return };
         operations.draining = true;
         self.closing = true;
@@ -664,6 +737,225 @@ impl<W: World> Machine<W> {
         operations.glance(it);
         operations.finish();
         operations.close_made();
+    }
+}
+
+/// Streams.
+impl<W: World> Machine<W> {
+    fn add_stream(&mut self, it: &It<W>, [a, b, c]: [u8; 3]) {
+        let Some(streams) = &mut self.streams else { return };
+        let Some(connection) = streams.loose(a, b % 8 == 7) else { return };
+        let (fd, has_room) = (streams.fd(connection), streams.has_room());
+        let taken = self.model.sources.iter().any(|it| it.fd == fd);
+        let token = self.token();
+        let failures = self.world.failures();
+        let answer = it.add_stream(fd, handler, token);
+        let expected = match answer {
+            Err(error) if has_room && self.room().is_ok() && self.world.failures() > failures => Err(error),
+            _ if !has_room => Err(Error::TABLE_FULL),
+            _ if taken => Err(Error::EXISTS),
+            _ => self.room(),
+        };
+        self.added(it, answer, expected, c, |machine, handle| {
+            machine.streams.as_mut().expect("they are there").added(handle, connection);
+            let mut source = Source::new(handle, Kind::Stream, token);
+            source.fd = fd;
+            source
+        });
+        if let (Ok(handle), true) = (answer, c.is_multiple_of(3)) {
+            self.streams.as_mut().expect("they are there").set_marks(it, handle, [c.min(b), b]);
+        }
+        self.model.doubt_streams();
+    }
+
+    fn listen(&mut self, it: &It<W>, [a, b, c]: [u8; 3]) {
+        let token = self.token();
+        let Some(streams) = self.streams.as_mut().filter(|it| it.has_room_for_listener()) else { return };
+        let options =
+            ListenOptions { places: u32::from(a % 4), streams: b.is_multiple_of(2), ..ListenOptions::default() };
+        let fd = streams.new_listener();
+        let taken = self.model.sources.iter().any(|it| it.fd == fd);
+        let failures = self.world.failures();
+        let answer = it.listen_fd(fd, &options, handler, token);
+        let expected = match (answer, self.room()) {
+            (Err(error), Ok(())) if self.world.failures() > failures => Err(error),
+            (_, Ok(())) if taken => Err(Error::EXISTS),
+            (_, room) => room,
+        };
+        self.streams.as_mut().expect("they are there").listens(answer.ok(), fd, &options);
+        self.added(it, answer, expected, c, |_, handle| {
+            let mut source = Source::new(handle, Kind::Listener, token);
+            source.fd = fd;
+            source
+        });
+        self.model.doubt_streams();
+    }
+
+    fn listener(&mut self, it: &It<W>, op: Op, [a, b]: [u8; 2]) {
+        let picked = self.pick_kind(a, Kind::Listener);
+        let (Some(streams), Some(handle)) = (&mut self.streams, picked) else { return };
+        match op {
+            Op::Call => streams.call(handle),
+            Op::PauseListener => {
+                let pause = b % 2 == 1;
+                streams.pause_listener(it, handle, pause);
+                if pause {
+                    self.model.forget(handle);
+                }
+            }
+            _ => {
+                streams.close_listener(it, handle);
+                self.removed(it, handle);
+            }
+        }
+        self.model.doubt_streams();
+    }
+
+    fn dial(&mut self, it: &It<W>, [a, c]: [u8; 2]) {
+        let (span, token) = (self.span(a), self.token());
+        let Some(streams) = &mut self.streams else { return };
+        let (has_room, faults) = (streams.has_room(), streams.faults);
+        let failures = self.world.failures();
+        let Some(answer) = streams.dial(it, nanos(span), handler, token) else { return };
+        let possible = has_room && self.room().is_ok();
+        let expected = match answer {
+            Err(error) if possible && self.world.failures() > failures => Err(error),
+            Err(Error::AGAIN) if possible && faults => answer.map(|_| ()),
+            // A simulator has no room for what is to happen.
+            Err(Error::TABLE_FULL) if possible && self.world.clock().is_some() => Err(Error::TABLE_FULL),
+            // The number of its socket is that of a source whose own fd was closed.
+            Err(Error::EXISTS) if possible && self.model.sources.iter().any(|it| it.closed) => Err(Error::EXISTS),
+            _ if !has_room => Err(Error::TABLE_FULL),
+            _ => self.room(),
+        };
+        let until = sum(self.model.clock, span);
+        self.added(it, answer, expected, c, |machine, handle| {
+            let fd = it.io_fd(handle).expect("a stream");
+            machine.streams.as_mut().expect("they are there").dialled(handle, fd);
+            let mut source = Source::new(handle, Kind::Stream, token);
+            (source.fd, source.connecting, source.deadline) = (fd, true, until);
+            source
+        });
+        self.model.doubt_streams();
+    }
+
+    fn stream(&mut self, it: &It<W>, op: Op, [a, b, c]: [u8; 3]) {
+        let picked = self.pick_kind(a, Kind::Stream);
+        let Some(streams) = &mut self.streams else { return };
+        match (op, picked, streams.pick_peer(a)) {
+            (Op::Send, Some(handle), _) => streams.send(it, handle, [b, c]),
+            (Op::CancelSend, Some(handle), _) => streams.cancel(it, handle, b),
+            (Op::PauseStream, Some(handle), _) => streams.pause(it, handle, b % 2 == 1),
+            (Op::ShutStream, Some(handle), _) => streams.shut(it, handle),
+            (Op::CloseStream, Some(handle), _) => streams.close(it, handle),
+            (Op::ResetStream, Some(handle), _) => streams.reset(it, handle),
+            (Op::Marks, Some(handle), _) => streams.set_marks(it, handle, [b, c]),
+            (Op::Keep, ..) => streams.keep(it, self.fresh),
+            (Op::Release, ..) => streams.release(it, a),
+            (Op::PeerWrite, _, Some(peer)) => streams.peer_writes(peer, [b, c]),
+            (Op::PeerRead, _, Some(peer)) => streams.peer_reads(peer, b),
+            (Op::PeerEnd, _, Some(peer)) => streams.peer_ends(peer, b),
+            (Op::Narrow, ..) => streams.narrow(a, b),
+            (Op::Accept, ..) => streams.accept_pending(),
+            _ => {}
+        }
+        self.model.doubt_streams();
+    }
+
+    /// An event of a stream has come.
+    fn note_stream(&mut self, it: &It<W>, event: &Event) {
+        let source = self.model.source(event.source);
+        let idle = source.idle.map(|span| (span, source.last_before));
+        let late = source.late;
+        if event.ready.contains(Ready::DEADLINE) && source.connecting {
+            assert!(std::mem::take(&mut source.late), "a deadline before its time");
+            source.deadline = NEVER;
+        } else if event.ready.contains(Ready::DEADLINE) {
+            assert!(self.model.deadline_told(event.source), "a deadline that nobody has set, or before its time");
+        }
+        let streams = self.streams.as_mut().expect("a stream, but no streams");
+        self.fresh = event.stream == Some(StreamEvent::Data);
+        if streams.note(it, event, self.model.now, idle, late) {
+            self.removed(it, event.source);
+        } else if event.stream == Some(StreamEvent::Connected) {
+            // That it was to be connected within a time is forgotten; and when, nobody has seen.
+            self.model.source(event.source).connecting = false;
+            let deadline = it.deadline(event.source).expect("a live stream");
+            self.model.set_deadline(event.source, deadline.as_nanos());
+        }
+    }
+
+    /// All that is to be told of streams is told, where the system does as it is told.
+    fn rest(&mut self, it: &It<W>) {
+        let certain = self.world.oddities() == Oddities::default();
+        if self.depth == 0 && !self.waiting && certain && self.streams.is_some() {
+            self.settle_streams(it, 0);
+        }
+    }
+
+    /// Takes out all events, until there is none of a stream any more. So much time passes before each wait. False: something
+    /// else keeps it busy.
+    fn settle_streams(&mut self, it: &It<W>, span: u64) -> bool {
+        let (mut quiet, mut rounds) = (0, 0);
+        while quiet < 3 && !self.model.lost {
+            if span > NEVER - (1 << 40) - self.model.now.min(NEVER - (1 << 40)) {
+                return false; // it is as late as it gets
+            }
+            self.advance(it, span);
+            self.poll_for(it, 0);
+            let mut came = false;
+            while !self.model.lost
+                && let Some(event) = self.take(it, Kinds::all())
+            {
+                came |= matches!(event.kind, Kind::Stream | Kind::Listener);
+                self.glance(it);
+            }
+            // (With a small budget there may be more.)
+            quiet = if came || it.statistics().queued > 0 { 0 } else { quiet + 1 };
+            rounds += 1;
+            if rounds == 60 {
+                return false;
+            }
+        }
+        if !self.model.lost {
+            let Machine { model, streams, abilities, .. } = self;
+            let streams = streams.as_mut().expect("they are there");
+            streams.check_quiet(it, |handle| model.is_deadline_due(handle), abilities.vague_waits);
+            streams.check_listeners(it, self.sources_max - model.sources.len());
+        }
+        !self.model.lost
+    }
+
+    /// Some streams are closed, and end in order; the others are removed, as all sources are.
+    fn end_streams(&mut self, it: &It<W>) {
+        if self.streams.is_none() {
+            return;
+        }
+        self.world.system().calm();
+        let streams = self.streams.as_mut().expect("they are there");
+        streams.release_all(it);
+        let handles = streams.handles();
+        if !self.settle_streams(it, 100) {
+            return;
+        }
+        for handle in handles.into_iter().step_by(2) {
+            let streams = self.streams.as_mut().expect("they are there");
+            if streams.handles().contains(&handle) {
+                streams.close(it, handle);
+                self.model.doubt_streams();
+            }
+        }
+        for round in 0.. {
+            let streams = self.streams.as_mut().expect("they are there");
+            if round >= 6 && streams.is_closed() {
+                break;
+            }
+            assert!(round < 300, "some do not end: {}", streams.shows());
+            streams.peers_read_all();
+            if !self.settle_streams(it, 20_000) {
+                break;
+            }
+        }
     }
 }
 
@@ -695,6 +987,10 @@ impl<W: World> Machine<W> {
         assert_eq!(it.kind(handle), Err(Error::STALE));
         assert_eq!(it.io_fd(handle), Err(Error::STALE));
         assert_eq!(it.timer_deadline(handle), Err(Error::STALE));
+        if let Some(streams) = &self.streams {
+            streams.misuse(it, handle, Error::STALE);
+            streams.misuse_no_listener(it, handle, Error::STALE);
+        }
     }
 
     fn misuse(&mut self, it: &It<W>, a: u8, b: u8) {
@@ -717,9 +1013,23 @@ impl<W: World> Machine<W> {
             assert_eq!(it.modify_io(handle, Ready::READABLE), invalid);
             assert_eq!(it.change_io(handle, Ready::READABLE, Ready::empty()), invalid);
             assert_eq!(it.set_oneshot(handle, true), invalid);
+        }
+        if kind != Kind::Io && kind != Kind::Stream {
             assert_eq!(it.set_idle_timeout(handle, nanos(1)), invalid);
             assert_eq!(it.set_deadline(handle, nanos(1)), invalid);
             assert_eq!(it.io_fd(handle), Err(Error::INVALID));
+        }
+        if let Some(streams) = &mut self.streams {
+            if kind == Kind::Stream {
+                streams.misuse_stream(it, handle, handler);
+            } else {
+                streams.misuse(it, handle, Error::INVALID);
+            }
+            if kind == Kind::Listener {
+                streams.misuse_listener(it, handle, handler);
+            } else {
+                streams.misuse_no_listener(it, handle, Error::INVALID);
+            }
         }
         if kind != Kind::Timer {
             assert_eq!(it.arm_timer(handle, nanos(1), nanos(1)), invalid);
@@ -759,6 +1069,15 @@ impl<W: World> Machine<W> {
                     assert_eq!(it.timer_deadline(handle), Ok(at(source.at)));
                     assert_eq!(it.timer_period(handle), Ok(nanos(source.period)));
                 }
+                Kind::Stream => {
+                    assert_eq!((it.io_fd(handle), it.find_io(source.fd)), (Ok(source.fd), Ok(handle)));
+                    let deadline = it.deadline(handle).expect("a live stream").as_nanos();
+                    assert!(deadline == source.deadline || source.connecting && deadline == NEVER);
+                    assert_eq!(it.idle_timeout(handle), Ok(nanos(source.idle.unwrap_or(NEVER))));
+                }
+                Kind::Listener => {
+                    assert_eq!((it.listener_fd(handle), it.find_io(source.fd)), (Ok(source.fd), Ok(handle)))
+                }
                 Kind::Wake => assert_eq!(it.hook_enabled(handle), Err(Error::INVALID)),
                 _ => assert_eq!(it.hook_enabled(handle), Ok(source.active)),
             }
@@ -796,8 +1115,26 @@ impl<W: World> Machine<W> {
         if let Some(operations) = &self.operations {
             operations.glance(it);
         }
-        let kinds =
-            [Kind::Io, Kind::Timer, Kind::Wake, Kind::Post, Kind::Deferred, Kind::Idle, Kind::Before, Kind::After];
+        if let Some(streams) = &mut self.streams {
+            streams.glance(it);
+            let streams = &*streams;
+            for it in self.model.sources.iter_mut().filter(|it| it.is_vague()) {
+                let stream = it.kind == Kind::Stream;
+                it.alive = if stream { streams.is_alive(it.handle) } else { streams.listens_now(it.handle) };
+            }
+        }
+        let kinds = [
+            Kind::Io,
+            Kind::Timer,
+            Kind::Wake,
+            Kind::Post,
+            Kind::Deferred,
+            Kind::Idle,
+            Kind::Before,
+            Kind::After,
+            Kind::Stream,
+            Kind::Listener,
+        ];
         for kind in kinds {
             assert_eq!(statistics.events_of(kind), self.model.delivered(kind), "events of {kind:?}");
         }
@@ -832,6 +1169,13 @@ impl<W: World> Machine<W> {
         if event.kind == Kind::Operation {
             self.note_completion(event);
         }
+        self.fresh = false;
+        if event.kind == Kind::Stream {
+            self.note_stream(it, event);
+        } else if event.kind == Kind::Listener {
+            let free = self.sources_max - self.model.sources.len();
+            self.streams.as_mut().expect("they are there").note_listener(it, event, free);
+        }
         self.own = event.source;
         self.run_left = self.run_left.saturating_sub(1);
         if self.model.running && (event.source == self.guard || self.run_left == 0 || self.model.lost) {
@@ -846,6 +1190,10 @@ impl<W: World> Machine<W> {
         self.depth += 1;
         self.section(it);
         self.depth -= 1;
+        if let Some(streams) = &mut self.streams {
+            streams.look_at_current(it, self.fresh);
+            self.fresh = false;
+        }
         self.own = Handle::NONE;
     }
 
@@ -958,6 +1306,7 @@ impl<W: World> Machine<W> {
     }
 
     fn push_frame(&mut self, run: bool, timeout: u64) {
+        self.fresh = false;
         self.frames.push(Frame { run, timeout, stage: Stage::Start, had_before: false, failed: false, calls: 0 });
     }
 
@@ -1080,6 +1429,7 @@ impl<W: World> Machine<W> {
 
     /// The pull form: one event.
     fn take(&mut self, it: &It<W>, kinds: Kinds) -> Option<Event> {
+        self.fresh = false;
         let event = it.next(kinds).expect("an answer");
         match &event {
             Some(event) => {
@@ -1109,6 +1459,10 @@ impl<W: World> Machine<W> {
             if self.model.lost {
                 return;
             }
+        }
+        self.end_streams(it);
+        if self.model.lost {
+            return;
         }
         while let Some(source) = self.model.sources.first() {
             let handle = source.handle;

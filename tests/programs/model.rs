@@ -86,7 +86,17 @@ pub struct Source {
     deadline_pending: bool,
     pub idle: Option<u64>,
     last: u64,
+    /// The same before its latest event.
+    pub last_before: u64,
     pub deadline: u64,
+
+    // Streams and listeners.
+    /// It surely keeps the loop alive, if it may.
+    pub alive: bool,
+    /// It is being connected: whether it still has its deadline is unknown.
+    pub connecting: bool,
+    /// It had passed at some time.
+    pub late: bool,
 
     // Timers.
     pub at: u64,
@@ -151,7 +161,7 @@ pub struct Model {
     /// Somebody was woken since the last collection, who may be gone.
     woken: bool,
     pub turns: u64,
-    delivered: [u64; 11],
+    delivered: [u64; 13],
     refused: u64,
     counter: u64,
 }
@@ -213,7 +223,11 @@ impl Source {
             deadline_pending: false,
             idle: None,
             last: 0,
+            last_before: 0,
             deadline: NEVER,
+            alive: false,
+            connecting: false,
+            late: false,
             at: NEVER,
             period: 0,
             elapsed: 0,
@@ -235,11 +249,28 @@ impl Source {
         self.interest | Ready::ERROR | Ready::HANGUP | end
     }
 
+    /// Whether when it is queued, and whether an event comes of that, is its system's affair: a stream or a listener.
+    pub fn is_vague(&self) -> bool {
+        matches!(self.kind, Kind::Stream | Kind::Listener)
+    }
+
+    /// It may have been queued.
+    fn doubt(&mut self) {
+        if self.home == Home::Nowhere {
+            self.place = Place { unsure: true, ..Place::new(self.level, None) };
+            self.home = Home::Queue;
+        } else {
+            self.place.levels |= 1 << self.level;
+            self.place.rank = None;
+        }
+    }
+
     /// Whether it keeps the loop alive.
     pub fn counts(&self) -> bool {
         self.keepalive
             && match self.kind {
                 Kind::Io => !self.interest.is_empty() || self.deadline != NEVER,
+                Kind::Stream | Kind::Listener => self.alive || self.deadline != NEVER && !self.connecting,
                 Kind::Timer => self.at != NEVER,
                 Kind::Before | Kind::After => false,
                 Kind::Idle | Kind::Deferred => self.active,
@@ -252,8 +283,9 @@ impl Source {
         self.triggered
             || match self.kind {
                 Kind::Io => self.is_timed() || !(self.must & self.asked()).is_empty(),
+                Kind::Stream => self.deadline_pending,
                 Kind::Timer => self.elapsed > 0,
-                Kind::Wake => false,
+                Kind::Wake | Kind::Listener => false,
                 _ => self.active,
             }
     }
@@ -278,6 +310,8 @@ impl Source {
     fn expires(&self) -> u64 {
         match self.kind {
             Kind::Io => self.deadline.min(self.idle_deadline()),
+            Kind::Stream if self.connecting => NEVER,
+            Kind::Stream => self.deadline,
             _ => self.at,
         }
     }
@@ -310,7 +344,7 @@ impl Model {
             running: false,
             woken: false,
             turns: 0,
-            delivered: [0; 11],
+            delivered: [0; 13],
             refused: 0,
             counter: 0,
         }
@@ -407,7 +441,9 @@ impl Model {
         it.must |= flags;
         it.may |= flags;
         let scheduled = it.home == Home::Hooks && it.kind == Kind::Deferred;
-        if it.is_queued() && (it.place.unsure || it.kind == Kind::Io) {
+        if it.is_vague() {
+            it.doubt();
+        } else if it.is_queued() && (it.place.unsure || it.kind == Kind::Io) {
             // (It may be found not to be queued.)
             it.listed = if again { it.listed } else { number };
         } else if !it.is_queued() && !scheduled && it.home != Home::Triggered {
@@ -435,7 +471,9 @@ impl Model {
     pub fn set_level(&mut self, handle: Handle, level: u8, inside: bool) {
         let it = self.source(handle);
         it.level = level;
-        if inside && it.kind == Kind::Io && it.home == Home::Queue {
+        if it.is_vague() {
+            it.place.levels |= 1 << level;
+        } else if inside && it.kind == Kind::Io && it.home == Home::Queue {
             // Where readiness is taken from the backend event by event, it has not been queued yet.
             it.place.levels |= 1 << level;
             it.place.rank = None;
@@ -469,6 +507,34 @@ impl Model {
 
     pub fn flight(&mut self, handle: Handle) -> &mut Flight {
         self.flights.iter_mut().find(|it| it.handle == handle).expect("an operation in flight")
+    }
+
+    /// Whether there is a stream or a listener.
+    fn has_vague(&self) -> bool {
+        self.sources.iter().any(Source::is_vague)
+    }
+
+    /// Streams and listeners may have been queued.
+    pub fn doubt_streams(&mut self) {
+        self.sources.iter_mut().filter(|it| it.is_vague()).for_each(Source::doubt);
+    }
+
+    /// What was queued of a source is forgotten, unless it was triggered.
+    pub fn forget(&mut self, handle: Handle) {
+        let it = self.source(handle);
+        if !it.triggered {
+            it.home = Home::Nowhere;
+        }
+    }
+
+    /// An event of a stream told of its deadline.
+    pub fn deadline_told(&mut self, handle: Handle) -> bool {
+        std::mem::take(&mut self.source(handle).deadline_pending)
+    }
+
+    /// Whether the deadline of a stream has passed, and was not told.
+    pub fn is_deadline_due(&self, handle: Handle) -> bool {
+        self.sources.iter().any(|it| it.handle == handle && it.deadline_pending)
     }
 
     /// Operations may have completed.
@@ -552,7 +618,7 @@ impl Model {
 
     /// Whether it may be that `run` goes on though nobody needs it.
     pub fn may_be_alive(&self) -> bool {
-        self.is_alive() || self.unsure() > 0
+        self.is_alive() || self.unsure() > 0 || self.sources.iter().any(|it| it.is_vague() && it.keepalive)
     }
 
     /// prepare: how many before-wait events are queued now.
@@ -583,6 +649,7 @@ impl Model {
     /// A wait begins. `state` is what a file is.
     pub fn begin_wait(&mut self, state: impl Fn(&Source) -> State) {
         self.doubt_flights();
+        self.doubt_streams();
         for it in self.sources.iter_mut().filter(|it| it.kind == Kind::Io) {
             it.asked_during = it.asked();
             it.during = offered(it, &state);
@@ -633,7 +700,7 @@ impl Model {
         // And of a closed fd the kernel may have been told something that it refused.
         let vague = |it: &Source| it.idle.is_some() || it.closed && !it.interest.is_empty();
         // Operations complete, or have a deadline of their own, or are to be handed over again.
-        let early = self.unsure() > 0 || self.sources.iter().any(vague) || !self.flights.is_empty();
+        let early = self.unsure() > 0 || self.sources.iter().any(vague) || !self.flights.is_empty() || self.has_vague();
         (if early { self.now } else { until }, until)
     }
 
@@ -642,9 +709,11 @@ impl Model {
     pub fn collect(&mut self, now: u64, inside: bool) {
         (self.now, self.clock) = (now, now);
         self.doubt_flights();
+        self.doubt_streams();
         self.collect_readiness(inside);
         self.expire();
         let number = self.number();
+        self.sources.iter_mut().for_each(|it| it.late |= it.connecting && it.deadline <= now);
         for it in self.sources.iter_mut().filter(|it| it.woken) {
             (it.woken, it.triggered) = (false, true);
             let scheduled = it.home == Home::Hooks && it.kind == Kind::Deferred;
@@ -722,6 +791,11 @@ impl Model {
                 }
                 it.arming = if it.idle.is_some() { NEVER } else { order };
                 queue(it, rank);
+                continue;
+            }
+            if it.kind == Kind::Stream {
+                (it.deadline, it.deadline_pending) = (NEVER, true);
+                queue(it, None);
                 continue;
             }
             let gone = if it.period == 0 || it.period == NEVER {
@@ -934,7 +1008,7 @@ impl Model {
         let it = self.source(event.source);
         let (home, place) = (it.home, it.place);
         check!(it.is_queued(), "it was not queued: {event:?} {it:?}");
-        let fd = if it.kind == Kind::Io { it.fd } else { -1 };
+        let fd = if it.kind == Kind::Io || it.is_vague() { it.fd } else { -1 };
         let known = (it.kind, it.token, it.level, fd);
         check!((event.kind, event.token, event.level, event.fd) == known, "{event:?}, but it is {known:?}");
         check!(event.ready.contains(Ready::TRIGGERED) == it.triggered, "triggered or not: {event:?} {it:?}");
@@ -943,6 +1017,8 @@ impl Model {
                 check_readiness(it, event);
                 true
             }
+            // What each tells is looked at elsewhere.
+            Kind::Stream | Kind::Listener => true,
             Kind::Timer => {
                 check!(event.value == it.elapsed, "{event:?}, but {} periods are gone", it.elapsed);
                 it.elapsed > 0
@@ -951,7 +1027,7 @@ impl Model {
             _ => it.active,
         };
         check!(was_due || it.triggered, "an event of nothing: {event:?} {it:?}");
-        if event.kind != Kind::Io {
+        if event.kind != Kind::Io && !it.is_vague() {
             let quiet = event.ready - Ready::TRIGGERED;
             check!(quiet.is_empty() && (event.kind == Kind::Timer || event.value == 0), "{event:?}");
         }
@@ -981,6 +1057,11 @@ impl Model {
             }
             Kind::Timer => it.elapsed = 0,
             Kind::Deferred => it.active = false,
+            Kind::Stream | Kind::Listener => {
+                it.last_before = it.last;
+                it.last = it.last.max(now);
+                it.doubt(); // there may be more
+            }
             _ => self.rest(event.source),
         }
     }
@@ -1138,12 +1219,18 @@ impl Model {
         let io = || self.sources.iter().filter(|it| it.kind == Kind::Io);
         let sure = io().any(|it| !it.during.must.is_empty() && !it.edge);
         let possible = io().any(|it| !it.during.may.is_empty() || it.edge || it.closed);
-        (sure, possible || !self.flights.is_empty())
+        (sure, possible || !self.flights.is_empty() || self.has_vague())
     }
 }
 
 /// An event was dropped since it concerned nobody.
 fn drop_event(it: &mut Source) {
+    if it.is_vague() && (it.triggered || it.deadline_pending) {
+        // It comes next turn, if not in this one.
+        it.home = Home::Nowhere;
+        it.doubt();
+        return;
+    }
     if it.triggered {
         // It was gone when it was triggered, and so comes next turn.
         it.home = Home::Triggered;

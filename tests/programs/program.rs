@@ -113,11 +113,58 @@ operations! {
     Other "operation" 8;
     /// End of a stream: how much it holds.
     Room "room" 6;
+
+    /// Stream: over which connection, of which sort, level.
+    AddStream "stream" 60;
+    /// Stream that is connected: within a span, -, level.
+    Dial "dial" 20;
+    /// What was connected is accepted.
+    Accept "accept" 16;
+    /// Listener: the sources that a connection needs, for streams or not, level.
+    Listen "listen" 16;
+    /// Listener: somebody connects to it.
+    Call "call" 40;
+    /// Listener, on.
+    PauseListener "pause_listener" 12;
+    /// Listener.
+    CloseListener "close_listener" 6;
+    /// Stream, length, parts.
+    Send "send" 90;
+    /// Stream, which request.
+    CancelSend "cancel_send" 16;
+    /// Stream, on.
+    PauseStream "pause_stream" 24;
+    /// Stream: it sends no more.
+    ShutStream "shut_stream" 6;
+    /// Stream.
+    CloseStream "close_stream" 12;
+    /// Stream.
+    ResetStream "reset_stream" 6;
+    /// Stream, low watermark, high.
+    Marks "marks" 30;
+    /// What was received last.
+    Keep "keep" 50;
+    /// What was kept: which.
+    Release "release" 34;
+    /// Connection, how much: its peer writes.
+    PeerWrite "peer_write" 100;
+    /// Connection, how much: its peer reads.
+    PeerRead "peer_read" 40;
+    /// Connection: its peer writes no more, or goes, or breaks it off.
+    PeerEnd "peer_end" 10;
+    /// Connection: how much its peer holds.
+    Narrow "narrow" 10;
+    /// All that is to be told of streams is told.
+    Rest "rest" 6;
 }
 
 impl Op {
     fn is_of_operations(self) -> bool {
         matches!(self, Op::Submit | Op::Cancel | Op::TimeLimit | Op::Other | Op::Room)
+    }
+
+    fn is_of_streams(self) -> bool {
+        OPERATIONS.iter().position(|it| it.0 == self) >= OPERATIONS.iter().position(|it| it.0 == Op::AddStream)
     }
 }
 
@@ -143,6 +190,8 @@ pub struct Setup {
     pub chance: u8,
     /// There are operations.
     pub operations: bool,
+    /// There are streams.
+    pub streams: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -179,9 +228,10 @@ impl Random {
 
 impl Setup {
     fn from_bytes([budget, flags, chance]: [u8; 3]) -> Setup {
+        let streams = budget & 0b1000_0000 != 0;
         let budget = if flags & 0b11 == 0 { budget % 12 } else { 0 };
         let (small, extreme) = (flags & 0b100 != 0, flags & 0b111_1000 == 0);
-        Setup { budget, small, extreme, chance, operations: flags & 0b1000_0000 != 0 }
+        Setup { budget, small, extreme, chance, operations: flags & 0b1000_0000 != 0, streams }
     }
 }
 
@@ -193,9 +243,14 @@ impl Program {
         let setup = Setup::from_bytes([bytes[0], bytes[1], bytes[2]]);
         // Each program has its own likings: some operations it does often, and some never.
         let mut weights: Vec<u32> = OPERATIONS.iter().map(|(_, _, weight)| weight * 2).collect();
+        let liking = [1, 3, 8][random.below(3) as usize];
+        for (weight, _) in weights.iter_mut().zip(OPERATIONS).filter(|(_, it)| it.0.is_of_streams()) {
+            *weight *= liking;
+        }
         for (weight, (op, _, _)) in weights.iter_mut().zip(OPERATIONS) {
             match random.below(8) {
                 _ if op.is_of_operations() && !setup.operations => *weight = 0,
+                _ if op.is_of_streams() && !setup.streams => *weight = 0,
                 0 if !matches!(op, Op::Return | Op::Turn) => *weight = 0,
                 1 => *weight *= 4,
                 2 => *weight /= 4,
@@ -233,9 +288,9 @@ impl Program {
 
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Setup { budget, small, extreme, chance, operations } = self.setup;
-        let [small, extreme, operations] = [small, extreme, operations].map(u8::from);
-        writeln!(f, "loop {budget} {small} {extreme} {chance} {operations}")?;
+        let Setup { budget, small, extreme, chance, operations, streams } = self.setup;
+        let [small, extreme, operations, streams] = [small, extreme, operations, streams].map(u8::from);
+        writeln!(f, "loop {budget} {small} {extreme} {chance} {operations} {streams}")?;
         for Step { op, a, b, c } in &self.steps {
             let word = OPERATIONS.iter().find(|it| it.0 == *op).map_or("?", |it| it.1);
             match (a, b, c) {
@@ -258,13 +313,14 @@ impl FromStr for Program {
         for line in text.split(['\n', ';']) {
             let mut words = line.split('#').next().unwrap_or("").split_whitespace();
             let Some(word) = words.next() else { continue };
-            let mut numbers = [0u8; 5];
+            let mut numbers = [0u8; 6];
             for (number, text) in numbers.iter_mut().zip(&mut words) {
                 *number = text.parse().map_err(|error| format!("{line:?}: {error}"))?;
             }
-            let [a, b, c, d, e] = numbers;
+            let [a, b, c, d, e, f] = numbers;
             if word == "loop" {
-                program.setup = Setup { budget: a, small: b != 0, extreme: c != 0, chance: d, operations: e != 0 };
+                let [small, extreme, operations, streams] = [b, c, e, f].map(|it| it != 0);
+                program.setup = Setup { budget: a, small, extreme, chance: d, operations, streams };
                 continue;
             }
             let known = OPERATIONS.iter().find(|it| it.1 == word);

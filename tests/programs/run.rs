@@ -1,9 +1,10 @@
 //! Runs a program on a loop with a backend, in memory that each thread uses again and again.
 
-use super::machine::{Abilities, Machine, carry_out};
+use super::machine::{Abilities, Machine, Places, Reached, carry_out};
 use super::program::{Program, Random};
+use super::streams::{BUFFER_BYTES, BUFFERS, STREAMS};
 use super::world::{NUMBERS, Real, Simulated};
-use becket::{BackendChoice, Config, Loop, Simulator, SimulatorMemory, Storage};
+use becket::{BackendChoice, Config, Loop, Simulator, SimulatorMemory, Storage, Streams};
 
 /// The file numbers of the first world; each has its own.
 const FIRST_NUMBER: usize = 256;
@@ -11,35 +12,46 @@ const FIRST_NUMBER: usize = 256;
 pub const SLOTS: usize = (1024 - FIRST_NUMBER) / NUMBERS;
 
 thread_local! {
-    static LARGE: &'static Memory<24, 6, 5> = Memory::leak();
-    static SIMULATED: *mut SimulatorMemory<{ Simulated::FDS }, 64> = Box::leak(Box::new(SimulatorMemory::new()));
-    static SMALL: &'static Memory<7, 2, 2> = Memory::leak();
+    static LARGE: &'static Memory<24, 6, 5, STREAMS, BUFFERS> = Memory::leak();
+    static SIMULATED: *mut SimulatorMemory<{ Simulated::FDS }, 96> = Box::leak(Box::new(SimulatorMemory::new()));
+    static SMALL: &'static Memory<7, 2, 2, 2, 2> = Memory::leak();
 }
 
 /// Memory for one loop after the other, for ever: what wakers point to is never given back.
-struct Memory<const S: usize, const P: usize, const O: usize>(*mut Storage<S, P, O>);
+struct Memory<const S: usize, const P: usize, const O: usize, const N: usize, const B: usize> {
+    storage: *mut Storage<S, P, O>,
+    streams: *mut Streams<N, B, BUFFER_BYTES>,
+}
 
-impl<const S: usize, const P: usize, const O: usize> Memory<S, P, O> {
-    fn leak() -> &'static Memory<S, P, O> {
-        Box::leak(Box::new(Memory(Box::leak(Box::new(Storage::new())))))
+impl<const S: usize, const P: usize, const O: usize, const N: usize, const B: usize> Memory<S, P, O, N, B> {
+    fn leak() -> &'static Memory<S, P, O, N, B> {
+        let (storage, streams) = (Box::leak(Box::new(Storage::new())), Box::leak(Box::new(Streams::new())));
+        Box::leak(Box::new(Memory { storage, streams }))
     }
 
     /// A loop may be made in memory that holds anything: zeros, or numbers by chance.
     fn fill(&self, chance: u8) {
         let mut random = Random::new(chance.into());
-        for at in 0..size_of::<Storage<S, P, O>>() / 4 {
-            let value = if chance == 0 { 0 } else { random.bits() };
-            // SAFETY: inside of the storage, which is this thread's, aligned to more, and valid whatever it holds.
-            unsafe { self.0.cast::<u32>().add(at).write(value) };
-        }
+        let mut fill = |memory: *mut u32, bytes: usize| {
+            for at in 0..bytes / 4 {
+                let value = if chance == 0 { 0 } else { random.bits() };
+                // SAFETY: inside of memory that is this thread's, aligned to more, and valid whatever it holds.
+                unsafe { memory.add(at).write(value) };
+            }
+        };
+        fill(self.storage.cast(), size_of::<Storage<S, P, O>>());
+        fill(self.streams.cast(), size_of::<Streams<N, B, BUFFER_BYTES>>());
     }
 
     /// Carries out a program on a loop in it.
-    fn run(&self, program: &Program, backend: BackendChoice, slot: usize) -> u64 {
+    fn run(&self, program: &Program, backend: BackendChoice, slot: usize) -> Reached {
         let config = Config { backend, virtual_clock: true, budget: program.setup.budget.into(), ..Config::default() };
         self.fill(program.setup.chance);
         // SAFETY: a thread's own, of which each loop is dropped before the next is made.
-        let storage: &'static mut Storage<S, P, O> = unsafe { &mut *self.0 };
+        let storage: &'static mut Storage<S, P, O> = unsafe { &mut *self.storage };
+        // SAFETY: likewise.
+        let streams: &'static mut Streams<N, B, BUFFER_BYTES> = unsafe { &mut *self.streams };
+        let places = Places { sources: S, posts: P, operations: O, streams: N, buffers: B };
         let edge = !matches!(backend, BackendChoice::Select | BackendChoice::Poll);
         let abilities = Abilities { edge, vague_waits: backend == BackendChoice::IoUring };
         if backend == BackendChoice::Simulator {
@@ -48,18 +60,18 @@ impl<const S: usize, const P: usize, const O: usize> Memory<S, P, O> {
             let simulator = Simulator::new(memory, program.setup.chance.into());
             simulator.set_ring(program.setup.chance.is_multiple_of(2)).expect("a simulator");
             let event_loop: Loop<'static, Machine<Simulated>> =
-                Loop::simulated(storage, simulator, &config).expect("a loop");
+                Loop::simulated_with_streams(storage, simulator, streams, &config).expect("a loop");
             let world = Simulated::new(simulator, program.setup.chance);
-            return carry_out(program, &event_loop, world, abilities, (S, P, O));
+            return carry_out(program, &event_loop, world, abilities, places);
         }
-        let event_loop: Loop<'static, Machine<Real>> = Loop::new(storage, &config).expect("a loop");
+        let event_loop: Loop<'static, Machine<Real>> = Loop::with_streams(storage, streams, &config).expect("a loop");
         let world = Real::new((FIRST_NUMBER + slot * NUMBERS) as i32);
-        carry_out(program, &event_loop, world, abilities, (S, P, O))
+        carry_out(program, &event_loop, world, abilities, places)
     }
 }
 
-/// Carries out a program on a loop of a thread's own; `slot`: of its own in each thread. How many steps were done.
-pub fn run(program: &Program, backend: BackendChoice, slot: usize) -> u64 {
+/// Carries out a program on a loop of a thread's own; `slot`: of its own in each thread. What it has come to.
+pub fn run(program: &Program, backend: BackendChoice, slot: usize) -> Reached {
     if program.setup.small {
         SMALL.with(|memory| memory.run(program, backend, slot))
     } else {

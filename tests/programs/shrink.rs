@@ -41,6 +41,7 @@ pub fn shrink(program: &Program, mut fails: impl FnMut(&Program) -> bool) -> Pro
         Setup { budget: 0, ..setup },
         Setup { extreme: false, ..setup },
         Setup { operations: false, ..setup },
+        Setup { streams: false, ..setup },
     ] {
         better(Program { setup, ..best.clone() }, &mut best);
     }

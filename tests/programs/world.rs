@@ -5,8 +5,9 @@
 //! empty or has a byte, or is as full as it gets.
 
 use super::operations::{System, make_faulty, make_partial};
-use becket::{Call, Duration, Quirk, Ready, Simulator};
-use std::net::{SocketAddr, TcpListener};
+use super::streams::Net;
+use becket::{Call, Duration, Error, Quirk, Ready, Simulator};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 
 /// Files that a program has.
@@ -65,8 +66,8 @@ pub struct Oddities {
 }
 
 pub trait World {
-    type System: System;
-    /// Where the descriptors of operations come from.
+    type System: Net;
+    /// Where the descriptors of operations and streams come from.
     fn system(&self) -> Self::System;
     /// Whether what operations have opened has the number of a file that was closed.
     fn is_taken(&self, _file: usize) -> bool {
@@ -355,6 +356,161 @@ impl System for Kernel {
     }
 }
 
+/// What a call says that moves bytes.
+fn moved(count: isize) -> Result<usize, Error> {
+    usize::try_from(count).map_err(|_| {
+        let error = std::io::Error::last_os_error().raw_os_error().expect("an errno");
+        Error::from_errno(error)
+    })
+}
+
+/// An IPv4 address, as the kernel gives it.
+type Name = (u16, u32);
+
+/// What a socket is called, or its peer.
+fn fd_name(
+    fd: RawFd,
+    call: unsafe extern "C" fn(libc::c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int,
+) -> Option<Name> {
+    // SAFETY: all zeros are a valid address.
+    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    // SAFETY: an address, and its length.
+    let answer = unsafe { call(fd, (&raw mut address).cast(), &raw mut length) };
+    (answer == 0).then_some((address.sin_port, address.sin_addr.s_addr))
+}
+
+/// The address that has this name.
+fn name_of((port, ip): Name) -> (libc::sockaddr_in, libc::socklen_t) {
+    // SAFETY: all zeros are a valid address.
+    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    address.sin_family = libc::AF_INET as libc::sa_family_t;
+    (address.sin_port, address.sin_addr.s_addr) = (port, ip);
+    (address, size_of::<libc::sockaddr_in>() as libc::socklen_t)
+}
+
+impl Net for Kernel {
+    fn join(self, far: bool) -> [RawFd; 2] {
+        if !far {
+            return self.pair();
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let peer = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        let ours = listener.accept().expect("a connection").0;
+        peer.set_nonblocking(true).expect("a socket");
+        [ours.into_raw_fd(), peer.into_raw_fd()]
+    }
+
+    fn write(self, fd: RawFd, bytes: &[u8]) -> Result<usize, Error> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: as long as it says.
+        moved(unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) })
+    }
+
+    fn receive(self, fd: RawFd, bytes: &mut [u8]) -> Result<usize, Error> {
+        // SAFETY: as long as it says.
+        moved(unsafe { libc::recv(fd, bytes.as_mut_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT) })
+    }
+
+    fn half_close(self, fd: RawFd) {
+        // SAFETY: touches no memory. (The other end may have gone.)
+        unsafe { libc::shutdown(fd, libc::SHUT_WR) };
+    }
+
+    fn break_off(self, fd: RawFd) {
+        end_at_once(fd);
+        close(fd);
+    }
+
+    fn dial(self, listener: RawFd) -> Option<RawFd> {
+        let fd = System::socket(self)?;
+        let (address, length) = name_of(fd_name(listener, libc::getsockname)?);
+        // SAFETY: an address of this length.
+        let answer = unsafe { libc::connect(fd, (&raw const address).cast(), length) };
+        let error = std::io::Error::last_os_error().raw_os_error();
+        assert!(answer == 0 || error == Some(libc::EINPROGRESS), "{error:?}");
+        Some(fd)
+    }
+
+    fn other_end(self, accepted: RawFd, all: &[RawFd]) -> Option<usize> {
+        let own = fd_name(accepted, libc::getsockname)?;
+        let peer = fd_name(accepted, libc::getpeername);
+        let fits = |fd: &RawFd| match peer {
+            Some(peer) => fd_name(*fd, libc::getsockname) == Some(peer),
+            // It is gone already.
+            None => fd_name(*fd, libc::getpeername) == Some(own),
+        };
+        all.iter().position(fits)
+    }
+
+    fn is_far(self) -> bool {
+        true
+    }
+
+    fn readiness(self, fd: RawFd) -> Ready {
+        let mut asked = libc::pollfd { fd, events: libc::POLLIN | libc::POLLOUT, revents: 0 };
+        // SAFETY: one of them.
+        unsafe { succeeded(libc::poll(&raw mut asked, 1, 0)) };
+        let mut ready = Ready::empty();
+        ready.set(Ready::READABLE, asked.revents & libc::POLLIN != 0);
+        ready.set(Ready::WRITABLE, asked.revents & libc::POLLOUT != 0);
+        ready
+    }
+}
+
+impl Net for Simulator<'static> {
+    fn join(self, _: bool) -> [RawFd; 2] {
+        System::pair(self)
+    }
+
+    fn write(self, fd: RawFd, bytes: &[u8]) -> Result<usize, Error> {
+        Simulator::write(self, fd, bytes)
+    }
+
+    fn receive(self, fd: RawFd, bytes: &mut [u8]) -> Result<usize, Error> {
+        Simulator::read(self, fd, bytes)
+    }
+
+    fn half_close(self, fd: RawFd) {
+        // (The other end may have gone.)
+        let _ = Simulator::shutdown(self, fd);
+    }
+
+    fn break_off(self, fd: RawFd) {
+        Simulator::reset(self, fd).expect("a connection");
+        assert!(System::close(self, fd));
+    }
+
+    fn dial(self, listener: RawFd) -> Option<RawFd> {
+        let fd = System::socket(self)?;
+        match self.connect(fd, listener) {
+            Err(Error::IN_PROGRESS) => Some(fd),
+            _ => {
+                System::close(self, fd);
+                None
+            }
+        }
+    }
+
+    fn other_end(self, accepted: RawFd, all: &[RawFd]) -> Option<usize> {
+        if all.len() == 1 {
+            return Some(0);
+        }
+        // A byte tells. (Where calls fail, after a few of them.)
+        (0..99).find_map(|_| Simulator::write(self, accepted, &[0]).ok())?;
+        let hears = |fd: &RawFd| (0..20).any(|_| Simulator::read(self, *fd, &mut [0]) == Ok(1));
+        all.iter().position(hears)
+    }
+
+    fn is_far(self) -> bool {
+        false
+    }
+
+    fn readiness(self, fd: RawFd) -> Ready {
+        Simulator::ready(self, fd).expect("it is open")
+    }
+}
+
 /// Files of the simulator: any readiness, and a system that is as odd as the program wants it.
 pub struct Simulated {
     simulator: Simulator<'static>,
@@ -366,8 +522,8 @@ pub struct Simulated {
 
 impl Simulated {
     /// Descriptors that it has.
-    pub const FDS: usize = 96;
-    /// Those that files and their duplicates may have: the rest is for operations.
+    pub const FDS: usize = 128;
+    /// Those that files and their duplicates may have: the rest is for operations and streams.
     const OWN_FDS: usize = 64;
 
     /// `chance`: how odd.

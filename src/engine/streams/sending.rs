@@ -156,8 +156,11 @@ impl Engine {
             self.lists.queue(index);
             self.lists.note_queued();
         }
-        if !self.is(number, state::CONNECTING) {
-            // What stands behind it may go; and who has nothing left to send waits for nothing.
+        // What stands behind it may go; and who has nothing left to send waits for nothing.
+        if self.is(number, state::CONNECTING) {
+            self.look_at_mark(index, number);
+            self.sending_settled(index, number);
+        } else {
             self.flush_stream(index, number);
         }
         Ok(())
@@ -326,6 +329,7 @@ impl Engine {
         self.streams.at_mut(number).reason = error.errno() as u16;
         self.set_state(number, state::BROKEN, true);
         self.drop_unsent(number, error);
+        self.look_at_mark(index, number);
         self.settle_stream(index, number);
         self.lists.queue(index);
         self.lists.note_queued();
