@@ -276,6 +276,13 @@ pub(crate) trait Backend<P> {
         true
     }
 
+    /// Whether something has happened that the last wait did not find.
+    #[cfg(feature = "streams")]
+    fn has_more(&self, area: &P) -> bool {
+        let _ = area;
+        false
+    }
+
     /// Sends it now, or never.
     #[cfg(feature = "streams")]
     fn end_ride(&mut self, stream: Handle) {
@@ -726,6 +733,10 @@ impl Backend<Plan> for AnyBackend {
     #[cfg(feature = "streams")]
     fn has_no_ride(&self) -> bool {
         of_any!(self, backend => backend.has_no_ride())
+    }
+    #[cfg(feature = "streams")]
+    fn has_more(&self, plan: &Plan) -> bool {
+        of_any_with_area!(self, &plan.area, (backend, area) => backend.has_more(area))
     }
     #[cfg(feature = "streams")]
     fn end_ride(&mut self, stream: Handle) {

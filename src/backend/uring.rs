@@ -68,6 +68,9 @@ pub(crate) struct Uring {
     /// The buffers that the kernel may take.
     #[cfg(feature = "streams")]
     provided: Option<uring::Provided>,
+    /// What was being received for streams that are gone, and could not be cancelled.
+    #[cfg(feature = "streams")]
+    left_over: heapless::Vec<u64, 32>,
 }
 
 /// What a wait needs, and brings.
@@ -95,6 +98,8 @@ impl Uring {
             operations: 0,
             #[cfg(feature = "streams")]
             provided: None,
+            #[cfg(feature = "streams")]
+            left_over: heapless::Vec::new(),
         };
         Ok((uring, Area(completions)))
     }
@@ -352,8 +357,14 @@ impl Backend<Area> for Uring {
         }
         #[cfg(feature = "streams")]
         if registration.state & RECEIVING != 0 {
-            self.lost |= !self.submissions.cancel(Which::One(data_of_stream(handle(names, place))));
-            let _ = self.submissions.submit();
+            let data = data_of_stream(handle(names, place));
+            if !self.submissions.cancel(Which::One(data)) {
+                self.lost |= self.left_over.push(data).is_err();
+            }
+            if self.submissions.submit().is_err() {
+                // Its fd may be another file's by then.
+                self.submissions.withdraw(data);
+            }
         }
         *registration = Registration { state: registration.state & !(ARMED | ANEW | RECEIVING), ..Registration::NONE };
     }
@@ -374,6 +385,12 @@ impl Backend<Area> for Uring {
         if self.lost || dropped != self.dropped {
             self.dropped = dropped;
             self.start_over(registrations, count);
+        }
+        #[cfg(feature = "streams")]
+        while let Some(data) = self.left_over.last()
+            && self.submissions.cancel(Which::One(*data))
+        {
+            self.left_over.pop();
         }
         // Who has told is armed again.
         let all_settled = area.0.settle(|data| {
@@ -476,6 +493,11 @@ impl Backend<Area> for Uring {
     #[cfg(feature = "streams")]
     fn has_no_ride(&self) -> bool {
         self.submissions.unsubmitted() == 0
+    }
+
+    #[cfg(feature = "streams")]
+    fn has_more(&self, area: &Area) -> bool {
+        area.0.has_more()
     }
 
     #[cfg(feature = "streams")]

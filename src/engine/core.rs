@@ -310,9 +310,13 @@ impl Core {
         self.check_owner()?;
         let queued = self.lay_out(timeout, true);
         #[cfg(feature = "streams")]
-        // A program that prepares a wait may sleep elsewhere.
-        // SAFETY: as in `with`.
-        unsafe { &mut *self.engine.get() }.flush_rides();
+        {
+            // A program that prepares a wait may sleep elsewhere: then nothing rides, and what has been received by itself meanwhile
+            // is in no socket any more.
+            // SAFETY: as in `lay_out`.
+            let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
+            engine.flush_rides(waiting);
+        }
         Ok(queued)
     }
 
@@ -452,7 +456,7 @@ impl Core {
             engine.running = true;
             Ok(())
         })?;
-        let _running = Scope(self, |engine| engine.running = false);
+        let _running = Scope(self, Engine::end_run);
         loop {
             if self.shared.take_stop() {
                 return Ok(true);

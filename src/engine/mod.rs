@@ -217,6 +217,15 @@ impl Engine {
         self.operations.close(self.shared.is_ours());
     }
 
+    /// `run` returns, in a forked child too.
+    fn end_run(&mut self) {
+        self.running = false;
+        #[cfg(feature = "streams")]
+        if !self.streams.riders.is_empty() && self.shared.is_ours() {
+            self.backend.flush_rides();
+        }
+    }
+
     /// Room for sources.
     #[inline]
     fn sources(&self) -> u32 {

@@ -128,8 +128,8 @@ impl Engine {
         };
         let source = self.add_fd(Kind::Stream, fd, Ready::READABLE, TRUSTED, target)?;
         self.streams.add(fd, if datagrams { state::DATAGRAM } else { 0 });
-        if self.streams.buffers.are_lent() && !datagrams {
-            self.receive_by_backend(self.resolve(source)?, true);
+        if !datagrams {
+            self.add_receiver(self.resolve(source)?);
         }
         Ok(source)
     }
@@ -169,9 +169,7 @@ impl Engine {
             }
         };
         self.streams.add(fd, if connecting { state::CONNECTING } else { state::TELL_CONNECTED });
-        if self.streams.buffers.are_lent() {
-            self.receive_by_backend(self.resolve(source)?, true);
-        }
+        self.add_receiver(self.resolve(source)?);
         if !connecting {
             let index = self.resolve(source)?;
             self.lists.queue(index);
@@ -282,6 +280,7 @@ impl Engine {
     pub(super) fn forget_stream(&mut self, index: u32) {
         let number = self.stream_at(index);
         self.end_ride(index, number);
+        self.streams.buffers.receivers -= u32::from(!self.is(number, state::DATAGRAM));
         while let Some((request, _)) = self.streams.outbox_mut(number).queue.pop() {
             self.take_back(request);
         }
@@ -417,9 +416,20 @@ impl Engine {
     }
 
     /// What rides is sent now.
-    pub(super) fn flush_rides(&mut self) {
+    pub(super) fn flush_rides(&mut self, waiting: &mut super::core::Waiting) {
         if !self.streams.riders.is_empty() {
             self.backend.flush_rides();
+        }
+        if self.backend.has_more(&waiting.plan) {
+            waiting.plan.timeout = Duration::ZERO;
+        }
+    }
+
+    /// A new stream is not of datagrams: the backend receives for it, where it does so by itself.
+    fn add_receiver(&mut self, index: u32) {
+        self.streams.buffers.receivers += 1;
+        if self.streams.buffers.are_lent() {
+            self.receive_by_backend(index, true);
         }
     }
 
@@ -497,6 +507,10 @@ impl Engine {
             return Next::Nothing; // it is being received
         }
         let Ok(buffer) = self.streams.buffers.take(number) else {
+            if self.streams.buffers.is_any_lent() && !self.is(number, state::DATAGRAM) {
+                self.receive_by_backend(index, true);
+                return Next::Nothing;
+            }
             self.set_state(number, state::STARVED, true);
             self.streams.starve(number);
             self.settle_stream(index, number);

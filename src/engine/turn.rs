@@ -192,7 +192,7 @@ impl Engine {
             self.flush_reports(waiting);
         }
         #[cfg(feature = "streams")]
-        if all_rode && !self.streams.riders.is_empty() {
+        if all_rode && !self.streams.riders.is_empty() && !self.backend.has_more(&waiting.plan) {
             self.end_rides();
         }
         // A plan is read once: a second collect without a wait finds nothing.

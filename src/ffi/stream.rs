@@ -212,7 +212,7 @@ pub unsafe extern "C" fn becket_stream_sendto(
 /// Sends bytes of a buffer of the loop's: of what the latest BECKET_STREAM_DATA tells, or of what was kept. The buffer is the
 /// stream's from then on, and free when they are sent: without a request, and without an event. If they cannot be sent
 /// BECKET_STREAM_SENT tells so, with data NULL and a negative value. Until then the buffer counts as kept. On io_uring this goes
-/// with the next wait, in no system call of its own.
+/// with the next wait, in no system call of its own; at the latest when becket_run() returns, or when the stream ends.
 ///
 /// BECKET_SEND_DONE; or BECKET_SEND_FULL: more is queued than the high watermark, and BECKET_STREAM_LOW will tell when to go on.
 /// -EPIPE: as for becket_stream_send(); -EINVAL: no buffer has so many bytes there, or the event did not tell of them; -ESTALE: it

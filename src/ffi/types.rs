@@ -95,7 +95,8 @@ pub struct becket_streams {
     pub block_size: usize,
     /// The most streams at once.
     pub streams: u32,
-    /// Buffers that all of them receive into: one, and as many as the program keeps at once (becket_stream_keep()).
+    /// Buffers that all of them receive into: one, and as many as the program keeps at once (becket_stream_keep()). On io_uring
+    /// also one for each stream that was paused from elsewhere, and, where there are datagrams too, one for each connection.
     pub buffers: u32,
     /// Bytes of each: the most that one event brings. 256 or more, a multiple of 16. (A datagram needs 136 beside its own.)
     pub buffer_size: u32,

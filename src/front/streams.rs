@@ -235,7 +235,7 @@ impl<'s, App> Loop<'s, App> {
     }
 
     /// Sends some bytes of what an event tells of: the buffer is kept until they are sent, and then free, without an event. On
-    /// io_uring this goes with the next wait. [`Sent::Done`] or [`Sent::Full`]; EINVAL: it has no such range; ESTALE: another event
+    /// io_uring this goes with the next wait, at the latest when [`Loop::run`] returns. [`Sent::Done`] or [`Sent::Full`]; EINVAL: it has no such range; ESTALE: another event
     /// has come since, or it was kept; EPIPE. O(1), and one system call at most.
     pub fn forward(&self, stream: Handle, event: &Event, range: Range<usize>) -> Result<Sent> {
         let length = range.end.checked_sub(range.start).ok_or(Error::INVALID)?;

@@ -130,6 +130,7 @@ impl Table {
                     room: 0,
                     lent: 0,
                     received: 0,
+                    receivers: 0,
                 },
                 free: NIL,
                 mark: 0,
@@ -413,6 +414,12 @@ impl Table {
         Some(self.let_go(place))
     }
 
+    /// Whose buffer a request sends from.
+    pub(crate) fn owner_of(&self, request: NonNull<Sending>) -> Option<u32> {
+        let owner = self.buffers.owners[self.buffers.place_of_request(request)?];
+        (owner != NIL).then_some(owner)
+    }
+
     fn count_kept(&mut self, number: u32, change: i8) {
         let next = &mut self.streams[number].next;
         next.set_tag(next.tag().wrapping_add_signed(change));
@@ -439,6 +446,8 @@ pub(crate) struct Buffers {
     room: u32,
     lent: u32,
     received: u32,
+    /// Streams that it receives for: no more are lent.
+    pub(crate) receivers: u32,
     /// The one that the latest event tells of, and that nobody has kept.
     current: u32,
     /// What that event tells of.
@@ -477,15 +486,21 @@ impl Buffers {
         self.room > 0
     }
 
-    /// Whether it has most of those that it may have.
+    /// Whether it has most of those that it may have, and has not received into all.
     pub(crate) fn are_mostly_lent(&self) -> bool {
-        self.lent > self.room / 2
+        self.lent > 0 && self.lent + self.received > self.room.min(self.receivers) / 2
+    }
+
+    /// Whether it has any.
+    pub(crate) fn is_any_lent(&self) -> bool {
+        self.lent > 0
     }
 
     /// The next one to be lent.
     #[inline]
     pub(crate) fn lend(&mut self) -> Option<(u16, NonNull<u8>)> {
-        if self.lent >= self.room || self.links.len() as u32 - self.places.taken <= 1 {
+        let enough = self.lent >= self.room || self.lent + self.received >= self.receivers;
+        if enough || self.free() <= 1 {
             return None;
         }
         let place = self.take_place().ok()?;

@@ -568,6 +568,13 @@ impl Completions {
         }
     }
 
+    /// Whether there are completions that the last wait has not seen.
+    #[cfg(feature = "streams")]
+    pub(crate) fn has_more(&self) -> bool {
+        self.next != word(&self.tail).load(Ordering::Acquire)
+            || word(&self.flags).load(Ordering::Relaxed) & IORING_SQ_CQ_OVERFLOW != 0
+    }
+
     /// Gets the completions that had no room in the ring: whether there are some.
     pub(crate) fn refill(&mut self) -> bool {
         if word(&self.flags).load(Ordering::Relaxed) & IORING_SQ_CQ_OVERFLOW == 0 {

@@ -903,15 +903,16 @@ impl<W: World> Machine<W> {
             }
             self.advance(it, span);
             self.poll_for(it, 0);
-            let mut came = false;
+            let (mut came, mut waited) = (false, true);
             while !self.model.lost
                 && let Some(event) = self.take(it, Kinds::all())
             {
                 came |= matches!(event.kind, Kind::Stream | Kind::Listener);
+                waited &= event.kind != Kind::Before;
                 self.glance(it);
             }
             // (With a small budget there may be more.)
-            quiet = if came || it.statistics().queued > 0 { 0 } else { quiet + 1 };
+            quiet = if came || it.statistics().queued > 0 { 0 } else { quiet + u32::from(waited) };
             rounds += 1;
             if rounds == 60 {
                 return false;

@@ -105,6 +105,10 @@ impl Engine {
             None => Ok(left),
             Some(result) => u64::try_from(result).map_err(|_| Error::from_errno(result)),
         };
+        if sent.is_ok_and(|count| count > 0) && self.lists.links[index].has(bits::IDLE) {
+            let slot = &mut self.lists.slots[index];
+            slot.time = slot.time.max(self.now.as_nanos());
+        }
         match self.sent(number, sent, left) {
             Progress::Failed(error) => self.sending_failed(index, number, error),
             _ => self.flush_stream(index, number),
@@ -139,11 +143,19 @@ impl Engine {
 
     /// Whether somebody waits for what rides: then the wait must not sleep.
     pub(in crate::engine) fn has_urgent_ride(&self) -> bool {
-        self.streams.riders.iter().any(|index| {
-            let number = self.stream_at(*index);
-            self.is(number, state::CLOSING | state::SHUT | state::ABOVE)
-                || self.streams.outbox(number).queue.has_more_unsent()
-        })
+        if self.streams.riders.is_empty() {
+            return false;
+        }
+        // Whose buffers they are, or who wants one, receives no more until they are back.
+        self.streams.any_starved()
+            || self.streams.riders.iter().any(|index| {
+                let number = self.stream_at(*index);
+                let queue = &self.streams.outbox(number).queue;
+                let owner = queue.unsent().and_then(|request| self.streams.owner_of(NonNull::from(request)));
+                self.is(number, state::CLOSING | state::SHUT | state::ABOVE)
+                    || queue.has_more_unsent()
+                    || owner.is_some_and(|owner| self.is(owner, state::CAPPED))
+            })
     }
 
     /// What is left of a request is not sent: it is done in its order, with the bytes that were. Nothing happens to one that is
