@@ -420,7 +420,7 @@ impl Engine {
         if !self.streams.riders.is_empty() {
             self.backend.flush_rides();
         }
-        if self.backend.has_more(&waiting.plan) {
+        if self.streams.buffers.receivers > 0 && self.backend.has_more(&waiting.plan) {
             waiting.plan.timeout = Duration::ZERO;
         }
     }

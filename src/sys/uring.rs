@@ -485,9 +485,7 @@ impl Completions {
     fn skip_cancelled(&mut self) -> u32 {
         self.end = word(&self.tail).load(Ordering::Acquire);
         while self.next != self.end {
-            let entry = self.entry(self.next);
-            let leaves = entry.res == -libc::ECANCELED && entry.user_data & (OPERATION | STREAM) == 0;
-            if !leaves && entry.user_data != NOBODY {
+            if !self.entry(self.next).is_nobodys() {
                 break;
             }
             self.next = self.next.wrapping_add(1);
@@ -568,11 +566,15 @@ impl Completions {
         }
     }
 
-    /// Whether there are completions that the last wait has not seen.
+    /// Whether there are completions that the last wait has not seen. O(completions).
     #[cfg(feature = "streams")]
     pub(crate) fn has_more(&self) -> bool {
-        self.next != word(&self.tail).load(Ordering::Acquire)
-            || word(&self.flags).load(Ordering::Relaxed) & IORING_SQ_CQ_OVERFLOW != 0
+        let tail = word(&self.tail).load(Ordering::Acquire);
+        let mut at = self.next;
+        while at != tail && self.entry(at).is_nobodys() {
+            at = at.wrapping_add(1);
+        }
+        at != tail || word(&self.flags).load(Ordering::Relaxed) & IORING_SQ_CQ_OVERFLOW != 0
     }
 
     /// Gets the completions that had no room in the ring: whether there are some.
@@ -742,6 +744,14 @@ struct io_uring_cqe_head {
     user_data: u64,
     res: i32,
     flags: u32,
+}
+
+impl io_uring_cqe_head {
+    /// Whether it is of a cancelled poll, or nobody waits for it.
+    fn is_nobodys(&self) -> bool {
+        let is_cancelled = self.res == -libc::ECANCELED && self.user_data & (OPERATION | STREAM) == 0;
+        is_cancelled || self.user_data == NOBODY
+    }
 }
 
 /// The readiness in a poll's mask. (It has poll's bits, which are ours.)

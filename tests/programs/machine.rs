@@ -137,7 +137,7 @@ pub fn carry_out<W: World>(program: &Program, it: &It<W>, world: W, abilities: A
         operations
     });
     let streams = program.setup.streams.then(|| {
-        let mut streams = Streams::new(world.system(), places.streams, places.buffers);
+        let mut streams = Streams::new(world.system(), places.streams, places.buffers, abilities.vague_waits);
         streams.faults = world.oddities().fails;
         streams
     });

@@ -246,6 +246,8 @@ pub struct Streams<N: Net> {
     kept: Vec<Kept>,
     room: usize,
     buffers: usize,
+    /// The backend receives by itself: what nobody was told of is lost when a stream is removed.
+    ahead: bool,
     numbers: u8,
     pieces: u64,
     /// Calls may fail.
@@ -346,7 +348,7 @@ impl Connection {
 }
 
 impl<N: Net> Streams<N> {
-    pub fn new(net: N, room: usize, buffers: usize) -> Streams<N> {
+    pub fn new(net: N, room: usize, buffers: usize, ahead: bool) -> Streams<N> {
         let (listener, address) = net.listener();
         Streams {
             net,
@@ -361,6 +363,7 @@ impl<N: Net> Streams<N> {
             kept: Vec::new(),
             room,
             buffers,
+            ahead,
             numbers: 0,
             pieces: 0,
             faults: false,
@@ -543,8 +546,10 @@ impl<N: Net> Streams<N> {
         }
         self.kept.iter_mut().filter(|it| it.owner == handle).for_each(|it| it.owner = Handle::NONE);
         let may_be_broken = self.may_be_broken(&stream);
+        let ahead = self.ahead;
         let (net, connection) = (self.net, &mut self.connections[stream.connection]);
         connection.stream = None;
+        let loses = ahead && (connection.written > connection.received || connection.shut || connection.gone);
         connection.spent = connection.gone;
         if stream.connecting {
             connection.blurred = true;
@@ -573,8 +578,8 @@ impl<N: Net> Streams<N> {
         }
         connection.pieces.clear();
         connection.match_pieces();
-        if stream.shut || stream.reset || stream.closing || stream.broken.is_some() {
-            // Nothing can be sent any more.
+        if loses || stream.shut || stream.reset || stream.closing || stream.broken.is_some() {
+            // Nothing can be sent any more, or something may be missing.
             connection.blurred = true;
             let ours = connection.ours;
             assert!(net.close(ours), "an end that was the program's is not open");
@@ -1049,7 +1054,7 @@ impl<N: Net> Streams<N> {
     pub fn check_quiet<App>(&mut self, it: &Loop<'static, App>, due: impl Fn(Handle) -> bool, hidden: bool) {
         self.outcomes.rests += 1;
         self.glance(it);
-        let paused = self.streams.iter().filter(|it| it.paused).count();
+        let silent = self.streams.iter().filter(|it| !self.receives(it.handle)).count();
         for stream in &self.streams {
             let connection = &self.connections[stream.connection];
             let queued = it.queued(stream.handle).expect("a live stream");
@@ -1065,7 +1070,7 @@ impl<N: Net> Streams<N> {
             let writable = self.net.readiness(connection.ours).contains(Ready::WRITABLE);
             assert!(!waits || !writable, "nobody sends: {stream:?} {connection:?}");
             let left = self.buffers - self.kept.len();
-            if self.receives(stream.handle) && (!hidden || left > paused) {
+            if self.receives(stream.handle) && (!hidden || left > silent) {
                 let unread = connection.written - connection.received;
                 assert!(unread == 0 || connection.lossy, "nobody receives: {stream:?} {connection:?}");
                 assert!(!connection.shut, "the end was not told: {stream:?} {connection:?}");
