@@ -403,3 +403,6 @@ impl Queue {
         (count, bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;
