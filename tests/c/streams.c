@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -515,6 +516,25 @@ static void a_file_is_sent(void) {
   EQUAL(becket_stream_close(loop, trace.handle), 0);
   snprintf(expected, sizeof expected, "closed %d;", -EPIPE);
   until(&trace, expected);
+  /* Nor does one stay pending of a program that blocks it; but what was pending before does. */
+  sigset_t set, old, pending;
+  EQUAL(sigemptyset(&set) + sigaddset(&set, SIGPIPE), 0);
+  EQUAL(sigprocmask(SIG_BLOCK, &set, &old), 0);
+  for (int before = 0; before < 2; before++) {
+    if (before) EQUAL(raise(SIGPIPE), 0);
+    pair_of(fds);
+    add_stream(&trace, fds[0]);
+    EQUAL(becket_stream_pause(loop, trace.handle), 0);
+    peer_close(fds[1]);
+    EQUAL(becket_stream_sendfile(loop, trace.handle, &body, file, 0, 1000), BECKET_SEND_QUEUED);
+    EQUAL(sigpending(&pending), 0);
+    EQUAL(sigismember(&pending, SIGPIPE), before);
+    EQUAL(becket_stream_reset(loop, trace.handle), 0);
+    while (!trace.closed) turn(GUARD);
+  }
+  int signal_number;
+  EQUAL(sigwait(&set, &signal_number), 0);
+  EQUAL(sigprocmask(SIG_SETMASK, &old, NULL), 0);
   peer_close(file);
   close_loop();
 }
@@ -643,6 +663,121 @@ static void who_waits_for_a_buffer(void) {
   for (int i = 0; i < 6; i++) {
     if (i != 3 && i != 4) end(&traces[i], fds[i][1]);
   }
+  close_loop();
+}
+
+/* In the order in which they began to wait, whoever goes meanwhile: the first, the last, the only one. */
+static void who_waits_goes(void) {
+  open_loop(0);
+  int fds[6][2];
+  struct trace traces[6];
+  void *kept[4];
+  for (int i = 0; i < 5; i++) {
+    pair_of(fds[i]);
+    add_stream(&traces[i], fds[i][0]);
+    traces[i].keeps = 1;
+    EQUAL(peer_write(fds[i][1], "1", 1), 1);
+    if (i >= 2) {
+      silent(&traces[i]);
+      continue;
+    }
+    until(&traces[i], "data 1;");
+    kept[2 * i] = traces[i].data;
+    EQUAL(peer_write(fds[i][1], "2", 1), 1);
+    until(&traces[i], "data 2;");
+    kept[2 * i + 1] = traces[i].data;
+  }
+  /* The last one goes, and one comes; then the first one. */
+  EQUAL(becket_remove(loop, traces[4].handle), 0);
+  pair_of(fds[5]);
+  add_stream(&traces[5], fds[5][0]);
+  EQUAL(peer_write(fds[5][1], "1", 1), 1);
+  silent(&traces[5]);
+  EQUAL(becket_remove(loop, traces[2].handle), 0);
+  EQUAL(becket_stream_release(loop, kept[0]), 0);
+  until(&traces[3], "data 1;");
+  silent(&traces[5]);
+  /* More than who waits can use. */
+  for (int i = 1; i < 4; i++) EQUAL(becket_stream_release(loop, kept[i]), 0);
+  EQUAL(becket_stream_release(loop, traces[3].data), 0);
+  until(&traces[5], "data 1;");
+  EQUAL(becket_stream_release(loop, traces[5].data), -ESTALE); /* it was not kept */
+  EQUAL(becket_stream_keep(loop, traces[5].data), 0);
+  EQUAL(becket_stream_release(loop, traces[5].data), 0);
+  EQUAL(becket_stream_buffers(loop), BUFFERS);
+  for (int i = 0; i < 6; i++) {
+    if (i != 2 && i != 4) {
+      end(&traces[i], fds[i][1]);
+      continue;
+    }
+    peer_close(fds[i][0]);
+    peer_close(fds[i][1]);
+  }
+  close_loop();
+}
+
+/* One that waits does not lose its place because another one has its turn first. */
+static void who_has_waited_longest(void) {
+  open_loop(0);
+  int fds[5][2];
+  struct trace traces[5];
+  void *kept[4];
+  for (int i = 0; i < 5; i++) {
+    pair_of(fds[i]);
+    add_stream(&traces[i], fds[i][0]);
+    traces[i].keeps = 1;
+    if (i == 3) EQUAL(becket_set_level(loop, traces[i].handle, 1), 0);
+    EQUAL(peer_write(fds[i][1], "1", 1), 1);
+    if (i >= 2) {
+      silent(&traces[i]);
+      continue;
+    }
+    until(&traces[i], "data 1;");
+    kept[2 * i] = traces[i].data;
+    EQUAL(peer_write(fds[i][1], "2", 1), 1);
+    until(&traces[i], "data 2;");
+    kept[2 * i + 1] = traces[i].data;
+  }
+  for (int i = 2; i < 5; i++) {
+    EQUAL(becket_stream_release(loop, kept[i - 2]), 0);
+    until(&traces[i], "data 1;");
+    for (int other = i + 1; other < 5; other++) silent(&traces[other]);
+  }
+  EQUAL(becket_stream_release(loop, kept[3]), 0);
+  for (int i = 2; i < 5; i++) EQUAL(becket_stream_release(loop, traces[i].data), 0);
+  for (int i = 0; i < 5; i++) end(&traces[i], fds[i][1]);
+  close_loop();
+}
+
+/* A buffer that was kept does not count for the stream that has the place of its own. */
+static void kept_beyond_the_end(void) {
+  open_loop(0);
+  int fds[2];
+  struct trace trace;
+  pair_of(fds);
+  add_stream(&trace, fds[0]);
+  trace.keeps = 1;
+  EQUAL(peer_write(fds[1], "1", 1), 1);
+  until(&trace, "data 1;");
+  void *kept = trace.data;
+  end(&trace, fds[1]);
+  pair_of(fds);
+  add_stream(&trace, fds[0]);
+  trace.keeps = 1;
+  EQUAL(becket_stream_release(loop, kept), 0);
+  void *others[2];
+  for (int i = 0; i < 2; i++) {
+    EQUAL(peer_write(fds[1], "2", 1), 1);
+    until(&trace, "data 2;");
+    others[i] = trace.data;
+  }
+  EQUAL(peer_write(fds[1], "3", 1), 1);
+  silent(&trace); /* it has kept half of them */
+  for (int i = 0; i < 2; i++) EQUAL(becket_stream_release(loop, others[i]), 0);
+  until(&trace, "data 3;");
+  EQUAL(becket_stream_release(loop, trace.data), 0);
+  EQUAL(becket_stream_buffers(loop), BUFFERS);
+  end(&trace, fds[1]);
   close_loop();
 }
 
@@ -1510,6 +1645,9 @@ int main(void) {
     paused_and_resumed();
     buffers_are_kept();
     who_waits_for_a_buffer();
+    who_waits_goes();
+    who_has_waited_longest();
+    kept_beyond_the_end();
     half_close();
     close_flushes();
     reset_does_not();
