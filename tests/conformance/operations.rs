@@ -557,6 +557,9 @@ fn a_status_is_told(engines: Engines) {
     assert!(status.with(|it| it.modified().0).unwrap() > 1_600_000_000);
     assert!(!path.is_lent());
     assert_eq!(statx(&mut rig, folder.path("none")), [format!("statx {}", -libc::ENOENT)]);
+    // What is refused lends nothing: not the path either.
+    let in_use = status.with(|_| rig.event_loop.statx(libc::AT_FDCWD, path, 0, 0, status, handler, 0));
+    assert_eq!((in_use, path.is_lent(), status.is_lent()), (Ok(Err(Error::BUSY)), false, false));
     assert_quiet(&mut rig);
 }
 

@@ -17,6 +17,8 @@ each_backend! { simulated too:
     a_request_is_taken_back
     parts_arrive_in_order
     what_is_kept_is_not_overwritten
+    a_handler_keeps_what_came_and_removes_its_stream
+    what_has_ended_is_shut_down
     an_old_event_tells_of_nothing
     paused_and_resumed
     a_half_closed_stream_goes_on
@@ -32,6 +34,10 @@ each_backend! {
     connected
     datagrams_have_a_sender
     a_file_is_sent
+}
+
+each_backend! { alone:
+    a_stream_at_descriptor_0
 }
 
 /// Bytes that no socket of these tests takes at once.
@@ -274,6 +280,65 @@ fn what_is_kept_is_not_overwritten(backend: BackendChoice) {
     assert_eq!(rig.event_loop.buffers_left(), Ok(4));
 }
 
+/// Then what it has kept is nobody's but the program's.
+fn a_handler_keeps_what_came_and_removes_its_stream(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (_, mut peer) = stream(&mut rig, "it", |_, event_loop, event| {
+        event_loop.remove(event.source).unwrap();
+        let received = event_loop.keep(&event).expect("it is the latest");
+        KEPT.with_borrow_mut(|kept| kept.push(received));
+    });
+    peer.write(b"hello");
+    expect(&mut rig, &["it data 5"]);
+    let received = KEPT.take().pop().unwrap();
+    assert_eq!((&received[..], rig.event_loop.buffers_left()), (&b"hello"[..], Ok(3)));
+    // Its place has another owner by now, for whom it does not count.
+    let (other, mut peer) = stream(&mut rig, "other", nothing);
+    rig.event_loop.release(received).unwrap();
+    assert_eq!(rig.event_loop.buffers_left(), Ok(4));
+    for _ in 0..4 {
+        peer.write(b"x");
+        expect(&mut rig, &["other data 1"]);
+    }
+    end(&mut rig, "other", other);
+}
+
+fn what_has_ended_is_shut_down(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", nothing);
+    for _ in 0..2 {
+        assert_eq!(rig.event_loop.shutdown_stream(handle), Ok(()));
+        assert_eq!(peer.read(), None);
+    }
+    rig.event_loop.close_stream(handle).unwrap();
+    assert_eq!(rig.event_loop.shutdown_stream(handle), Ok(()), "its last event is due");
+    expect(&mut rig, &["it closed 0"]);
+    assert_eq!(rig.event_loop.shutdown_stream(handle), Err(Error::STALE));
+    let (handle, _peer) = stream(&mut rig, "it", nothing);
+    rig.event_loop.reset_stream(handle).unwrap();
+    assert_eq!(rig.event_loop.shutdown_stream(handle), Err(Error::BROKEN_PIPE));
+    rig.event_loop.reset_stream(handle).unwrap();
+    expect(&mut rig, &[&format!("it closed {}", -libc::ECANCELED)]);
+}
+
+fn a_stream_at_descriptor_0(backend: BackendChoice) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    dup2(&ours, 0);
+    drop(ours);
+    let (rig, mut peer) = (rig(backend), Peer::Real(theirs));
+    let handle = rig.event_loop.add_stream_pulled(0, 7).unwrap();
+    assert_eq!((rig.event_loop.io_fd(handle), rig.event_loop.find_io(0)), (Ok(0), Ok(handle)));
+    peer.write(b"hello");
+    assert_eq!(rig.event_loop.poll(Duration::FOREVER), Ok(1));
+    let event = rig.event_loop.next(Kinds::STREAM).unwrap().unwrap();
+    assert_eq!((event.stream, event.value, event.token), (Some(StreamEvent::Data), 5, 7));
+    rig.event_loop.close_stream(handle).unwrap();
+    assert_eq!(rig.event_loop.poll(Duration::FOREVER), Ok(1));
+    assert_eq!(rig.event_loop.next(Kinds::STREAM).unwrap().unwrap().stream, Some(StreamEvent::Closed));
+    assert_eq!(peer.read(), None);
+}
+
 /// An event that was copied, when others have come since.
 fn an_old_event_tells_of_nothing(backend: BackendChoice) {
     let mut rig = rig(backend);
@@ -507,8 +572,8 @@ fn marks_are_exact() {
     // A mark that is moved is looked at at once; so is one that is moved away.
     takes(256);
     assert_eq!((send(&rig, 0, 256), send(&rig, 1, 50)), (Ok(Sent::Done), Ok(Sent::Queued)));
-    rig.event_loop.set_watermarks(handle, 10, 50).unwrap();
-    assert_eq!(rig.turns(2), [""; 0]);
+    rig.event_loop.set_watermarks(handle, 50, 50).unwrap();
+    assert_eq!(rig.turns(2), [""; 0], "no more than the mark");
     rig.event_loop.set_watermarks(handle, 10, 49).unwrap();
     assert_eq!(rig.turns(2), [""; 0]);
     rig.event_loop.set_watermarks(handle, 49, 49).unwrap();
