@@ -1259,6 +1259,7 @@ static void datagrams(void) {
   /* An empty one, and one of several parts. */
   EQUAL(becket_stream_sendto(loop, trace.handle, &requests[0], NULL, 0, from, length), BECKET_SEND_DONE);
   peer_sees(client, 0);
+  EQUAL(queued(&trace), 0);
   until(&trace, "data three;");
   /* Not connected, and no address. */
   EQUAL(becket_stream_send(loop, trace.handle, &requests[0], "x", 1), BECKET_SEND_QUEUED);

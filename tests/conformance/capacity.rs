@@ -232,6 +232,15 @@ fn the_last_place_that_poll_can_look_at(backend: BackendChoice) {
             assert_eq!(rig.turn(), ["io readable"]);
             rig.event_loop.remove(io).unwrap();
         }
+        let (socket, options) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), becket::ListenOptions::default());
+        let listener = rig.event_loop.listen_fd(socket.as_raw_fd(), &options, handler, 0);
+        assert_eq!(listener.err(), refused, "{limit} files");
+        // SAFETY: no pointers.
+        let blocks = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) } & libc::O_NONBLOCK == 0;
+        assert_eq!(blocks, listener.is_err(), "what is refused is left as it is");
+        if let Ok(listener) = listener {
+            rig.event_loop.remove(listener).unwrap();
+        }
         let source = rig.event_loop.add_child(child.id() as i32, handler, rig.app.token("child", nothing));
         assert_eq!(source.err(), refused, "{limit} files");
         assert_eq!(rig.turn(), [""; 0]);

@@ -45,6 +45,7 @@ each_backend! {
     a_removal_ends_that
     bad_text_opens_nothing
     a_forked_child_closes_its_copy
+    a_listener_at_descriptor_0
 }
 
 fn options() -> ListenOptions {
@@ -493,7 +494,27 @@ fn a_file_goes_with_its_listener(backend: BackendChoice) {
     rig.listen_with("l", &text, &unlinking, |_, _, _| {}).expect("a listener");
     drop(rig);
     assert!(!path.exists());
+    // One that was not to be removed stays.
+    let mut rig = Rig::new(backend);
+    rig.listen_with("l", &text, &options(), |_, _, _| {}).expect("a listener");
+    drop(rig);
+    assert!(path.exists() && UnixStream::connect(&path).is_err());
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+fn a_listener_at_descriptor_0(backend: BackendChoice) {
+    let mut rig = Rig::new(backend);
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    dup2(&socket, 0);
+    let token = rig.app.token("l", |_, _, event| {
+        // SAFETY: it is this handler's.
+        drop(unsafe { OwnedFd::from_raw_fd(event.connection().unwrap()) });
+    });
+    let listener = rig.event_loop.listen_fd(0, &options(), handler, token).unwrap();
+    assert_eq!(rig.event_loop.listener_fd(listener), Ok(0));
+    let client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+    assert_eq!(rig.turn(), ["l connection"]);
+    drop(client);
 }
 
 fn a_socket_that_listens_already(backend: BackendChoice) {

@@ -607,10 +607,38 @@ fn a_stream_that_sends_is_not_idle() {
         assert_eq!(simulated_ms(&mut rig, 0), [""; 0]);
     }
     let at = simulator.now();
+    // Nothing goes by this.
+    assert_eq!(simulated_ms(&mut rig, 7), [""; 0]);
+    rig.event_loop.cancel_send(handle, self::request()).unwrap();
     expect(&mut rig, &["it timeout"]);
     assert_eq!(simulator.now().since(at), Duration::from_millis(10));
     rig.event_loop.reset_stream(handle).unwrap();
     expect(&mut rig, &[&format!("it sent {}", -libc::ECANCELED), &format!("it closed {}", -libc::ECANCELED)]);
+}
+
+/// What comes in one turn is told in one; an idle timeout alone gives way.
+#[test]
+fn what_falls_together_is_all_told() {
+    let mut rig = rig(BackendChoice::Simulator);
+    let (handle, mut peer) = stream(&mut rig, "it", nothing);
+    let Peer::Simulated(simulator, fd) = peer else { panic!("it is simulated") };
+    let (request, buffer) = (request(), holding(b""));
+    assert_eq!(rig.event_loop.send_stream(handle, request, buffer, 0..300), Ok(Sent::Queued));
+    rig.event_loop.set_deadline(handle, Duration::from_millis(10)).unwrap();
+    assert_eq!(rig.turn(), [""; 0]);
+    assert_eq!(simulator.read(fd, &mut [0; 256]), Ok(256));
+    assert_eq!(rig.after_ns(10 * MS), ["it sent 300", "it deadline"]);
+    assert_eq!(rig.turns(2), [""; 0]);
+
+    rig.event_loop.set_idle_timeout(handle, Duration::from_millis(10)).unwrap();
+    assert_eq!(rig.turn(), [""; 0]);
+    peer = Peer::Simulated(simulator, fd);
+    peer.write(b"x");
+    assert_eq!(rig.after_ns(10 * MS), ["it data 1"]);
+    assert_eq!(rig.turns(2), [""; 0]);
+    assert_eq!(rig.after_ns(9 * MS), [""; 0]);
+    assert_eq!(rig.after_ns(MS), ["it timeout"]);
+    end(&mut rig, "it", handle);
 }
 
 /// Many ranges of a file, each of which is a call of its own: between eight of them others have their turn.
