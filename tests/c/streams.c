@@ -387,6 +387,26 @@ static void a_peer_that_does_not_read(void) {
   close_loop();
 }
 
+/* What was sent at once leaves nothing to wait for. */
+static void nothing_is_left_of_a_send(void) {
+  open_loop(now_backend == SIMULATOR ? 0 : BECKET_VIRTUAL_CLOCK);
+  int fds[2];
+  pair_of(fds);
+  struct trace trace;
+  add_stream(&trace, fds[0]);
+  silent(&trace);
+  becket_send_request request = {0};
+  EQUAL(becket_stream_send(loop, trace.handle, &request, "hello", 5), BECKET_SEND_DONE);
+  silent(&trace);
+  uint64_t before = becket_now(loop), turns = statistics_of(loop).turns;
+  EQUAL(becket_turn(loop, (int64_t)SECOND), 0);
+  EQUAL(becket_now(loop) - before, SECOND);
+  EQUAL(statistics_of(loop).turns, turns + 1);
+  peer_reads(fds[1], "hello");
+  end(&trace, fds[1]);
+  close_loop();
+}
+
 /* What is taken back is done with what was sent of it, in its order, and what stands behind it goes. */
 static void taken_back(void) {
   open_loop(0);
@@ -749,11 +769,17 @@ static void who_has_waited_longest(void) {
   close_loop();
 }
 
-/* A buffer that was kept does not count for the stream that has the place of its own. */
+/* A buffer that was kept does not count for the stream that has the place of its own, and the others' still do for them. */
 static void kept_beyond_the_end(void) {
   open_loop(0);
-  int fds[2];
-  struct trace trace;
+  int fds[2], others_fds[2];
+  struct trace trace, other;
+  pair_of(others_fds);
+  add_stream(&other, others_fds[0]);
+  other.keeps = 1;
+  EQUAL(peer_write(others_fds[1], "o", 1), 1);
+  until(&other, "data o;");
+  void *of_other = other.data;
   pair_of(fds);
   add_stream(&trace, fds[0]);
   trace.keeps = 1;
@@ -761,11 +787,19 @@ static void kept_beyond_the_end(void) {
   until(&trace, "data 1;");
   void *kept = trace.data;
   end(&trace, fds[1]);
+  EQUAL(becket_stream_release(loop, of_other), 0);
+  void *others[2];
+  for (int i = 0; i < 2; i++) {
+    EQUAL(peer_write(others_fds[1], "o", 1), 1);
+    until(&other, "data o;");
+    others[i] = other.data;
+  }
+  for (int i = 0; i < 2; i++) EQUAL(becket_stream_release(loop, others[i]), 0);
+  end(&other, others_fds[1]);
   pair_of(fds);
   add_stream(&trace, fds[0]);
   trace.keeps = 1;
   EQUAL(becket_stream_release(loop, kept), 0);
-  void *others[2];
   for (int i = 0; i < 2; i++) {
     EQUAL(peer_write(fds[1], "2", 1), 1);
     until(&trace, "data 2;");
@@ -1004,6 +1038,9 @@ static void taken_by_the_program(void) {
   becket_handle wake;
   for (int i = 0; i < 10; i++) EQUAL(becket_wake_add(loop, NULL, NULL, &wake), 0);
   EQUAL(becket_dispatch(loop, &event[0]), -ESTALE);
+  /* Nor is there one in the first place behind those of the sources. */
+  event[0].handle = (event[0].handle & ~(becket_handle)0xffffff) | (statistics_of(loop).sources_max + 1);
+  EQUAL(becket_dispatch(loop, &event[0]), -ESTALE);
   EQUAL(becket_loop_close(loop), 0);
 }
 
@@ -1073,6 +1110,48 @@ static void serve(becket_task *task) {
   CHECK(task->flags & BECKET_STREAM_CLOSED);
   BECKET_TASK_RETURN(task->value);
   BECKET_TASK_END;
+}
+
+/* While a task thinks, a request of its stream is done: that is told when it awaits the stream again. */
+static void thinks(becket_task *task) {
+  struct session *self = (struct session *)task;
+  BECKET_TASK_BEGIN(task);
+  BECKET_AWAIT(becket_task_event(task, self->stream));
+  CHECK(task->flags & BECKET_STREAM_DATA);
+  CHECK(becket_stream_send(loop, self->stream, &self->request, big, sizeof big) != BECKET_SEND_DONE);
+  self->rounds = 1;
+  BECKET_AWAIT(0);
+  self->rounds = 2;
+  do BECKET_AWAIT(becket_task_event(task, self->stream));
+  while (task->flags & BECKET_STREAM_LOW);
+  CHECK(task->flags & BECKET_STREAM_SENT);
+  BECKET_TASK_RETURN(task->value);
+  BECKET_TASK_END;
+}
+
+static void a_task_thinks(void) {
+  open_loop(0);
+  int fds[2];
+  pair_of(fds);
+  struct session session = {0};
+  EQUAL(becket_stream_add(loop, fds[0], 0, NULL, NULL, &session.stream), 0);
+  EQUAL(becket_task_start(loop, &session.task, thinks, NULL), 0);
+  EQUAL(peer_write(fds[1], "go", 2), 2);
+  while (session.rounds < 1) turn(GUARD);
+  drain_peer(fds[1], sizeof big);
+  for (int i = 0; i < 4; i++) EQUAL(becket_turn(loop, 0), 0);
+  EQUAL(becket_task_active(&session.task), 1);
+  EQUAL(becket_task_wake(&session.task, 0), 0);
+  for (int turns = 0; becket_task_active(&session.task) == 1; turns++) {
+    CHECK(turns < 100);
+    turn(0);
+  }
+  EQUAL(session.task.result, sizeof big);
+  EQUAL(becket_stream_reset(loop, session.stream), 0);
+  EQUAL(becket_set_handler(loop, session.stream, NULL, NULL), 0);
+  while (statistics_of(loop).sources > 0) turn(GUARD);
+  peer_close(fds[1]);
+  close_loop();
 }
 
 static void a_task_awaits(void) {
@@ -1194,6 +1273,10 @@ static void connecting_takes_too_long(void) {
   connect_to(&trace, &address, 3 * SECOND);
   becket_send_request request = {0};
   EQUAL(becket_stream_send(loop, trace.handle, &request, "x", 1), BECKET_SEND_QUEUED);
+  /* What comes meanwhile is not the end of its time. */
+  EQUAL(becket_trigger(loop, trace.handle, 0), 0);
+  until(&trace, "triggered;");
+  silent(&trace);
   char expected[64];
   snprintf(expected, sizeof expected, "sent %d;closed %d;", -ETIMEDOUT, -ETIMEDOUT);
   until(&trace, expected);
@@ -1640,6 +1723,7 @@ int main(void) {
     byte_by_byte();
     a_trigger_a_post_and_a_level();
     a_peer_that_does_not_read();
+    nothing_is_left_of_a_send();
     taken_back();
     many_parts();
     a_file_is_sent();
@@ -1659,6 +1743,7 @@ int main(void) {
     taken_by_the_program();
     timeouts();
     a_task_awaits();
+    a_task_thinks();
     connected();
     bad_arguments();
     tables_are_full();
