@@ -243,6 +243,7 @@ static void echo_and_end(void) {
   silent(&trace);
   EQUAL(peer_write(fds[1], "hello", 5), 5);
   until(&trace, "data hello;");
+  EQUAL(becket_stream_buffers(loop), BUFFERS); /* it was not kept */
   becket_send_request request = {0};
   EQUAL(becket_stream_send(loop, trace.handle, &request, "HELLO", 5), BECKET_SEND_DONE);
   peer_reads(fds[1], "HELLO");
@@ -1041,6 +1042,23 @@ static void taken_by_the_program(void) {
   /* Nor is there one in the first place behind those of the sources. */
   event[0].handle = (event[0].handle & ~(becket_handle)0xffffff) | (statistics_of(loop).sources_max + 1);
   EQUAL(becket_dispatch(loop, &event[0]), -ESTALE);
+  event[0].handle |= 0xfffffe;
+  EQUAL(becket_dispatch(loop, &event[0]), -ESTALE);
+  EQUAL(becket_loop_close(loop), 0);
+  /* Nor does a later stream that has ended too. */
+  open_loop(0);
+  for (int i = 0; i < 2; i++) {
+    pair_of(fds[i]);
+    add_stream(&traces[i], fds[i][0]);
+    EQUAL(becket_stream_close(loop, traces[i].handle), 0);
+    EQUAL(becket_poll(loop, GUARD), 1);
+    EQUAL(becket_next(loop, BECKET_KIND_STREAM, &event[i]), 1);
+    peer_close(fds[i][1]);
+  }
+  EQUAL(event[0].handle & 0xffffff, event[1].handle & 0xffffff);
+  EQUAL(becket_dispatch(loop, &event[0]), -ESTALE);
+  EQUAL(becket_dispatch(loop, &event[1]), 0);
+  CHECK(traces[0].text[0] == 0 && strcmp(traces[1].text, "closed 0;") == 0);
   EQUAL(becket_loop_close(loop), 0);
 }
 
@@ -1259,6 +1277,24 @@ static void connected(void) {
   close_loop();
 }
 
+/* That its time is over is found together with the connection. */
+static void connected_at_the_last_moment(void) {
+  if (now_backend == BECKET_BACKEND_IO_URING) return; /* which may learn of one a turn later */
+  open_loop(BECKET_VIRTUAL_CLOCK);
+  struct sockaddr_in address = listen_somewhere(4);
+  struct trace trace;
+  connect_to(&trace, &address, SECOND);
+  int peer = accept_one();
+  EQUAL(becket_clock_advance(loop, SECOND), 0);
+  turn(0);
+  EQUAL(strcmp(trace.text, "connected;"), 0);
+  trace.text[0] = 0;
+  silent(&trace);
+  peer_close(listener);
+  end(&trace, peer);
+  close_loop();
+}
+
 /* Nobody accepts, and the system's own queue is full: it would take forever. */
 static void connecting_takes_too_long(void) {
   open_loop(BECKET_VIRTUAL_CLOCK);
@@ -1310,6 +1346,45 @@ static void unix_sockets(void) {
 }
 
 /* ------------------------------------------------------------------------------------------------ datagrams */
+
+/* One that is taken back is not sent, not even as an empty one. */
+static void a_datagram_is_taken_back(void) {
+  open_loop(0);
+  int fds[2];
+  EQUAL(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+  struct trace trace;
+  add_stream(&trace, fds[0]);
+  static becket_send_request requests[4096];
+  int count = 0, answer;
+  do {
+    CHECK(count < 4096 - 2);
+    answer = becket_stream_send(loop, trace.handle, &requests[count++], "x", 1);
+  } while (answer == BECKET_SEND_DONE);
+  EQUAL(answer, BECKET_SEND_QUEUED);
+  requests[count].user = "taken ";
+  EQUAL(becket_stream_send(loop, trace.handle, &requests[count], "yy", 2), BECKET_SEND_QUEUED);
+  requests[count + 1].user = "last ";
+  EQUAL(becket_stream_send(loop, trace.handle, &requests[count + 1], "zzz", 3), BECKET_SEND_QUEUED);
+  EQUAL(becket_stream_cancel(loop, trace.handle, &requests[count]), 0);
+  EQUAL(queued(&trace), 4);
+  char bytes[8];
+  for (int i = 0; i < count; i++) {
+    EQUAL(peer_read(fds[1], bytes, sizeof bytes), 1);
+    turn(0);
+  }
+  for (int turns = 0; strstr(trace.text, "last") == NULL; turns++) {
+    CHECK(turns < 100);
+    turn(0);
+  }
+  EQUAL(strcmp(trace.text, "sent 1;sent taken 0;sent last 3;"), 0);
+  trace.text[0] = 0;
+  EQUAL(peer_read(fds[1], bytes, sizeof bytes), 3);
+  EQUAL(queued(&trace), 0);
+  EQUAL(becket_stream_close(loop, trace.handle), 0);
+  until(&trace, "closed 0;");
+  close(fds[1]);
+  close_loop();
+}
 
 static void datagrams(void) {
   open_loop(0);
@@ -1752,7 +1827,9 @@ int main(void) {
     if (now_backend == SIMULATOR) {
       for (uint64_t seed = 0; seed < 10 * seeds; seed++) two_talk(seed, seed % 3 == 0 ? 0 : seed % 3 == 1 ? 1000 : 30000);
     } else {
+      connected_at_the_last_moment();
       connecting_takes_too_long();
+      a_datagram_is_taken_back();
       unix_sockets();
       datagrams();
     }
