@@ -46,6 +46,7 @@ each_backend! {
     bad_text_opens_nothing
     a_forked_child_closes_its_copy
     a_listener_at_descriptor_0
+    a_connection_at_descriptor_0
 }
 
 fn options() -> ListenOptions {
@@ -517,6 +518,16 @@ fn a_listener_at_descriptor_0(backend: BackendChoice) {
     drop(client);
 }
 
+fn a_connection_at_descriptor_0(backend: BackendChoice) {
+    let mut rig = Rig::new(backend);
+    let listener = rig.listen_with("l", "127.0.0.1:0", &options(), |app, _, fd| app.note(fd.as_raw_fd().to_string()));
+    let client = connect(&rig, listener.unwrap());
+    // SAFETY: nobody has it.
+    unsafe { libc::close(0) };
+    assert_eq!(rig.turn(), ["l connection", "0"]);
+    drop(client);
+}
+
 fn a_socket_that_listens_already(backend: BackendChoice) {
     let mut rig = Rig::new(backend);
     let mut listen_fd = |fd: i32| {
@@ -565,6 +576,12 @@ fn triggers_and_posts_come_too(backend: BackendChoice) {
     rig.event_loop.trigger(listener, Ready::empty()).unwrap();
     assert_eq!(rig.turn(), ["l EAGAIN triggered"]);
     drop(client);
+    rig.assert_silent();
+    // One that was triggered and is paused before it comes is, too.
+    rig.event_loop.resume_listener(listener).unwrap();
+    rig.event_loop.trigger(listener, Ready::empty()).unwrap();
+    rig.event_loop.pause_listener(listener).unwrap();
+    assert_eq!(rig.turn(), ["l EAGAIN triggered"]);
     rig.assert_silent();
 }
 
