@@ -69,6 +69,7 @@ pub struct Source {
     pub interest: Ready,
     pub oneshot: bool,
     pub edge: bool,
+    pub exclusive: bool,
     /// Pending: what has to be told to who asks for it, and what may be.
     must: Ready,
     may: Ready,
@@ -211,6 +212,7 @@ impl Source {
             interest: NONE,
             oneshot: false,
             edge: false,
+            exclusive: false,
             must: NONE,
             may: NONE,
             news: Ready::all(),

@@ -131,6 +131,8 @@ struct Connection {
     /// It is gone; and of what it has written some may be lost.
     gone: bool,
     lossy: bool,
+    /// Closing our end breaks it off.
+    abrupt: bool,
     /// Why it is gone may have been told already, to a stream that was removed.
     spent: bool,
     /// What was sent, as far as the peer has not read it.
@@ -439,6 +441,7 @@ impl<N: Net> Streams<N> {
             shut: false,
             gone: false,
             lossy: false,
+            abrupt: false,
             spent: false,
             pieces: VecDeque::new(),
             unknown: VecDeque::new(),
@@ -551,7 +554,7 @@ impl<N: Net> Streams<N> {
             connection.match_pieces();
             assert!(net.close(connection.ours), "an end that was the program's is not open");
             self.accept_pending();
-            return self.end_peer(stream.connection);
+            return self.end_peer(stream.connection, false);
         }
         // What was sent has arrived, and the rest will not.
         connection.drain(net);
@@ -578,12 +581,12 @@ impl<N: Net> Streams<N> {
             connection.blurred = true;
             let ours = connection.ours;
             assert!(net.close(ours), "an end that was the program's is not open");
-            self.end_peer(stream.connection);
+            self.end_peer(stream.connection, false);
         }
     }
 
-    /// Our end is closed: so is the other.
-    fn end_peer(&mut self, at: usize) {
+    /// Our end is closed: so is the other. `graceful`: after all was sent.
+    fn end_peer(&mut self, at: usize, graceful: bool) {
         let (net, connection) = (self.net, &mut self.connections[at]);
         connection.may_end = true;
         if connection.peer >= 0 {
@@ -596,6 +599,9 @@ impl<N: Net> Streams<N> {
                 ended = connection.drain(net);
             }
             assert!(ended, "our end is not closed: {connection:?}");
+            if graceful {
+                connection.check_complete();
+            }
             net.close(connection.peer);
         }
         self.finish(at);
@@ -662,7 +668,7 @@ impl<N: Net> Streams<N> {
                 assert!(requests[place].is_in_use(), "it is queued, and not in use");
                 assert!(sent == if above { Sent::Full } else { Sent::Queued }, "{sent:?} with {queued} queued");
                 assert!(
-                    queued > 0 || may_fail || length == 0 || self.streams[at].requests.len() > 0,
+                    queued > 0 || may_fail || length == 0 || !self.streams[at].requests.is_empty(),
                     "nothing is left of it"
                 );
                 self.connections[connection].pieces.back_mut().expect("it is there").queued = true;
@@ -683,7 +689,7 @@ impl<N: Net> Streams<N> {
             return;
         }
         let chosen = usize::from(which) % stream.requests.len();
-        let Request { place, piece, length, .. } = stream.requests[chosen];
+        let Request { place, piece, .. } = stream.requests[chosen];
         assert_eq!(it.cancel_send(handle, &self.memory.requests[place]), Ok(()));
         stream.requests[chosen].cut = true;
         let connection = &mut self.connections[stream.connection];
@@ -691,7 +697,7 @@ impl<N: Net> Streams<N> {
             piece.total = Total::Cut;
         }
         let now = it.queued(handle).expect("a live stream");
-        assert!(now <= before && (length > 0 || chosen == 0 || now <= before), "cancelling adds to what is queued");
+        assert!(now <= before, "cancelling adds to what is queued");
         self.outcomes.cut += 1;
     }
 
@@ -727,14 +733,16 @@ impl<N: Net> Streams<N> {
     }
 
     pub fn set_marks<App>(&mut self, it: &Loop<'static, App>, handle: Handle, [b, c]: [u8; 2]) {
-        let (low, high) = (u32::from(b) * 2, u32::from(c) * 4);
+        let queued = it.queued(handle).expect("a live stream");
+        // (At times just as much as is queued.)
+        let high = if c % 4 == 3 { queued as u32 } else { u32::from(c) * 4 };
+        let low = if b % 4 == 3 { high } else { u32::from(b) * 2 };
         let answer = it.set_watermarks(handle, low, high);
         if low > high {
             assert_eq!(answer, Err(Error::INVALID));
             return;
         }
         assert_eq!(answer, Ok(()));
-        let queued = it.queued(handle).expect("a live stream");
         let stream = self.stream(handle);
         stream.marks = (low.into(), high.into());
         stream.above |= queued > u64::from(high);
@@ -762,14 +770,15 @@ impl<N: Net> Streams<N> {
         }
     }
 
-    /// What the latest event has told of is looked at, if it still can be, and is not needed any more.
-    pub fn look_at_current<App>(&mut self, it: &Loop<'static, App>, sure: bool) {
-        let Some(Current { event, number, from }) = self.current.take() else { return };
+    /// What the latest event has told of is looked at, if it still can be, and is not needed any more. Whether it was.
+    pub fn look_at_current<App>(&mut self, it: &Loop<'static, App>, sure: bool) -> bool {
+        let Some(Current { event, number, from }) = self.current.take() else { return false };
         if !sure || event.value % 3 == 0 {
-            return; // (what becomes of it is the loop's affair)
+            return false; // (what becomes of it is the loop's affair)
         }
         let same = it.received(&event, |bytes| *bytes == bytes_at(number, false, from, event.value as usize)[..]);
         assert_eq!(same, Ok(true), "what was received is not what was written");
+        true
     }
 
     pub fn release<App>(&mut self, it: &Loop<'static, App>, which: u8) {
@@ -1030,15 +1039,10 @@ impl<N: Net> Streams<N> {
         self.outcomes.not_connected += u64::from(stream.connecting && value != 0 && !stream.reset);
         self.accept_pending();
         self.kept.iter_mut().filter(|it| it.owner == event.source).for_each(|it| it.owner = Handle::NONE);
-        let (net, connection) = (self.net, &mut self.connections[stream.connection]);
+        let connection = &mut self.connections[stream.connection];
         connection.stream = None;
-        connection.may_end = true;
-        let graceful = value == 0 && whole && !connection.gone && !connection.blurred;
-        if graceful && !connection.far {
-            connection.drain(net);
-            connection.check_complete();
-        }
-        self.end_peer(stream.connection);
+        let graceful = value == 0 && whole && !connection.gone && !connection.blurred && !connection.abrupt;
+        self.end_peer(stream.connection, graceful);
     }
 }
 
@@ -1123,7 +1127,7 @@ impl<N: Net> Streams<N> {
                 self.connections.last_mut().expect("it is there").peer = -1;
             }
             self.connections.last_mut().expect("it is there").blurred = true;
-            self.end_peer(self.connections.len() - 1);
+            self.end_peer(self.connections.len() - 1, false);
         }
     }
 }
@@ -1250,6 +1254,7 @@ impl<N: Net> Streams<N> {
             let found = self.net.other_end(accepted, &peers).expect("a connection of somebody");
             let connection = &mut self.connections[all[found]];
             (connection.ours, connection.waits_for, connection.may_end) = (accepted, None, false);
+            connection.abrupt = connection.far; // as the socket is that listens
             self.outcomes.accepted += 1;
             return;
         }
