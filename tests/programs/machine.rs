@@ -892,10 +892,13 @@ impl<W: World> Machine<W> {
         if streams.note(it, event, self.model.now, idle, late) {
             self.removed(it, event.source);
         } else if event.stream == Some(StreamEvent::Connected) {
-            // That it was to be connected within a time is forgotten; and when, nobody has seen.
-            self.model.source(event.source).connecting = false;
-            let deadline = it.deadline(event.source).expect("a live stream");
-            self.model.set_deadline(event.source, deadline.as_nanos());
+            // That it was to be connected within a time is forgotten; when, nobody has seen.
+            let source = self.model.source(event.source);
+            let set = source.deadline_set;
+            source.connecting = false;
+            let deadline = it.deadline(event.source).expect("a live stream").as_nanos();
+            assert!(set || deadline == NEVER, "connected, and it still has to be until {deadline}");
+            self.model.set_deadline(event.source, deadline);
         }
     }
 

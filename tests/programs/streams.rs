@@ -1051,28 +1051,37 @@ impl<N: Net> Streams<N> {
     /// Nothing is left to be told: what can be done is done. `due`: whether a stream's deadline has passed, and was not told;
     /// `hidden`: buffers that may be where nobody sees them.
     pub fn check_quiet<App>(&mut self, it: &Loop<'static, App>, due: impl Fn(Handle) -> bool, hidden: bool) {
+        let net = self.net;
         self.outcomes.rests += 1;
         self.glance(it);
         let paused = self.streams.iter().filter(|it| it.paused).count();
-        for stream in &self.streams {
-            let connection = &self.connections[stream.connection];
+        for at in 0..self.streams.len() {
+            let (stream, connection) = (&self.streams[at], &self.connections[self.streams[at].connection]);
             let queued = it.queued(stream.handle).expect("a live stream");
             assert!(!due(stream.handle), "the deadline has passed: {stream:?}");
             assert!(!stream.reset, "it was reset, and not closed: {stream:?}");
             let waits = !stream.requests.is_empty();
             assert!(waits || !stream.closing, "it is not closed: {stream:?}");
+            assert!(
+                !stream.ended || stream.broken.is_none(),
+                "neither direction is left, and it is not closed: {stream:?}"
+            );
             assert!(!stream.low_due || stream.closing, "a watermark: {stream:?}");
             if connection.far || stream.connecting {
                 continue;
             }
             assert!(!waits || queued > 0, "requests that are done were not told: {stream:?}");
-            let writable = self.net.readiness(connection.ours).contains(Ready::WRITABLE);
+            let writable = net.readiness(connection.ours).contains(Ready::WRITABLE);
             assert!(!waits || !writable, "nobody sends: {stream:?} {connection:?}");
             let left = self.buffers - self.kept.len();
             if self.receives(stream.handle) && (!hidden || left > paused) {
                 let unread = connection.written - connection.received;
                 assert!(unread == 0 || connection.lossy, "nobody receives: {stream:?} {connection:?}");
                 assert!(!connection.shut, "the end was not told: {stream:?} {connection:?}");
+            }
+            if stream.shut && !waits && stream.broken.is_none() && connection.peer >= 0 {
+                let at = stream.connection;
+                assert!(self.connections[at].drain(net), "no end though it sends no more: {:?}", self.connections[at]);
             }
         }
     }
