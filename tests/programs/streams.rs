@@ -1066,7 +1066,8 @@ impl<N: Net> Streams<N> {
                 !stream.ended || stream.broken.is_none(),
                 "neither direction is left, and it is not closed: {stream:?}"
             );
-            assert!(!stream.low_due || stream.closing, "a watermark: {stream:?}");
+            let low_due = stream.low_due && !stream.closing && stream.broken.is_none();
+            assert!(!low_due, "a watermark: {stream:?}");
             if connection.far || stream.connecting {
                 continue;
             }
