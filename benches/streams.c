@@ -62,9 +62,14 @@ static int listen_by_hand(void) {
 
 /* ---- becket ---- */
 
+/* With FORWARD what was received is sent from where it lies, without a request: becket_stream_forward(). */
 struct connection {
+#ifdef FORWARD
+  uint64_t forwarded;
+#else
   becket_send_request request;
   const void *data; /* what is being sent, in a buffer of the loop's */
+#endif
 };
 
 static BECKET_POOL(connections, CONNECTIONS, sizeof(struct connection));
@@ -80,11 +85,14 @@ static void on_stream(becket_loop *loop, const becket_event *event, void *user) 
   struct connection *connection = user;
   if (event->flags & BECKET_STREAM_DATA) {
 #ifdef FORWARD
+    connection->forwarded += (uint64_t)event->value;
     int rc = becket_stream_forward(loop, event->handle, event->data, (size_t)event->value);
     if (rc == BECKET_SEND_FULL) must("pause", becket_stream_pause(loop, event->handle));
     if (rc < 0 && rc != -EPIPE) fail("forward", rc);
   } else if (event->flags & BECKET_STREAM_LOW) {
     must("resume", becket_stream_resume(loop, event->handle));
+  } else if (event->flags & BECKET_STREAM_SENT) { /* it could not be */
+    must("reset", becket_stream_reset(loop, event->handle));
 #else
     int rc = becket_stream_send(loop, event->handle, &connection->request, event->data, (size_t)event->value);
     if (rc == BECKET_SEND_DONE || rc == -EPIPE) return;
@@ -111,6 +119,9 @@ static void on_listener(becket_loop *loop, const becket_event *event, void *user
   struct connection *connection = becket_pool_get(&connections);
   memset(connection, 0, sizeof *connection);
   must("stream", becket_stream_add(loop, (int)event->value, BECKET_TRUSTED, on_stream, connection, &stream));
+#ifdef FORWARD
+  must("watermarks", becket_stream_watermarks(loop, stream, 0, (uint32_t)buffer_size));
+#endif
   clients++;
 }
 

@@ -20,6 +20,7 @@ ulimit -S -n "$hard"
 make -s archive
 mkdir -p $folder
 build="${CC:-cc} -std=c11 -O2 -g -Wall -Wextra -Iinclude"
+! grep -q becket_stream_forward include/becket.h || build="$build -DFORWARD"
 $build benches/streams.c build/libbecket.a -o $folder/streams
 $build benches/echo_client.c -o build/echo_client
 $build benches/steps.c -o $folder/steps
