@@ -111,8 +111,8 @@ steps() {
 }
 # instructions WAY CONNECTIONS IN_FLIGHT: prints those of a request, as the difference of two runs
 instructions() {
-  few=$(($2 * $3 * 10))
-  [ "$few" -ge 500 ] || few=500
+  few=$(($2 * $3 * 2))
+  [ "$few" -ge 200 ] || few=200
   steps "$1" "$2" "$3" $few
   short=$result
   steps "$1" "$2" "$3" $((few * 3))
