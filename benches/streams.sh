@@ -136,7 +136,6 @@ if [ "$hard" -lt $((idle + 100)) ]; then
   echo "skipped: $idle idle streams (needs ulimit -n $((idle + 100)))"
   exit 0
 fi
-resident() { awk '/^RssAnon/ {print $2 * 1024}' "/proc/$server/status"; }
 echo "memory of $idle idle streams, each after one request, in bytes a stream:"
 cat >$folder/macros.c <<'END'
 #include <becket.h>
@@ -144,12 +143,12 @@ cat >$folder/macros.c <<'END'
 int main(void) { return printf("%d\n", BECKET_SOURCE_BYTES + BECKET_STREAM_BYTES) < 0; }
 END
 $build $folder/macros.c -o $folder/macros
-echo "becket by its macros $($folder/macros), and $($folder/streams own) of the program's own; both resident, with what came once:"
-for way in $ways; do
+echo "becket by its macros $($folder/macros), and $($folder/streams own) of the program's own; resident, both:"
+# held CONNECTIONS: leaves in $result what is resident of the server while so many are idle, after 10,000 requests
+held() {
   start $folder/streams "$way"
-  before=$(resident)
   mkfifo $folder/input
-  build/echo_client "$port" $idle $idle 1 64 0 <$folder/input >$folder/asked &
+  build/echo_client "$port" "$1" $idle 1 64 0 <$folder/input >$folder/asked &
   client=$!
   exec 3>$folder/input
   rm $folder/input
@@ -157,8 +156,14 @@ for way in $ways; do
     kill -0 $client
     sleep 0.1
   done
-  echo "$way $before $(resident) $idle" | awk '{printf "%-16s %.1f\n", $1, ($3 - $2) / $4}'
+  result=$(awk '/^RssAnon/ {print $2 * 1024}' "/proc/$server/status")
   exec 3>&-
   wait $client $server
   server='' client=''
+}
+for way in $ways; do
+  held $((idle / 5)) # what is there once does not count
+  once=$result
+  held $idle
+  echo "$way $once $result $idle" | awk '{printf "%-16s %.1f\n", $1, ($3 - $2) / ($4 * 0.8)}'
 done
