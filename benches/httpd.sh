@@ -6,8 +6,8 @@
 #
 # Prints requests a second: the median of the rounds, and the ratios to nginx and to the raw loop in the same round (median, least
 # .. greatest). Any error that wrk sees, and a body that differs, fails it. Each server has the machine's first CPU to itself and
-# wrk the rest, where taskset can do that. nginx keeps files open (open_file_cache), sends them by sendfile(2), and logs nothing;
-# its answers have 60 bytes of fields more.
+# wrk the rest, where taskset can do that. nginx sends files by sendfile(2), and logs nothing; nginx-open also keeps them open
+# (open_file_cache), where httpd opens the file of each request. Their answers have 60 bytes of fields more.
 set -eu
 cd "$(dirname "$0")/.."
 rounds=${1:-3} seconds=${2:-5} port=${PORT:-18473} connections=${CONNECTIONS:-64}
@@ -23,7 +23,7 @@ head -c 102400 /dev/urandom >"$root/100k.bin"
 printf 'Hello, world!' >"$folder/hello"
 servers='raw-poll httpd-poll httpd-epoll httpd-io_uring'
 if command -v nginx >/dev/null; then
-  servers="$servers nginx"
+  servers="$servers nginx nginx-open"
 else
   echo 'skipped: nginx (install nginx-light)'
 fi
@@ -37,7 +37,6 @@ http {
   access_log off;
   sendfile on;
   tcp_nopush on;
-  open_file_cache max=100;
   keepalive_requests 1000000000;
   client_body_temp_path $folder; proxy_temp_path $folder; fastcgi_temp_path $folder; uwsgi_temp_path $folder;
   scgi_temp_path $folder;
@@ -50,6 +49,7 @@ http {
   }
 }
 END
+sed 's/^http {/&\n  open_file_cache max=100;/' "$folder/nginx.conf" >"$folder/nginx-open.conf"
 server_cpu='' client_cpu=''
 if command -v taskset >/dev/null && [ "$(nproc)" -gt 1 ]; then
   server_cpu='taskset -c 0' client_cpu="taskset -c 1-$(($(nproc) - 1))"
@@ -62,7 +62,7 @@ trap 'exit 1' INT TERM
 measure() {
   case $1 in
     raw-poll) set -- "$@" "$folder/raw" "$port" ;;
-    nginx) set -- "$@" nginx -e stderr -p "$folder" -c "$folder/nginx.conf" ;;
+    nginx*) set -- "$@" nginx -e stderr -p "$folder" -c "$folder/$1.conf" ;;
     httpd-*) set -- "$@" build/examples/httpd --port "$port" --root "$root" --backend "${1#httpd-}" ;;
   esac
   name=$1 url=http://127.0.0.1:$port/$2 body=$3
