@@ -3,9 +3,8 @@
  *   streams WAY [BUFFER]      WAY: raw-epoll, raw-io_uring, becket-select, becket-poll, becket-epoll, becket-io_uring
  *
  * BUFFER: the most bytes that are received at once, 256 to 65536 (4096). Prints its port, and ends when all clients that it had
- * have gone; then it prints the processor time that it took, in nanoseconds. `streams own` prints what a connection takes in the
- * program itself, beside becket's memory. With STEPS in the environment it stops itself first:
- * steps.c counts from there. The loops by hand know what a bound from above needs, and no more: they believe the system. */
+ * have gone; then it prints the processor time that it took, in nanoseconds. With STEPS in the environment
+ * it stops itself first: steps.c counts from there. The loops by hand know what a bound from above needs, and no more: they believe the system. */
 #define _GNU_SOURCE
 #include <becket.h>
 #include <errno.h>
@@ -62,17 +61,6 @@ static int listen_by_hand(void) {
 
 /* ---- becket ---- */
 
-/* With FORWARD what was received is sent from where it lies, without a request: becket_stream_forward(). */
-struct connection {
-#ifdef FORWARD
-  uint64_t forwarded;
-#else
-  becket_send_request request;
-  const void *data; /* what is being sent, in a buffer of the loop's */
-#endif
-};
-
-static BECKET_POOL(connections, CONNECTIONS, sizeof(struct connection));
 static BECKET_STREAMS(all_streams, CONNECTIONS, BUFFERS_MAX, BUFFER_MAX);
 static BECKET_MEMORY(memory, CONNECTIONS + 1, 0, 0);
 static BECKET_RING(ring, 1024);
@@ -82,10 +70,8 @@ static void must(const char *what, int code) {
 }
 
 static void on_stream(becket_loop *loop, const becket_event *event, void *user) {
-  struct connection *connection = user;
+  (void)user;
   if (event->flags & BECKET_STREAM_DATA) {
-#ifdef FORWARD
-    connection->forwarded += (uint64_t)event->value;
     int rc = becket_stream_forward(loop, event->handle, event->data, (size_t)event->value);
     if (rc == BECKET_SEND_FULL) must("pause", becket_stream_pause(loop, event->handle));
     if (rc < 0 && rc != -EPIPE) fail("forward", rc);
@@ -93,21 +79,9 @@ static void on_stream(becket_loop *loop, const becket_event *event, void *user) 
     must("resume", becket_stream_resume(loop, event->handle));
   } else if (event->flags & BECKET_STREAM_SENT) { /* it could not be */
     must("reset", becket_stream_reset(loop, event->handle));
-#else
-    int rc = becket_stream_send(loop, event->handle, &connection->request, event->data, (size_t)event->value);
-    if (rc == BECKET_SEND_DONE || rc == -EPIPE) return;
-    must("send", rc);
-    connection->data = event->data;
-    must("keep", becket_stream_keep(loop, event->data));
-    must("pause", becket_stream_pause(loop, event->handle));
-  } else if (event->flags & BECKET_STREAM_SENT) {
-    must("release", becket_stream_release(loop, connection->data));
-    must("resume", becket_stream_resume(loop, event->handle));
-#endif
   } else if (event->flags & BECKET_STREAM_END) {
     must("close", becket_stream_close(loop, event->handle));
   } else if (event->flags & BECKET_STREAM_CLOSED) {
-    must("put", becket_pool_put(&connections, connection));
     if (--clients == 0) must("stop", becket_stop(loop));
   }
 }
@@ -116,12 +90,8 @@ static void on_listener(becket_loop *loop, const becket_event *event, void *user
   (void)user;
   becket_handle stream;
   must("listener", (int)event->value);
-  struct connection *connection = becket_pool_get(&connections);
-  memset(connection, 0, sizeof *connection);
-  must("stream", becket_stream_add(loop, (int)event->value, BECKET_TRUSTED, on_stream, connection, &stream));
-#ifdef FORWARD
+  must("stream", becket_stream_add(loop, (int)event->value, BECKET_TRUSTED, on_stream, NULL, &stream));
   must("watermarks", becket_stream_watermarks(loop, stream, 0, (uint32_t)buffer_size));
-#endif
   clients++;
 }
 
@@ -426,7 +396,6 @@ int main(int argc, char **argv) {
   static const char *const ways[] = {"raw-epoll",   "becket-select", "becket-poll",
                                      "becket-epoll", "becket-io_uring", "raw-io_uring"};
   unsigned way = 0;
-  if (argc == 2 && strcmp(argv[1], "own") == 0) return printf("%zu\n", sizeof(struct connection) + sizeof(uint32_t)) < 0;
   if (argc > 2) buffer_size = strtoul(argv[2], NULL, 10);
   while (argc > 1 && way < sizeof ways / sizeof *ways && strcmp(argv[1], ways[way]) != 0) way++;
   if (argc < 2 || way == sizeof ways / sizeof *ways || buffer_size < 256 || buffer_size > BUFFER_MAX || buffer_size % 16 != 0) {

@@ -20,7 +20,6 @@ ulimit -S -n "$hard"
 make -s archive
 mkdir -p $folder
 build="${CC:-cc} -std=c11 -O2 -g -Wall -Wextra -Iinclude"
-! grep -q becket_stream_forward include/becket.h || build="$build -DFORWARD"
 $build benches/streams.c build/libbecket.a -o $folder/streams
 $build benches/echo_client.c -o build/echo_client
 $build benches/steps.c -o $folder/steps
@@ -143,7 +142,7 @@ cat >$folder/macros.c <<'END'
 int main(void) { return printf("%d\n", BECKET_SOURCE_BYTES + BECKET_STREAM_BYTES) < 0; }
 END
 $build $folder/macros.c -o $folder/macros
-echo "becket by its macros $($folder/macros), and $($folder/streams own) of the program's own; resident, both:"
+echo "becket by its macros $($folder/macros); resident:"
 # held CONNECTIONS: leaves in $result what is resident of the server while so many are idle, after 10,000 requests
 held() {
   start $folder/streams "$way"
