@@ -796,7 +796,6 @@ static void kept_beyond_the_end(void) {
     others[i] = other.data;
   }
   for (int i = 0; i < 2; i++) EQUAL(becket_stream_release(loop, others[i]), 0);
-  end(&other, others_fds[1]);
   pair_of(fds);
   add_stream(&trace, fds[0]);
   trace.keeps = 1;
@@ -813,6 +812,7 @@ static void kept_beyond_the_end(void) {
   EQUAL(becket_stream_release(loop, trace.data), 0);
   EQUAL(becket_stream_buffers(loop), BUFFERS);
   end(&trace, fds[1]);
+  end(&other, others_fds[1]);
   close_loop();
 }
 
