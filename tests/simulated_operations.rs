@@ -317,9 +317,12 @@ fn what_nobody_has_collected_is_closed() {
         // A later loop in the same simulator takes it over from one that is not dropped.
         let one = Loop::simulated(leak(Storage::<1, 0, 2>::new()), simulator, &Config::default()).unwrap();
         one.open(AT_FOLDER, c"any", 0, 0, on_done, 0).unwrap();
+        one.open(AT_FOLDER, c"any", 0, 0, on_done, 2).unwrap();
         one.poll(Duration::ZERO).unwrap();
         let two: It = Loop::simulated(leak(Storage::<1, 0, 2>::new()), simulator, &Config::default()).unwrap();
         assert_eq!(one.drain(&mut app, FOREVER), Ok(()));
+        app.done.sort_unstable();
+        assert_eq!(app.done.iter().map(|it| it.0).collect::<Vec<_>>(), [0, 2]);
         two.open(AT_FOLDER, c"any", 0, 0, on_done, 1).unwrap();
         drop(one);
         assert_eq!(two.run(&mut app), Ok(Outcome::NothingLeft));
