@@ -371,6 +371,21 @@ fn each_call_fails_by_each_of_its_errors() {
     }
 }
 
+/// An error of a close is told, but for an interruption: the descriptor is closed all the same.
+#[test]
+fn a_close_that_fails_has_closed() {
+    for seed in 0..2 {
+        for (error, expected) in [(Error::INTERRUPTED, 0), (Error::TABLE_FULL, errno(Error::TABLE_FULL))] {
+            let (event_loop, simulator, mut app) = begin(seed);
+            let fd = simulator.open(10).unwrap();
+            simulator.fail_nth(Call::Close, error, 1).unwrap();
+            event_loop.close(fd, on_done, 1).unwrap();
+            assert_eq!(all(&event_loop, &mut app), [(1, expected)]);
+            assert_eq!((simulator.failed(Call::Close), simulator.open_fds()), (Ok(1), Ok(0)));
+        }
+    }
+}
+
 #[test]
 fn reads_and_writes_are_partial() {
     let (event_loop, simulator, mut app) = begin(1);
