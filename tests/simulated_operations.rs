@@ -317,9 +317,12 @@ fn what_nobody_has_collected_is_closed() {
         // A later loop in the same simulator takes it over from one that is not dropped.
         let one = Loop::simulated(leak(Storage::<1, 0, 2>::new()), simulator, &Config::default()).unwrap();
         one.open(AT_FOLDER, c"any", 0, 0, on_done, 0).unwrap();
+        one.open(AT_FOLDER, c"any", 0, 0, on_done, 2).unwrap();
         one.poll(Duration::ZERO).unwrap();
         let two: It = Loop::simulated(leak(Storage::<1, 0, 2>::new()), simulator, &Config::default()).unwrap();
         assert_eq!(one.drain(&mut app, FOREVER), Ok(()));
+        app.done.sort_unstable();
+        assert_eq!(app.done.iter().map(|it| it.0).collect::<Vec<_>>(), [0, 2]);
         two.open(AT_FOLDER, c"any", 0, 0, on_done, 1).unwrap();
         drop(one);
         assert_eq!(two.run(&mut app), Ok(Outcome::NothingLeft));
@@ -364,6 +367,21 @@ fn each_call_fails_by_each_of_its_errors() {
                 event_loop.cancel(operation).unwrap();
                 assert_eq!(all(&event_loop, &mut app), [(1, errno(Error::CANCELED))]);
             }
+        }
+    }
+}
+
+/// An error of a close is told, but for an interruption: the descriptor is closed all the same.
+#[test]
+fn a_close_that_fails_has_closed() {
+    for seed in 0..2 {
+        for (error, expected) in [(Error::INTERRUPTED, 0), (Error::TABLE_FULL, errno(Error::TABLE_FULL))] {
+            let (event_loop, simulator, mut app) = begin(seed);
+            let fd = simulator.open(10).unwrap();
+            simulator.fail_nth(Call::Close, error, 1).unwrap();
+            event_loop.close(fd, on_done, 1).unwrap();
+            assert_eq!(all(&event_loop, &mut app), [(1, expected)]);
+            assert_eq!((simulator.failed(Call::Close), simulator.open_fds()), (Ok(1), Ok(0)));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Values that are told apart from nothing else: errors, spans of time.
 #![forbid(unsafe_code)]
 
-use becket::{Duration, Error};
+use becket::{Duration, Error, StaticStorage};
 
 #[test]
 fn an_error_has_a_name_and_a_text() {
@@ -42,6 +42,28 @@ fn what_the_header_names_has_a_text() {
     texts.sort();
     let twice: Vec<_> = texts.windows(2).filter(|two| two[0] == two[1]).map(|two| two[0]).collect();
     assert_eq!(twice, [c"too many open files"]);
+}
+
+#[cfg(feature = "operations")]
+#[test]
+fn an_address_is_a_socket_address_again() {
+    use becket::Address;
+    use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+    let with_scope = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 1, 2, 3, 4), 65_535, 7, 3);
+    let v4: SocketAddr = "192.0.2.7:80".parse().unwrap();
+    for address in [v4, "[::1]:443".parse().unwrap(), with_scope.into()] {
+        let there = Address::from(address);
+        assert_eq!(SocketAddr::try_from(there), Ok(address));
+        assert!(there.to_string().ends_with(&format!(":{}", address.port())), "{there}");
+        assert_eq!(format!("{there:?}"), there.to_string());
+    }
+    assert_eq!(SocketAddr::try_from(Address::new()), Err(Error::INVALID));
+}
+
+#[test]
+fn storage_in_a_static_is_handed_out_once() {
+    static STORAGE: StaticStorage<4, 2> = StaticStorage::new();
+    assert_eq!((0..3).filter(|_| STORAGE.take().is_some()).count(), 1);
 }
 
 #[test]

@@ -834,6 +834,37 @@ static int have_aio(void) {
   return code != -ENOTSUP;
 }
 
+/* What is watched for an operation stands behind the places of sources, and those that were never used are of zeros: of fd 0,
+ * which has hung up. */
+static void what_was_never_used_is_not_watched(void) {
+  memset(memory.block, 0, memory.block_size);
+  int fds[2], hung[2], before = fcntl(0, F_DUPFD_CLOEXEC, 0);
+  EQUAL(pipe2(hung, O_CLOEXEC), 0);
+  EQUAL(dup2(hung[0], 0), 0);
+  close(hung[0]);
+  close(hung[1]);
+  EQUAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+  becket_loop *loop;
+  becket_config config = {.size = sizeof config, .backend = now_backend, .flags = BECKET_VIRTUAL_CLOCK, .files = BECKET_FILES_NONE};
+  EQUAL(becket_loop_init(&loop, &memory, &config), 0);
+  char byte;
+  becket_handle handle;
+  EQUAL(becket_op_recv(loop, fds[0], &byte, 1, 0, NULL, NULL, &handle), 0);
+  uint64_t start = becket_now(loop);
+  EQUAL(becket_turn(loop, (int64_t)SECOND), 0);
+  EQUAL(becket_now(loop) - start, SECOND);
+  EQUAL(becket_op_cancel(loop, handle), 0);
+  EQUAL(becket_turn(loop, GUARD), 1);
+  EQUAL(becket_loop_close(loop), 0);
+  close(fds[0]);
+  close(fds[1]);
+  close(0);
+  if (before >= 0) {
+    EQUAL(dup2(before, 0), 0);
+    close(before);
+  }
+}
+
 int main(void) {
   CHECK(mkdtemp(folder) != NULL);
   snprintf(path, sizeof path, "%s/file", folder);
@@ -859,6 +890,7 @@ int main(void) {
       pulled();
       forked();
       another_thread_submits();
+      what_was_never_used_is_not_watched();
     }
   }
   if (have_io_uring()) polls_are_made_anew();

@@ -1049,7 +1049,6 @@ static void kept_beyond_the_end(void) {
     others[i] = other.data;
   }
   for (int i = 0; i < 2; i++) EQUAL(becket_stream_release(loop, others[i]), 0);
-  end(&other, others_fds[1]);
   pair_of(fds);
   add_stream(&trace, fds[0]);
   trace.keeps = 1;
@@ -1066,6 +1065,7 @@ static void kept_beyond_the_end(void) {
   EQUAL(becket_stream_release(loop, trace.data), 0);
   EQUAL(becket_stream_buffers(loop), BUFFERS);
   end(&trace, fds[1]);
+  end(&other, others_fds[1]);
   close_loop();
 }
 
@@ -1781,6 +1781,16 @@ static void memory_is_checked(void) {
   CHECK(becket_streams_size(0, 1, 4096) == 0 && becket_streams_size(1, 0, 4096) == 0);
   CHECK(becket_streams_size(1, 1, 255) == 0 && becket_streams_size(1, 1, 264) == 0);
   CHECK(becket_streams_size(UINT32_MAX, UINT32_MAX, UINT32_MAX) == 0);
+  /* The least, and the most that the numbers can be. */
+  const uint32_t most = 0xfffffe, largest = 1u << 30;
+  EQUAL(becket_streams_size(1, 1, 256), 48 + 264);
+  CHECK(becket_streams_size(1, 1, 240) == 0 && becket_streams_size(1, 1, largest + 16) == 0);
+  CHECK(becket_streams_size(most + 1, 1, 256) == 0 && becket_streams_size(1, most + 1, 256) == 0);
+  EQUAL(becket_streams_size(1, 1, largest), 48 + 8 + (size_t)largest);
+  if (SIZE_MAX > UINT32_MAX) {
+    EQUAL(becket_streams_size(most, 1, 256), 48 * (size_t)most + 264);
+    EQUAL(becket_streams_size(1, most, 256), 48 + 264 * (size_t)most);
+  }
   becket_streams bad = streams;
   becket_config config = {.size = sizeof config, .streams = &bad};
   bad.block_size--;

@@ -590,6 +590,10 @@ fn files_are_read_where_poll_has_no_place_for_their_ring(engines: Engines) {
             read(&mut rig, "read", &file, buffer::<4096>(), 10, Some(at));
             assert_eq!(until(&mut rig, 1), [format!("read {}", 7 - at)], "{limit} files");
         }
+        // What the kernel makes in another thread is never done at once.
+        let fd = file.as_raw_fd();
+        submit(&mut rig, "fsync", nothing, |it, handler, token| it.fsync(fd, false, handler, token)).unwrap();
+        assert_eq!(until(&mut rig, 1), ["fsync 0"], "{limit} files");
         assert_quiet(&mut rig);
     }
 }
