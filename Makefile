@@ -48,7 +48,7 @@ RUSTC_ARCHIVE = --cfg becket_staticlib $(if $(SMALL),--cfg becket_small)
 RUST_SOURCES := Cargo.toml Cargo.lock build.rs $(shell find -H src -name '*.rs')
 
 .DELETE_ON_ERROR:
-.PHONY: all archive programs aio run test soak fuzz loom cross coverage faults storm tsan mutants header size install uninstall clean help FORCE
+.PHONY: all archive programs aio run test soak fuzz loom cross coverage faults storm torture tsan mutants header size install uninstall clean help FORCE
 
 all: $(ARCHIVE) $(EXAMPLES)
 
@@ -181,6 +181,13 @@ ROUNDS ?= 500000
 storm: build/tests/storm
 	BECKET_STORM_ROUNDS=$(ROUNDS) build/tests/storm
 
+# Servers whose clients behave as badly as they can (tests/torture.rs): each torture for SECONDS on each server and backend, about
+# an hour with 60; BYTES through three proxies in a row; BACKEND: on this one alone. ARGS: of these tests alone.
+BYTES ?= 1G
+torture:
+	@$(FOR_TESTS) TORTURE_SECONDS='$(SECONDS)' TORTURE_BYTES='$(BYTES)' TORTURE_BACKEND='$(BACKEND)' \
+	  $(CARGO) test --locked --quiet --release --test torture -- --nocapture --test-threads=1 $(ARGS)
+
 # The storm under gcc's ThreadSanitizer, the library too: that takes a nightly compiler.
 TSAN = RUSTUP_TOOLCHAIN=nightly
 tsan: build/tests/interpose_faults.o
@@ -229,6 +236,7 @@ help:
 	@echo 'make faults     fail every call for every reason under every program: half an hour'
 	@echo 'make storm      wakes from threads and signals for a minute; ROUNDS=$(ROUNDS)'
 	@echo 'make tsan       the same under ThreadSanitizer, with nightly Rust'
+	@echo 'make torture    servers under clients that are slow, break off, or come in thousands; SECONDS=60 BYTES=1G BACKEND='
 	@echo 'make coverage   how much of each file of src the tests run'
 	@echo 'make mutants    break engine and storage in every small way, and see that a test fails; FILES=src/...'
 	@echo 'make programs   the examples and the C test programs, build/tests/*'

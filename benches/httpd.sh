@@ -1,33 +1,81 @@
 #!/bin/sh
-# httpd on the poll backend against a raw poll(2) loop with the same answers, by turns, under wrk.
+# httpd on each backend, a raw poll(2) loop with the same answer (benches/raw_poll_httpd.c), and nginx with one worker, by turns,
+# under wrk: a constant answer, and files of 1 and 100 KiB that are in memory.
 #
-#   benches/httpd.sh [rounds [seconds]]
+#   benches/httpd.sh [rounds [seconds]]      CONNECTIONS=64
 #
-# Prints requests a second of each run, the ratio of each round, and the medians. Any error that wrk sees fails it.
-# Each server has the machine's first CPU to itself and wrk the rest, where taskset can do that.
+# Prints requests a second: the median of the rounds, and the ratios to nginx and to the raw loop in the same round (median, least
+# .. greatest). Any error that wrk sees, and a body that differs, fails it. Each server has the machine's first CPU to itself and
+# wrk the rest, where taskset can do that. nginx sends files by sendfile(2), and logs nothing; nginx-open also keeps them open
+# (open_file_cache), where httpd opens the file of each request. Their answers have 60 bytes of fields more.
 set -eu
 cd "$(dirname "$0")/.."
-rounds=${1:-3} seconds=${2:-10} port=${PORT:-18473}
+rounds=${1:-3} seconds=${2:-5} port=${PORT:-18473} connections=${CONNECTIONS:-64}
 for tool in wrk curl; do
   command -v $tool >/dev/null || { echo "benches/httpd.sh: needs $tool (apt-get install $tool)" >&2; exit 1; }
 done
 make -s build/examples/httpd
-${CC:-cc} -std=c11 -O2 -Wall -Wextra benches/raw_poll_httpd.c -o build/raw_poll_httpd
+folder=$PWD/build/httpd root=$PWD/build/httpd/root
+mkdir -p "$root"
+${CC:-cc} -std=c11 -O2 -Wall -Wextra benches/raw_poll_httpd.c -o "$folder/raw"
+head -c 1024 /dev/urandom >"$root/1k.bin"
+head -c 102400 /dev/urandom >"$root/100k.bin"
+printf 'Hello, world!' >"$folder/hello"
+servers='raw-poll httpd-poll httpd-epoll httpd-io_uring'
+if command -v nginx >/dev/null; then
+  servers="$servers nginx nginx-open"
+else
+  echo 'skipped: nginx (install nginx-light)'
+fi
+cat >"$folder/nginx.conf" <<END
+daemon off;
+master_process off; # the process that is started is the worker
+pid $folder/nginx.pid;
+error_log stderr crit;
+events { worker_connections 1024; }
+http {
+  access_log off;
+  sendfile on;
+  tcp_nopush on;
+  keepalive_requests 1000000000;
+  client_body_temp_path $folder; proxy_temp_path $folder; fastcgi_temp_path $folder; uwsgi_temp_path $folder;
+  scgi_temp_path $folder;
+  types { }
+  default_type application/octet-stream;
+  server {
+    listen 127.0.0.1:$port;
+    root $root;
+    location = /hello { default_type text/plain; return 200 "Hello, world!"; }
+  }
+}
+END
+sed 's/^http {/&\n  open_file_cache max=100;/' "$folder/nginx.conf" >"$folder/nginx-open.conf"
 server_cpu='' client_cpu=''
 if command -v taskset >/dev/null && [ "$(nproc)" -gt 1 ]; then
   server_cpu='taskset -c 0' client_cpu="taskset -c 1-$(($(nproc) - 1))"
 fi
 server=
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true' EXIT
+trap 'exit 1' INT TERM
 
-# measure NAME COMMAND...: leaves the requests a second in $result and the answer in build/NAME.answer
+# measure NAME PATH BODY: leaves requests a second in $result
 measure() {
-  name=$1
-  shift
-  $server_cpu "$@" >/dev/null &
+  case $1 in
+    raw-poll) set -- "$@" "$folder/raw" "$port" ;;
+    nginx*) set -- "$@" nginx -e stderr -p "$folder" -c "$folder/$1.conf" ;;
+    httpd-*) set -- "$@" build/examples/httpd --port "$port" --root "$root" --backend "${1#httpd-}" ;;
+  esac
+  name=$1 url=http://127.0.0.1:$port/$2 body=$3
+  shift 3
+  $server_cpu "$@" >/dev/null 2>"$folder/err" &
   server=$!
-  curl -si --retry 20 --retry-connrefused --retry-delay 1 "http://127.0.0.1:$port/hello" >"build/$name.answer"
-  output=$($client_cpu wrk -t1 -c64 "-d${seconds}" "http://127.0.0.1:$port/hello")
+  if ! curl -s --retry 20 --retry-connrefused --retry-delay 1 "$url" | cmp - "$body"; then
+    echo "benches/httpd.sh: $name answers something else" >&2
+    cat "$folder/err" >&2
+    exit 1
+  fi
+  curl -si "$url" >"$folder/$name.answer"
+  output=$($client_cpu wrk -t1 "-c$connections" "-d$seconds" "$url")
   kill "$server"
   wait "$server" 2>/dev/null || true
   server=
@@ -38,18 +86,41 @@ measure() {
   result=$(echo "$output" | awk '/^Requests\/sec/ {print $2}')
 }
 
-: >build/httpd.rounds
+: >"$folder/results"
 round=0
 while [ "$round" -lt "$rounds" ]; do
   round=$((round + 1))
-  measure raw build/raw_poll_httpd "$port"
-  raw=$result
-  measure httpd build/examples/httpd --port "$port" --backend poll
-  cmp build/raw.answer build/httpd.answer
-  echo "$raw $result" | tee -a build/httpd.rounds |
-    awk -v round="$round" '{printf "round %d: raw poll %d/s, httpd %d/s, ratio %.3f\n", round, $1, $2, $2 / $1}'
+  for what in hello 1k.bin 100k.bin; do
+    body=$root/$what
+    [ $what != hello ] || body=$folder/hello
+    for name in $servers; do
+      if [ "$name" = raw-poll ] && [ $what != hello ]; then continue; fi
+      measure "$name" $what "$body"
+      case $what.$name in hello.httpd-*) cmp "$folder/raw-poll.answer" "$folder/$name.answer" ;; esac
+      echo "$what $round $name $result" >>"$folder/results"
+    done
+  done
 done
-median() { sort -n | awk '{value[NR] = $1} END {print value[int((NR + 1) / 2)]}'; }
-echo "median: raw poll $(awk '{print $1}' build/httpd.rounds | median)/s," \
-  "httpd $(awk '{print $2}' build/httpd.rounds | median)/s," \
-  "ratio $(awk '{printf "%.3f\n", $2 / $1}' build/httpd.rounds | median)"
+awk '
+  function sorted(values, count,   i, j, value) {
+    for (i = 2; i <= count; i++) {
+      value = values[i]
+      for (j = i - 1; j > 0 && values[j] > value; j--) values[j + 1] = values[j]
+      values[j + 1] = value
+    }
+  }
+  function beside(what, name, other,   r) {
+    if (!((what, 1, other) in rate) || name == other) return ""
+    for (r = 1; r <= rounds; r++) ratio[r] = rate[what, r, name] / rate[what, r, other]
+    sorted(ratio, rounds)
+    return sprintf("  %5.2f x %s (%.2f .. %.2f)", ratio[middle], other, ratio[1], ratio[rounds])
+  }
+  { rate[$1, $2, $3] = $4; if ($2 > rounds) rounds = $2; if (!(($1, $3) in seen)) { seen[$1, $3] = 1; whats[++known] = $1; names[known] = $3 } }
+  END {
+    middle = int((rounds + 1) / 2)
+    for (n = 1; n <= known; n++) {
+      for (r = 1; r <= rounds; r++) one[r] = rate[whats[n], r, names[n]]
+      sorted(one, rounds)
+      printf "%-9s %-15s %8.0f/s%s%s\n", whats[n], names[n], one[middle], beside(whats[n], names[n], "nginx"), beside(whats[n], names[n], "raw-poll")
+    }
+  }' "$folder/results"

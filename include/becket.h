@@ -311,7 +311,10 @@ typedef struct becket_streams {
   size_t block_size;
   /** The most streams at once. */
   uint32_t streams;
-  /** Buffers that all of them receive into: one, and as many as the program keeps at once (becket_stream_keep()). */
+  /**
+   * Buffers that all of them receive into: one, and as many as the program keeps at once (becket_stream_keep()). On io_uring
+   * also one for each stream that was paused from elsewhere, and, where there are datagrams too, one for each connection.
+   */
   uint32_t buffers;
   /** Bytes of each: the most that one event brings. 256 or more, a multiple of 16. (A datagram needs 136 beside its own.) */
   uint32_t buffer_size;
@@ -1394,7 +1397,7 @@ int becket_stream_sendto(becket_loop *loop,
  * Sends bytes of a buffer of the loop's: of what the latest BECKET_STREAM_DATA tells, or of what was kept. The buffer is the
  * stream's from then on, and free when they are sent: without a request, and without an event. If they cannot be sent
  * BECKET_STREAM_SENT tells so, with data NULL and a negative value. Until then the buffer counts as kept. On io_uring this goes
- * with the next wait, in no system call of its own.
+ * with the next wait, in no system call of its own; at the latest when becket_run() returns, or when the stream ends.
  *
  * BECKET_SEND_DONE; or BECKET_SEND_FULL: more is queued than the high watermark, and BECKET_STREAM_LOW will tell when to go on.
  * -EPIPE: as for becket_stream_send(); -EINVAL: no buffer has so many bytes there, or the event did not tell of them; -ESTALE: it

@@ -30,7 +30,7 @@ macro_rules! errors {
                 }
             }
 
-            /// The field's name, such as `ESTALE`; `None` for an errno that becket itself never gives.
+            /// The field's name, such as `ESTALE`; `None` for an errno that neither becket gives nor its documentation names.
             #[must_use]
             pub const fn name(self) -> Option<&'static str> {
                 $($(#[cfg($($cfg)*)])? if self.0.get() == errno::$value { return Some(stringify!($value)); })*
@@ -43,12 +43,12 @@ macro_rules! errors {
 errors! {
     /// The handle names nothing any more: its source was removed.
     STALE = ESTALE, "the source was removed";
-    /// The table of sources is full.
-    TABLE_FULL = ENOSPC, "the table is full";
+    /// The table of sources is full; or a device is.
+    TABLE_FULL = ENOSPC, "the table or device is full";
     /// No place for another post: back-pressure, the caller keeps the value.
     NO_BUFFERS = ENOBUFS, "no room for it";
-    /// There is one already: an I/O source for this fd, a source for this signal.
-    EXISTS = EEXIST, "there is a source for it";
+    /// There is one already: an I/O source for this fd, a source for this signal, a file of this name.
+    EXISTS = EEXIST, "there is one already";
     /// The fd is not open, or the loop is closed.
     BAD_FD = EBADF, "not open, or closed";
     /// An argument is out of its range.
@@ -66,7 +66,7 @@ errors! {
     /// Try again: nothing was there.
     AGAIN = EAGAIN, "try again";
     /// Nothing has that name.
-    NOT_FOUND = ENOENT, "no such source";
+    NOT_FOUND = ENOENT, "not found";
     /// The process is out of file descriptors.
     PROCESS_FILES = EMFILE, "too many open files";
     /// The system is out of file descriptors.
@@ -90,27 +90,57 @@ errors! {
     /// The task cannot go on where it was.
     #[cfg(feature = "operations")]
     NOT_RECOVERABLE = ENOTRECOVERABLE, "no way back into the task";
+    /// A device has failed.
+    #[cfg(any(feature = "simulator", feature = "operations"))]
+    DEVICE = EIO, "the device has failed";
+    /// The user may not: a file's mode, a port that is reserved.
+    #[cfg(feature = "operations")]
+    ACCESS = EACCES, "no access";
+    /// It is a directory, and a file was wanted.
+    #[cfg(feature = "operations")]
+    IS_DIRECTORY = EISDIR, "a directory";
+    /// It is a file, and a directory was wanted.
+    #[cfg(feature = "operations")]
+    NOT_DIRECTORY = ENOTDIR, "not a directory";
+    /// Too many symbolic links, or one where none may be.
+    #[cfg(feature = "operations")]
+    LINKS = ELOOP, "too many symbolic links";
+    /// Somebody listens there, or the address is bound.
+    #[cfg(feature = "streams")]
+    ADDRESS_IN_USE = EADDRINUSE, "the address is in use";
+    /// No interface of this machine has the address; or no port is left for a connection.
+    #[cfg(feature = "streams")]
+    NO_ADDRESS = EADDRNOTAVAIL, "no such address here";
+    /// The system has no such kind of addresses.
+    #[cfg(feature = "streams")]
+    NO_FAMILY = EAFNOSUPPORT, "no such kind of address here";
+    /// No way leads to that network.
+    #[cfg(feature = "streams")]
+    NETWORK_UNREACHABLE = ENETUNREACH, "no way to that network";
+    /// No way leads to that host, or it is down.
+    #[cfg(feature = "streams")]
+    HOST_UNREACHABLE = EHOSTUNREACH, "no way to that host";
+    /// It is longer than a datagram can be.
+    #[cfg(feature = "streams")]
+    TOO_LONG = EMSGSIZE, "too long for a datagram";
     /// The other side has broken the connection off.
-    #[cfg(feature = "simulator")]
+    #[cfg(any(feature = "simulator", feature = "streams"))]
     CONNECTION_RESET = ECONNRESET, "the connection was reset";
     /// The connection was gone before it was accepted.
-    #[cfg(feature = "simulator")]
+    #[cfg(any(feature = "simulator", feature = "streams"))]
     CONNECTION_ABORTED = ECONNABORTED, "the connection was gone";
     /// Nobody listens there.
-    #[cfg(feature = "simulator")]
+    #[cfg(any(feature = "simulator", feature = "streams"))]
     CONNECTION_REFUSED = ECONNREFUSED, "nobody listens there";
     /// The connection is under way: the descriptor becomes writable when that has ended, well or not.
-    #[cfg(feature = "simulator")]
+    #[cfg(any(feature = "simulator", feature = "streams"))]
     IN_PROGRESS = EINPROGRESS, "under way";
     /// There is no connection.
-    #[cfg(feature = "simulator")]
+    #[cfg(any(feature = "simulator", feature = "streams"))]
     NOT_CONNECTED = ENOTCONN, "not connected";
     /// Nobody reads what would be written.
     #[cfg(any(feature = "simulator", feature = "streams"))]
     BROKEN_PIPE = EPIPE, "nobody reads it";
-    /// A device has failed.
-    #[cfg(feature = "simulator")]
-    DEVICE = EIO, "the device has failed";
     /// It is no socket.
     #[cfg(any(feature = "simulator", feature = "streams"))]
     NOT_SOCKET = ENOTSOCK, "not a socket";

@@ -245,6 +245,25 @@ fn a_drain_outlasts_operations_of_years() {
     }
 }
 
+/// And where the system refuses to hear of a cancellation, so that no wait sleeps for long.
+#[test]
+fn a_drain_outlasts_years_beside_something_refused() {
+    for seed in 0..40 {
+        let (event_loop, simulator, mut app) = begin(seed);
+        simulator.set_latency(Duration::from_secs(10_000_000_000)).unwrap();
+        for token in 0..4 {
+            event_loop.open(AT_FOLDER, c"any", 0, 0, on_done, token).unwrap();
+        }
+        event_loop.poll(Duration::ZERO).unwrap();
+        simulator.set_fault(Call::Submit, Error::BUSY, ALWAYS).unwrap();
+        let before = simulator.now();
+        assert_eq!(event_loop.drain(&mut app, FOREVER), Ok(()));
+        app.done.sort_unstable();
+        assert!((0..4).eq(app.done.iter().map(|it| it.0)) && app.done.iter().all(|it| it.1 >= 0), "{:?}", app.done);
+        assert!(simulator.now().since(before) > Duration::from_secs(1_000_000), "they took years");
+    }
+}
+
 /// The time that a drain has is the system's, whether the loop can sleep or an idle source keeps it awake.
 #[test]
 fn a_drain_gives_up_when_its_time_is_over() {

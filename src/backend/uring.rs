@@ -60,6 +60,8 @@ pub(crate) struct Uring {
     edges: u32,
     /// A poll could not be cancelled: all have to be.
     lost: bool,
+    /// The latest `prepare` has given polls up, which the next submission cancels.
+    given_up: bool,
     /// Completions that the kernel could not keep, when it was last looked.
     dropped: u32,
     /// Operations in the rings.
@@ -93,6 +95,7 @@ impl Uring {
             enabled: false,
             edges: 0,
             lost: false,
+            given_up: false,
             dropped: 0,
             #[cfg(feature = "operations")]
             operations: 0,
@@ -127,6 +130,7 @@ impl Uring {
             if !self.submissions.cancel(Which::One(data(handle, registration.state))) {
                 return false;
             }
+            self.given_up = true;
             registration.state &= !ARMED;
         }
         registration.state &= !ANEW;
@@ -354,6 +358,9 @@ impl Backend<Area> for Uring {
             // From another thread than the loop's own nothing can be submitted: the loop does, as soon as it wakes.
             self.lost |= !self.submissions.cancel(Which::One(data(handle(names, place), registration.state)));
             let _ = self.submissions.submit();
+        } else if self.given_up && self.submissions.unsubmitted() > 0 {
+            // Between `prepare` and the wait: its poll may be given up, and still hold the file.
+            let _ = self.submissions.submit();
         }
         #[cfg(feature = "streams")]
         if registration.state & RECEIVING != 0 {
@@ -381,6 +388,7 @@ impl Backend<Area> for Uring {
         if !self.enabled {
             self.enabled = self.submissions.enable().is_ok();
         }
+        self.given_up = false;
         let dropped = self.submissions.dropped();
         if self.lost || dropped != self.dropped {
             self.dropped = dropped;

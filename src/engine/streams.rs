@@ -366,10 +366,6 @@ impl Engine {
                 self.settle_stream(index, number);
             }
         }
-        // Who waits for it goes on now: it may be all that keeps the loop alive.
-        if self.streams.any_starved() {
-            self.feed_starved(1);
-        }
     }
 
     /// A request is done: whether it was the loop's own, whose buffer is free then.
@@ -399,7 +395,7 @@ impl Engine {
     #[inline]
     pub(super) fn feed_streams(&mut self) {
         if self.streams.any_starved() {
-            self.feed_starved(u32::MAX);
+            self.feed_starved();
             return; // the next wait is short
         }
         while let Some((number, start)) = self.streams.buffers.lend() {
@@ -476,10 +472,9 @@ impl Engine {
         }
     }
 
-    /// At most so many.
     #[cold]
-    fn feed_starved(&mut self, most: u32) {
-        let mut left = self.streams.buffers.free().min(most);
+    fn feed_starved(&mut self) {
+        let mut left = self.streams.buffers.free();
         while left > 0
             && let Some(number) = self.streams.pop_starved()
         {

@@ -419,3 +419,6 @@ impl Queue {
         (count, bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,6 +228,12 @@ impl Table {
         self.starved[0] != NIL
     }
 
+    /// Whether one of them waits no longer: what it may receive into is free.
+    #[inline]
+    pub(crate) fn may_feed(&self) -> bool {
+        self.any_starved() && self.buffers.free() > 0
+    }
+
     /// Waits behind all others; it does not yet. O(1).
     pub(crate) fn starve(&mut self, number: u32) {
         self.streams[number].next.set_index(NIL);

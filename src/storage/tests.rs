@@ -22,23 +22,23 @@ use std::vec::Vec;
 use std::{println, vec};
 
 /// xorshift64*, Vigna 2016.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 }
 
 /// Runs a test with many seeds, and names the one that fails.
-fn with_seeds(count: u64, test: impl Fn(&mut Random) + std::panic::RefUnwindSafe) {
+pub(super) fn with_seeds(count: u64, test: impl Fn(&mut Random) + std::panic::RefUnwindSafe) {
     let chosen = std::env::var("BECKET_SEED").ok().and_then(|text| text.parse().ok());
     for seed in chosen.map_or(1..=count, |seed: u64| seed..=seed) {
         let run = || test(&mut Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1));

@@ -6,13 +6,16 @@ pub(crate) use libc::{
 };
 
 #[cfg(feature = "operations")]
-pub(crate) use libc::{ECANCELED, ENOTRECOVERABLE, ESRCH, ETIMEDOUT};
+pub(crate) use libc::{EACCES, ECANCELED, EISDIR, ELOOP, ENOTDIR, ENOTRECOVERABLE, ESRCH, ETIMEDOUT};
 
 #[cfg(any(feature = "simulator", feature = "operations"))]
-pub(crate) use libc::EDEADLK;
+pub(crate) use libc::{EDEADLK, EIO};
+
+#[cfg(feature = "streams")]
+pub(crate) use libc::{EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EHOSTUNREACH, EMSGSIZE, ENETUNREACH};
 
 #[cfg(any(feature = "simulator", feature = "streams"))]
-pub(crate) use libc::{ENOTSOCK, EPIPE};
+pub(crate) use libc::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EINPROGRESS, ENOTCONN, ENOTSOCK, EPIPE};
 
 #[cfg(feature = "simulator")]
-pub(crate) use libc::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EINPROGRESS, EIO, ENOTCONN, ESPIPE};
+pub(crate) use libc::ESPIPE;

@@ -399,7 +399,6 @@ impl Submissions {
     }
 
     /// How much is not submitted.
-    #[cfg(feature = "operations")]
     pub(crate) fn unsubmitted(&self) -> u32 {
         word(&self.tail).load(Ordering::Relaxed).wrapping_sub(word(&self.head).load(Ordering::Acquire))
     }

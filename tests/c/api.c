@@ -76,8 +76,11 @@ static void version(void) {
 }
 
 static void error_texts(void) {
-  const int codes[] = {-EINVAL, -EBADF,  -ESTALE,  -EEXIST, -ENOSPC, -ENOBUFS, -EAGAIN,
-                       -EBUSY,  -EPERM, -ECHILD, -ENOTSUP, -ENOENT, -EINTR};
+  const int codes[] = {-EINVAL,     -EBADF,         -ESTALE,        -EEXIST,      -ENOSPC,     -ENOBUFS,  -EAGAIN,
+                       -EBUSY,      -EPERM,         -ECHILD,        -ENOTSUP,     -ENOENT,     -EINTR,    -EACCES,
+                       -EADDRINUSE, -EADDRNOTAVAIL, -ENETUNREACH,   -EINPROGRESS, -ENOTCONN,   -ENOTSOCK, -EPIPE,
+                       -ECANCELED,  -ETIMEDOUT,     -ECONNREFUSED,  -ECONNRESET,  -EDEADLK,    -ESRCH,    -EIO,
+                       -ENOSYS,     -ENOMEM,        -EMFILE,        -ENOTRECOVERABLE, -4000 /* none */};
   for (size_t i = 0; i < COUNT(codes); i++) {
     CHECK(becket_strerror(codes[i]) != NULL && strlen(becket_strerror(codes[i])) > 3);
     for (size_t j = 0; j < i; j++) CHECK(strcmp(becket_strerror(codes[i]), becket_strerror(codes[j])) != 0);

@@ -452,9 +452,14 @@ static size_t append_number(char *at, unsigned long number) {
   return count;
 }
 
+static pid_t counter;
+
+__attribute__((constructor)) static void begin_to_count(void) { counter = getpid(); }
+
 __attribute__((destructor)) static void report(void) {
   const char *path = getenv("BECKET_FAULT_LIST");
-  if (path == NULL) return;
+  /* (What a forked child has counted, its parent has for the most part.) */
+  if (path == NULL || getpid() != counter) return;
   char text[8192];
   size_t used = 0;
   for (enum call call = 0; call < CALLS; call++) {

@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -250,6 +251,7 @@ static void echo_and_end(void) {
   silent(&trace);
   EQUAL(peer_write(fds[1], "hello", 5), 5);
   until(&trace, "data hello;");
+  EQUAL(becket_stream_buffers(loop), BUFFERS); /* it was not kept */
   becket_send_request request = {0};
   EQUAL(becket_stream_send(loop, trace.handle, &request, "HELLO", 5), BECKET_SEND_DONE);
   peer_reads(fds[1], "HELLO");
@@ -394,6 +396,26 @@ static void a_peer_that_does_not_read(void) {
   close_loop();
 }
 
+/* What was sent at once leaves nothing to wait for. */
+static void nothing_is_left_of_a_send(void) {
+  open_loop(now_backend == SIMULATOR ? 0 : BECKET_VIRTUAL_CLOCK);
+  int fds[2];
+  pair_of(fds);
+  struct trace trace;
+  add_stream(&trace, fds[0]);
+  silent(&trace);
+  becket_send_request request = {0};
+  EQUAL(becket_stream_send(loop, trace.handle, &request, "hello", 5), BECKET_SEND_DONE);
+  silent(&trace);
+  uint64_t before = becket_now(loop), turns = statistics_of(loop).turns;
+  EQUAL(becket_turn(loop, (int64_t)SECOND), 0);
+  EQUAL(becket_now(loop) - before, SECOND);
+  EQUAL(statistics_of(loop).turns, turns + 1);
+  peer_reads(fds[1], "hello");
+  end(&trace, fds[1]);
+  close_loop();
+}
+
 /* What is taken back is done with what was sent of it, in its order, and what stands behind it goes. */
 static void taken_back(void) {
   open_loop(0);
@@ -523,6 +545,25 @@ static void a_file_is_sent(void) {
   EQUAL(becket_stream_close(loop, trace.handle), 0);
   snprintf(expected, sizeof expected, "closed %d;", -EPIPE);
   until(&trace, expected);
+  /* Nor does one stay pending of a program that blocks it; but what was pending before does. */
+  sigset_t set, old, pending;
+  EQUAL(sigemptyset(&set) + sigaddset(&set, SIGPIPE), 0);
+  EQUAL(sigprocmask(SIG_BLOCK, &set, &old), 0);
+  for (int before = 0; before < 2; before++) {
+    if (before) EQUAL(raise(SIGPIPE), 0);
+    pair_of(fds);
+    add_stream(&trace, fds[0]);
+    EQUAL(becket_stream_pause(loop, trace.handle), 0);
+    peer_close(fds[1]);
+    EQUAL(becket_stream_sendfile(loop, trace.handle, &body, file, 0, 1000), BECKET_SEND_QUEUED);
+    EQUAL(sigpending(&pending), 0);
+    EQUAL(sigismember(&pending, SIGPIPE), before);
+    EQUAL(becket_stream_reset(loop, trace.handle), 0);
+    while (!trace.closed) turn(GUARD);
+  }
+  int signal_number;
+  EQUAL(sigwait(&set, &signal_number), 0);
+  EQUAL(sigprocmask(SIG_SETMASK, &old, NULL), 0);
   peer_close(file);
   close_loop();
 }
@@ -899,6 +940,135 @@ static void who_waits_for_a_buffer(void) {
   close_loop();
 }
 
+/* In the order in which they began to wait, whoever goes meanwhile: the first, the last, the only one. */
+static void who_waits_goes(void) {
+  open_loop(0);
+  int fds[6][2];
+  struct trace traces[6];
+  void *kept[4];
+  for (int i = 0; i < 5; i++) {
+    pair_of(fds[i]);
+    add_stream(&traces[i], fds[i][0]);
+    traces[i].keeps = 1;
+    EQUAL(peer_write(fds[i][1], "1", 1), 1);
+    if (i >= 2) {
+      silent(&traces[i]);
+      continue;
+    }
+    until(&traces[i], "data 1;");
+    kept[2 * i] = traces[i].data;
+    EQUAL(peer_write(fds[i][1], "2", 1), 1);
+    until(&traces[i], "data 2;");
+    kept[2 * i + 1] = traces[i].data;
+  }
+  /* The last one goes, and one comes; then the first one. */
+  EQUAL(becket_remove(loop, traces[4].handle), 0);
+  pair_of(fds[5]);
+  add_stream(&traces[5], fds[5][0]);
+  EQUAL(peer_write(fds[5][1], "1", 1), 1);
+  silent(&traces[5]);
+  EQUAL(becket_remove(loop, traces[2].handle), 0);
+  EQUAL(becket_stream_release(loop, kept[0]), 0);
+  until(&traces[3], "data 1;");
+  silent(&traces[5]);
+  /* More than who waits can use. */
+  for (int i = 1; i < 4; i++) EQUAL(becket_stream_release(loop, kept[i]), 0);
+  EQUAL(becket_stream_release(loop, traces[3].data), 0);
+  until(&traces[5], "data 1;");
+  EQUAL(becket_stream_release(loop, traces[5].data), -ESTALE); /* it was not kept */
+  EQUAL(becket_stream_keep(loop, traces[5].data), 0);
+  EQUAL(becket_stream_release(loop, traces[5].data), 0);
+  EQUAL(becket_stream_buffers(loop), BUFFERS);
+  for (int i = 0; i < 6; i++) {
+    if (i != 2 && i != 4) {
+      end(&traces[i], fds[i][1]);
+      continue;
+    }
+    peer_close(fds[i][0]);
+    peer_close(fds[i][1]);
+  }
+  close_loop();
+}
+
+/* One that waits does not lose its place because another one has its turn first. */
+static void who_has_waited_longest(void) {
+  open_loop(0);
+  int fds[5][2];
+  struct trace traces[5];
+  void *kept[4];
+  for (int i = 0; i < 5; i++) {
+    pair_of(fds[i]);
+    add_stream(&traces[i], fds[i][0]);
+    traces[i].keeps = 1;
+    if (i == 3) EQUAL(becket_set_level(loop, traces[i].handle, 1), 0);
+    EQUAL(peer_write(fds[i][1], "1", 1), 1);
+    if (i >= 2) {
+      silent(&traces[i]);
+      continue;
+    }
+    until(&traces[i], "data 1;");
+    kept[2 * i] = traces[i].data;
+    EQUAL(peer_write(fds[i][1], "2", 1), 1);
+    until(&traces[i], "data 2;");
+    kept[2 * i + 1] = traces[i].data;
+  }
+  for (int i = 2; i < 5; i++) {
+    EQUAL(becket_stream_release(loop, kept[i - 2]), 0);
+    until(&traces[i], "data 1;");
+    for (int other = i + 1; other < 5; other++) silent(&traces[other]);
+  }
+  EQUAL(becket_stream_release(loop, kept[3]), 0);
+  for (int i = 2; i < 5; i++) EQUAL(becket_stream_release(loop, traces[i].data), 0);
+  for (int i = 0; i < 5; i++) end(&traces[i], fds[i][1]);
+  close_loop();
+}
+
+/* A buffer that was kept does not count for the stream that has the place of its own, and the others' still do for them. */
+static void kept_beyond_the_end(void) {
+  open_loop(0);
+  int fds[2], others_fds[2];
+  struct trace trace, other;
+  pair_of(others_fds);
+  add_stream(&other, others_fds[0]);
+  other.keeps = 1;
+  EQUAL(peer_write(others_fds[1], "o", 1), 1);
+  until(&other, "data o;");
+  void *of_other = other.data;
+  pair_of(fds);
+  add_stream(&trace, fds[0]);
+  trace.keeps = 1;
+  EQUAL(peer_write(fds[1], "1", 1), 1);
+  until(&trace, "data 1;");
+  void *kept = trace.data;
+  end(&trace, fds[1]);
+  EQUAL(becket_stream_release(loop, of_other), 0);
+  void *others[2];
+  for (int i = 0; i < 2; i++) {
+    EQUAL(peer_write(others_fds[1], "o", 1), 1);
+    until(&other, "data o;");
+    others[i] = other.data;
+  }
+  for (int i = 0; i < 2; i++) EQUAL(becket_stream_release(loop, others[i]), 0);
+  end(&other, others_fds[1]);
+  pair_of(fds);
+  add_stream(&trace, fds[0]);
+  trace.keeps = 1;
+  EQUAL(becket_stream_release(loop, kept), 0);
+  for (int i = 0; i < 2; i++) {
+    EQUAL(peer_write(fds[1], "2", 1), 1);
+    until(&trace, "data 2;");
+    others[i] = trace.data;
+  }
+  EQUAL(peer_write(fds[1], "3", 1), 1);
+  silent(&trace); /* it has kept half of them */
+  for (int i = 0; i < 2; i++) EQUAL(becket_stream_release(loop, others[i]), 0);
+  until(&trace, "data 3;");
+  EQUAL(becket_stream_release(loop, trace.data), 0);
+  EQUAL(becket_stream_buffers(loop), BUFFERS);
+  end(&trace, fds[1]);
+  close_loop();
+}
+
 /* ------------------------------------------------------------------------------------------------ ends */
 
 static void half_close(void) {
@@ -1122,6 +1292,26 @@ static void taken_by_the_program(void) {
   becket_handle wake;
   for (int i = 0; i < 10; i++) EQUAL(becket_wake_add(loop, NULL, NULL, &wake), 0);
   EQUAL(becket_dispatch(loop, &event[0]), -ESTALE);
+  /* Nor is there one in the first place behind those of the sources. */
+  event[0].handle = (event[0].handle & ~(becket_handle)0xffffff) | (statistics_of(loop).sources_max + 1);
+  EQUAL(becket_dispatch(loop, &event[0]), -ESTALE);
+  event[0].handle |= 0xfffffe;
+  EQUAL(becket_dispatch(loop, &event[0]), -ESTALE);
+  EQUAL(becket_loop_close(loop), 0);
+  /* Nor does a later stream that has ended too. */
+  open_loop(0);
+  for (int i = 0; i < 2; i++) {
+    pair_of(fds[i]);
+    add_stream(&traces[i], fds[i][0]);
+    EQUAL(becket_stream_close(loop, traces[i].handle), 0);
+    EQUAL(becket_poll(loop, GUARD), 1);
+    EQUAL(becket_next(loop, BECKET_KIND_STREAM, &event[i]), 1);
+    peer_close(fds[i][1]);
+  }
+  EQUAL(event[0].handle & 0xffffff, event[1].handle & 0xffffff);
+  EQUAL(becket_dispatch(loop, &event[0]), -ESTALE);
+  EQUAL(becket_dispatch(loop, &event[1]), 0);
+  CHECK(traces[0].text[0] == 0 && strcmp(traces[1].text, "closed 0;") == 0);
   EQUAL(becket_loop_close(loop), 0);
 }
 
@@ -1191,6 +1381,48 @@ static void serve(becket_task *task) {
   CHECK(task->flags & BECKET_STREAM_CLOSED);
   BECKET_TASK_RETURN(task->value);
   BECKET_TASK_END;
+}
+
+/* While a task thinks, a request of its stream is done: that is told when it awaits the stream again. */
+static void thinks(becket_task *task) {
+  struct session *self = (struct session *)task;
+  BECKET_TASK_BEGIN(task);
+  BECKET_AWAIT(becket_task_event(task, self->stream));
+  CHECK(task->flags & BECKET_STREAM_DATA);
+  CHECK(becket_stream_send(loop, self->stream, &self->request, big, sizeof big) != BECKET_SEND_DONE);
+  self->rounds = 1;
+  BECKET_AWAIT(0);
+  self->rounds = 2;
+  do BECKET_AWAIT(becket_task_event(task, self->stream));
+  while (task->flags & BECKET_STREAM_LOW);
+  CHECK(task->flags & BECKET_STREAM_SENT);
+  BECKET_TASK_RETURN(task->value);
+  BECKET_TASK_END;
+}
+
+static void a_task_thinks(void) {
+  open_loop(0);
+  int fds[2];
+  pair_of(fds);
+  struct session session = {0};
+  EQUAL(becket_stream_add(loop, fds[0], 0, NULL, NULL, &session.stream), 0);
+  EQUAL(becket_task_start(loop, &session.task, thinks, NULL), 0);
+  EQUAL(peer_write(fds[1], "go", 2), 2);
+  while (session.rounds < 1) turn(GUARD);
+  drain_peer(fds[1], sizeof big);
+  for (int i = 0; i < 4; i++) EQUAL(becket_turn(loop, 0), 0);
+  EQUAL(becket_task_active(&session.task), 1);
+  EQUAL(becket_task_wake(&session.task, 0), 0);
+  for (int turns = 0; becket_task_active(&session.task) == 1; turns++) {
+    CHECK(turns < 100);
+    turn(0);
+  }
+  EQUAL(session.task.result, sizeof big);
+  EQUAL(becket_stream_reset(loop, session.stream), 0);
+  EQUAL(becket_set_handler(loop, session.stream, NULL, NULL), 0);
+  while (statistics_of(loop).sources > 0) turn(GUARD);
+  peer_close(fds[1]);
+  close_loop();
 }
 
 static void a_task_awaits(void) {
@@ -1298,6 +1530,24 @@ static void connected(void) {
   close_loop();
 }
 
+/* That its time is over is found together with the connection. */
+static void connected_at_the_last_moment(void) {
+  if (now_backend == BECKET_BACKEND_IO_URING) return; /* which may learn of one a turn later */
+  open_loop(BECKET_VIRTUAL_CLOCK);
+  struct sockaddr_in address = listen_somewhere(4);
+  struct trace trace;
+  connect_to(&trace, &address, SECOND);
+  int peer = accept_one();
+  EQUAL(becket_clock_advance(loop, SECOND), 0);
+  turn(0);
+  EQUAL(strcmp(trace.text, "connected;"), 0);
+  trace.text[0] = 0;
+  silent(&trace);
+  peer_close(listener);
+  end(&trace, peer);
+  close_loop();
+}
+
 /* Nobody accepts, and the system's own queue is full: it would take forever. */
 static void connecting_takes_too_long(void) {
   open_loop(BECKET_VIRTUAL_CLOCK);
@@ -1312,6 +1562,10 @@ static void connecting_takes_too_long(void) {
   connect_to(&trace, &address, 3 * SECOND);
   becket_send_request request = {0};
   EQUAL(becket_stream_send(loop, trace.handle, &request, "x", 1), BECKET_SEND_QUEUED);
+  /* What comes meanwhile is not the end of its time. */
+  EQUAL(becket_trigger(loop, trace.handle, 0), 0);
+  until(&trace, "triggered;");
+  silent(&trace);
   char expected[64];
   snprintf(expected, sizeof expected, "sent %d;closed %d;", -ETIMEDOUT, -ETIMEDOUT);
   until(&trace, expected);
@@ -1346,6 +1600,45 @@ static void unix_sockets(void) {
 
 /* ------------------------------------------------------------------------------------------------ datagrams */
 
+/* One that is taken back is not sent, not even as an empty one. */
+static void a_datagram_is_taken_back(void) {
+  open_loop(0);
+  int fds[2];
+  EQUAL(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+  struct trace trace;
+  add_stream(&trace, fds[0]);
+  static becket_send_request requests[4096];
+  int count = 0, answer;
+  do {
+    CHECK(count < 4096 - 2);
+    answer = becket_stream_send(loop, trace.handle, &requests[count++], "x", 1);
+  } while (answer == BECKET_SEND_DONE);
+  EQUAL(answer, BECKET_SEND_QUEUED);
+  requests[count].user = "taken ";
+  EQUAL(becket_stream_send(loop, trace.handle, &requests[count], "yy", 2), BECKET_SEND_QUEUED);
+  requests[count + 1].user = "last ";
+  EQUAL(becket_stream_send(loop, trace.handle, &requests[count + 1], "zzz", 3), BECKET_SEND_QUEUED);
+  EQUAL(becket_stream_cancel(loop, trace.handle, &requests[count]), 0);
+  EQUAL(queued(&trace), 4);
+  char bytes[8];
+  for (int i = 0; i < count; i++) {
+    EQUAL(peer_read(fds[1], bytes, sizeof bytes), 1);
+    turn(0);
+  }
+  for (int turns = 0; strstr(trace.text, "last") == NULL; turns++) {
+    CHECK(turns < 100);
+    turn(0);
+  }
+  EQUAL(strcmp(trace.text, "sent 1;sent taken 0;sent last 3;"), 0);
+  trace.text[0] = 0;
+  EQUAL(peer_read(fds[1], bytes, sizeof bytes), 3);
+  EQUAL(queued(&trace), 0);
+  EQUAL(becket_stream_close(loop, trace.handle), 0);
+  until(&trace, "closed 0;");
+  close(fds[1]);
+  close_loop();
+}
+
 static void datagrams(void) {
   open_loop(0);
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -1377,6 +1670,7 @@ static void datagrams(void) {
   /* An empty one, and one of several parts. */
   EQUAL(becket_stream_sendto(loop, trace.handle, &requests[0], NULL, 0, from, length), BECKET_SEND_DONE);
   peer_sees(client, 0);
+  EQUAL(queued(&trace), 0);
   until(&trace, "data three;");
   /* Not connected, and no address. */
   EQUAL(becket_stream_send(loop, trace.handle, &requests[0], "x", 1), BECKET_SEND_QUEUED);
@@ -1757,6 +2051,7 @@ int main(void) {
     byte_by_byte();
     a_trigger_a_post_and_a_level();
     a_peer_that_does_not_read();
+    nothing_is_left_of_a_send();
     taken_back();
     many_parts();
     a_file_is_sent();
@@ -1767,6 +2062,9 @@ int main(void) {
     forwarded();
     an_end_behind_it();
     forwarded_to_nobody();
+    who_waits_goes();
+    who_has_waited_longest();
+    kept_beyond_the_end();
     half_close();
     close_flushes();
     reset_does_not();
@@ -1777,6 +2075,7 @@ int main(void) {
     taken_by_the_program();
     timeouts();
     a_task_awaits();
+    a_task_thinks();
     connected();
     bad_arguments();
     tables_are_full();
@@ -1785,7 +2084,9 @@ int main(void) {
     if (now_backend == SIMULATOR) {
       for (uint64_t seed = 0; seed < 10 * seeds; seed++) two_talk(seed, seed % 3 == 0 ? 0 : seed % 3 == 1 ? 1000 : 30000);
     } else {
+      connected_at_the_last_moment();
       connecting_takes_too_long();
+      a_datagram_is_taken_back();
       unix_sockets();
       datagrams();
     }

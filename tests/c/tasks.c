@@ -188,6 +188,96 @@ static void test_other_sources(void) {
   check_empty();
 }
 
+static void edges_task(becket_task *task) {
+  struct job *job = (struct job *)task;
+  BECKET_TASK_BEGIN(task);
+  /* What no limit is for is not awaited, and nothing of it stays. */
+  BECKET_AWAIT_WITHIN(becket_wake_add(task->loop, BECKET_AWAITING), MILLISECOND);
+  EQUAL(task->value, -ENOTSUP);
+  EQUAL(statistics_of(task->loop).sources, 0);
+  BECKET_AWAIT_WITHIN(0, MILLISECOND);
+  EQUAL(task->value, -ESTALE);
+  BECKET_AWAIT_TASK(NULL);
+  EQUAL(task->value, -EINVAL);
+  EQUAL(becket_io_add(task->loop, job->fd, 0, NULL, NULL, &job->source), 0);
+  BECKET_AWAIT(becket_task_ready(task, job->source, 0));
+  EQUAL(task->value, -EINVAL);
+  BECKET_AWAIT(becket_task_ready(task, job->source, BECKET_HANGUP));
+  EQUAL(task->value, -EINVAL);
+  BECKET_AWAIT(becket_task_event(task, job->source));
+  EQUAL(task->value, -EINVAL);
+  /* A source that is kept is silent again after a limit, too. */
+  BECKET_AWAIT_WITHIN(becket_task_ready(task, job->source, BECKET_READABLE), MILLISECOND);
+  EQUAL(task->value, -ETIMEDOUT);
+  EQUAL((uint32_t)becket_io_interest(task->loop, job->source) & BECKET_READABLE, 0);
+  uint64_t deadline;
+  EQUAL(becket_io_get_deadline(task->loop, job->source, &deadline), 0);
+  EQUAL(deadline == BECKET_NEVER, 1);
+  job->step = 1;
+  BECKET_AWAIT(becket_task_ready(task, job->source, BECKET_READABLE));
+  EQUAL(task->value, BECKET_TRIGGERED);
+  EQUAL(task->flags, BECKET_TRIGGERED);
+  job->step = 2;
+  BECKET_AWAIT(becket_task_ready(task, job->source, BECKET_READABLE));
+  EQUAL(task->value, -ECANCELED);
+  job->step = 3;
+  BECKET_AWAIT(becket_task_ready(task, job->source, BECKET_READABLE)); /* its source goes meanwhile */
+  EQUAL(task->value, -ECANCELED);
+  BECKET_AWAIT(becket_task_ready(task, job->source, BECKET_READABLE));
+  EQUAL(task->value, -ESTALE);
+  BECKET_AWAIT(becket_task_event(task, job->source));
+  EQUAL(task->value, -ESTALE);
+  BECKET_AWAIT(becket_child_add(task->loop, job->other, BECKET_AWAITING)); /* it runs on */
+  EQUAL(task->value, -ECANCELED);
+  BECKET_TASK_END;
+}
+
+static void until_step(const struct job *job, int step) {
+  for (int turns = 0; job->step < step; turns++) {
+    CHECK(turns < 1000);
+    CHECK(becket_turn(loop, GUARD) >= 0);
+  }
+}
+
+static void test_edges(void) {
+  struct job job = {0};
+  int fds[2];
+  int input[2];
+  EQUAL(pipe(input), 0);
+  job.other = fork();
+  if (job.other == 0) {
+    char byte;
+    close(input[1]);
+    _exit((int)read(input[0], &byte, 1)); /* it ends with us at the latest */
+  }
+  close(input[0]);
+  make_pair(fds);
+  job.fd = fds[0];
+  start(&job, edges_task);
+  until_step(&job, 1);
+  EQUAL(becket_trigger(loop, job.source, 0), 0);
+  until_step(&job, 2);
+  /* An event of something else is none of the task's. */
+  const becket_event event = {.handle = job.source + 1, .kind = BECKET_KIND_IO, .flags = BECKET_READABLE};
+  becket_task_resume(loop, &event, &job.task);
+  EQUAL(job.step, 2);
+  EQUAL(becket_task_cancel(&job.task), 0);
+  EQUAL(becket_task_cancel(&job.task), 0);
+  until_step(&job, 3);
+  EQUAL(becket_remove(loop, job.source), 0);
+  EQUAL(becket_task_cancel(&job.task), 0);
+  EQUAL(job.ended, 0);
+  EQUAL(becket_task_cancel(&job.task), 0);
+  until_ended(&job);
+  int status;
+  close(input[1]);
+  EQUAL(waitpid(job.other, &status, 0), job.other);
+  EQUAL(status, 0);
+  close(fds[0]);
+  close(fds[1]);
+  check_empty();
+}
+
 /* ---- Tasks that await tasks ---- */
 
 static void parent_task(becket_task *task) {
@@ -403,6 +493,7 @@ int main(void) {
     test_operations();
     test_readiness();
     test_other_sources();
+    test_edges();
     test_tasks();
     test_circle();
     test_cancel();

@@ -3,6 +3,7 @@
 use crate::harness::*;
 use becket::{BackendChoice, Config, Duration, Error, Loop, Storage};
 use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
 
 each_backend! {
     a_full_table_refuses_every_kind_and_changes_nothing
@@ -14,6 +15,10 @@ each_backend! {
     a_large_reservation_works_to_its_end
     all_sources_ready_at_once
     statistics_tell_what_is_used
+}
+
+each_backend! { alone:
+    the_last_place_that_poll_can_look_at
 }
 
 fn a_full_table_refuses_every_kind_and_changes_nothing(backend: BackendChoice) {
@@ -205,4 +210,41 @@ fn statistics_tell_what_is_used(backend: BackendChoice) {
     rig.turn_for(1000 * MS);
     assert_eq!(rig.event_loop.statistics().waiting_ns, 1000 * MS);
     assert_eq!(rig.event_loop.statistics().working_ns, 10);
+}
+
+/// poll(2) takes no more entries than the process may have files; the first one is the loop's own.
+fn the_last_place_that_poll_can_look_at(backend: BackendChoice) {
+    const PLACES: usize = 64;
+    // It runs until its input ends.
+    let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let (ours, _theirs) = readable();
+    for (limit, fits) in [(PLACES as u32, backend != BackendChoice::Poll), (PLACES as u32 + 1, true)] {
+        limit_files(limit);
+        let mut rig = Rig::sized::<PLACES, 0>(&virtual_config(backend));
+        // All but the last place are taken, by what has no fd.
+        let timers: Vec<_> = (0..PLACES).map(|_| rig.timer("timer", 1000 * MS, 0, nothing)).collect();
+        let last = timers.iter().find(|it| it.raw() & 0xff_ffff == PLACES as u64).unwrap();
+        rig.event_loop.remove(*last).unwrap();
+        let refused = if fits { None } else { Some(Error::TABLE_FULL) };
+        let io = rig.event_loop.add_io(ours.as_raw_fd(), READABLE, handler, rig.app.token("io", nothing));
+        assert_eq!(io.err(), refused, "{limit} files");
+        if let Ok(io) = io {
+            assert_eq!(rig.turn(), ["io readable"]);
+            rig.event_loop.remove(io).unwrap();
+        }
+        let (socket, options) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), becket::ListenOptions::default());
+        let listener = rig.event_loop.listen_fd(socket.as_raw_fd(), &options, handler, 0);
+        assert_eq!(listener.err(), refused, "{limit} files");
+        // SAFETY: no pointers.
+        let blocks = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) } & libc::O_NONBLOCK == 0;
+        assert_eq!(blocks, listener.is_err(), "what is refused is left as it is");
+        if let Ok(listener) = listener {
+            rig.event_loop.remove(listener).unwrap();
+        }
+        let source = rig.event_loop.add_child(child.id() as i32, handler, rig.app.token("child", nothing));
+        assert_eq!(source.err(), refused, "{limit} files");
+        assert_eq!(rig.turn(), [""; 0]);
+    }
+    drop(child.stdin.take());
+    child.wait().unwrap();
 }

@@ -23,6 +23,9 @@ each_backend! {
     a_removed_listener_leaves_the_socket_open
     a_closed_one_does_not
     a_loop_closes_what_it_has_opened
+    listeners_go_in_any_order
+    a_socket_that_is_taken_is_left_as_it_is
+    a_socket_that_an_operation_waits_for_is_not_closed
     ports_are_shared_where_all_say_so
     every_address_is_of_both_families
     unix_sockets_have_names
@@ -42,6 +45,8 @@ each_backend! {
     a_removal_ends_that
     bad_text_opens_nothing
     a_forked_child_closes_its_copy
+    a_listener_at_descriptor_0
+    a_connection_at_descriptor_0
 }
 
 fn options() -> ListenOptions {
@@ -278,6 +283,81 @@ fn a_loop_closes_what_it_has_opened(backend: BackendChoice) {
     drop(TcpStream::connect(given.local_addr().unwrap()).expect("it still listens"));
 }
 
+fn listeners_go_in_any_order(backend: BackendChoice) {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        for closed in 0..=3 {
+            let mut rig = Rig::new(backend);
+            let listeners = ["a", "b", "c"].map(|name| rig.listen(name, &options()));
+            let addresses = listeners.map(|it| rig.address(it));
+            for (count, which) in order.into_iter().enumerate().take(closed) {
+                rig.event_loop.close_listener(listeners[which]).unwrap();
+                assert!(TcpStream::connect(addresses[which]).is_err());
+                for left in &order[count + 1..] {
+                    let client = connect(&rig, listeners[*left]);
+                    assert_eq!(rig.turn().len(), 1);
+                    drop(client);
+                }
+            }
+            drop(rig);
+            assert!(addresses.iter().all(|it| TcpStream::connect(it).is_err()), "{order:?} {closed}");
+        }
+    }
+}
+
+fn is_blocking(fd: &impl AsRawFd) -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) & libc::O_NONBLOCK == 0 }
+}
+
+/// What is refused has changed nothing.
+fn a_socket_that_is_taken_is_left_as_it_is(backend: BackendChoice) {
+    let mut rig = Rig::new(backend);
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let source = rig.io("io", &socket, READABLE, nothing);
+    assert_eq!(rig.event_loop.listen_fd(socket.as_raw_fd(), &options(), handler, 0), Err(Error::EXISTS));
+    assert!(is_blocking(&socket));
+    rig.event_loop.remove(source).unwrap();
+    let exclusive = ListenOptions { exclusive: true, ..options() };
+    if backend != BackendChoice::Epoll {
+        let refused = rig.event_loop.listen_fd(socket.as_raw_fd(), &exclusive, handler, 0);
+        assert_eq!(refused, Err(Error::UNSUPPORTED));
+        assert!(is_blocking(&socket));
+    }
+    assert_eq!(rig.event_loop.listen_fd(-1, &options(), handler, 0), Err(Error::BAD_FD));
+    let token = rig.app.token("l", |_, _, event| {
+        // SAFETY: it is this handler's.
+        drop(unsafe { OwnedFd::from_raw_fd(event.connection().unwrap()) });
+    });
+    rig.event_loop.listen_fd(socket.as_raw_fd(), &options(), handler, token).unwrap();
+    assert!(!is_blocking(&socket));
+    let client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+    assert_eq!(rig.turn(), ["l connection"]);
+    drop(client);
+}
+
+fn a_socket_that_an_operation_waits_for_is_not_closed(backend: BackendChoice) {
+    if backend == BackendChoice::IoUring {
+        return; // there the kernel waits
+    }
+    let storage = Box::leak(Box::new(Storage::<8, 0, 4>::new()));
+    let event_loop = Loop::new(storage, &virtual_config(backend)).expect("a loop");
+    let mut rig = Rig { event_loop, app: App::default() };
+    let address = Address::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let token = rig.app.token("l", nothing);
+    let listener = rig.event_loop.listen_at(&address, &options(), handler, token).unwrap();
+    let (fd, at) = (rig.event_loop.listener_fd(listener).unwrap(), rig.address(listener));
+    assert_eq!(format!("{:?}", rig.event_loop.listener_address(listener).unwrap()), at.to_string());
+    let token = rig.app.token("op", nothing);
+    let operation = rig.event_loop.accept(fd, handler, token).unwrap();
+    assert_eq!(rig.event_loop.close_listener(listener), Err(Error::BUSY));
+    drop(TcpStream::connect(at).expect("it still listens"));
+    rig.event_loop.cancel(operation).unwrap();
+    rig.event_loop.close_listener(listener).unwrap();
+    assert!(TcpStream::connect(at).is_err());
+    let trace = rig.turn();
+    assert_eq!(trace.len(), 1, "{trace:?}");
+}
+
 fn ports_are_shared_where_all_say_so(backend: BackendChoice) {
     let mut rig = Rig::new(backend);
     let shared = ListenOptions { reuse_port: true, ..options() };
@@ -415,7 +495,37 @@ fn a_file_goes_with_its_listener(backend: BackendChoice) {
     rig.listen_with("l", &text, &unlinking, |_, _, _| {}).expect("a listener");
     drop(rig);
     assert!(!path.exists());
+    // One that was not to be removed stays.
+    let mut rig = Rig::new(backend);
+    rig.listen_with("l", &text, &options(), |_, _, _| {}).expect("a listener");
+    drop(rig);
+    assert!(path.exists() && UnixStream::connect(&path).is_err());
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+fn a_listener_at_descriptor_0(backend: BackendChoice) {
+    let mut rig = Rig::new(backend);
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    dup2(&socket, 0);
+    let token = rig.app.token("l", |_, _, event| {
+        // SAFETY: it is this handler's.
+        drop(unsafe { OwnedFd::from_raw_fd(event.connection().unwrap()) });
+    });
+    let listener = rig.event_loop.listen_fd(0, &options(), handler, token).unwrap();
+    assert_eq!(rig.event_loop.listener_fd(listener), Ok(0));
+    let client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+    assert_eq!(rig.turn(), ["l connection"]);
+    drop(client);
+}
+
+fn a_connection_at_descriptor_0(backend: BackendChoice) {
+    let mut rig = Rig::new(backend);
+    let listener = rig.listen_with("l", "127.0.0.1:0", &options(), |app, _, fd| app.note(fd.as_raw_fd().to_string()));
+    let client = connect(&rig, listener.unwrap());
+    // SAFETY: nobody has it.
+    unsafe { libc::close(0) };
+    assert_eq!(rig.turn(), ["l connection", "0"]);
+    drop(client);
 }
 
 fn a_socket_that_listens_already(backend: BackendChoice) {
@@ -466,6 +576,12 @@ fn triggers_and_posts_come_too(backend: BackendChoice) {
     rig.event_loop.trigger(listener, Ready::empty()).unwrap();
     assert_eq!(rig.turn(), ["l EAGAIN triggered"]);
     drop(client);
+    rig.assert_silent();
+    // One that was triggered and is paused before it comes is, too.
+    rig.event_loop.resume_listener(listener).unwrap();
+    rig.event_loop.trigger(listener, Ready::empty()).unwrap();
+    rig.event_loop.pause_listener(listener).unwrap();
+    assert_eq!(rig.turn(), ["l EAGAIN triggered"]);
     rig.assert_silent();
 }
 
@@ -718,13 +834,13 @@ fn a_forked_child_closes_its_copy(backend: BackendChoice) {
 /// A loop with a listener in a simulator, and the listener's descriptor.
 fn simulated(seed: u64, ring: bool) -> (Rig, Simulator<'static>, i32) {
     let storage = Box::leak(Box::new(Storage::<8, 0, 4>::new()));
-    let memory = Box::leak(Box::new(SimulatorMemory::<24, 64>::new()));
+    let memory = Box::leak(Box::new(SimulatorMemory::<160, 256>::new()));
     let simulator = Simulator::new(memory, seed);
     simulator.set_ring(ring).unwrap();
     let event_loop = Loop::simulated(storage, simulator, &Config::default()).expect("a loop");
     let mut rig = Rig { event_loop, app: App::default() };
     let fd = simulator.socket().unwrap();
-    simulator.listen(fd, 8).unwrap();
+    simulator.listen(fd, 100).unwrap();
     let token = rig.app.token("l", |_, event_loop, event| {
         if let Ok(fd) = event.connection() {
             event_loop.simulator().unwrap().close(fd).unwrap();
@@ -797,6 +913,30 @@ fn a_simulated_listener_gets_over_every_error() {
             for client in [first, second] {
                 simulator.close(client).unwrap();
             }
+        }
+    }
+}
+
+/// So many in a row that were broken off: it is not the connections, and nobody else waits for their end.
+#[test]
+fn broken_connections_make_it_pause() {
+    for ring in [false, true] {
+        let (mut rig, simulator, fd) = simulated(3, ring);
+        simulator.set_fault(Call::Accept, Error::CONNECTION_ABORTED, 1_000_000).unwrap();
+        let clients: Vec<i32> = (0..70).map(|_| client(simulator, fd)).collect();
+        simulator.advance(Duration::from_millis(1)).unwrap();
+        assert_eq!(rig.turn(), ["l ECONNABORTED paused"]);
+        assert_eq!(simulator.failed(Call::Accept), Ok(64));
+        simulator.set_fault(Call::Accept, Error::CONNECTION_ABORTED, 0).unwrap();
+        let paused_at = rig.event_loop.simulator().unwrap().now();
+        let mut seen = Vec::new();
+        while seen.len() < 6 {
+            seen.extend(rig.turn_for(1000 * MS));
+        }
+        assert_eq!(seen, ["l connection"; 6]);
+        assert_eq!(simulator.now().since(paused_at), Duration::from_millis(10));
+        for client in clients {
+            simulator.close(client).unwrap();
         }
     }
 }

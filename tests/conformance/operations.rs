@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -129,15 +130,18 @@ each_engine! { files:
     a_drain_reaps_files
     files_go_on_beside_a_signal
     more_are_submitted_than_a_ring_holds
+    a_file_that_says_it_does_not_block_is_read
 }
 
 each_engine! { files, alone:
     a_dropped_loop_closes_what_was_opened
+    files_are_read_where_poll_has_no_place_for_their_ring
 }
 
 // (No other test may open the fd again that it has closed.)
 each_engine! { all, alone:
     who_waits_for_a_closed_fd_is_told
+    what_cannot_be_waited_for_is_not_begun
 }
 
 each_engine! { aio:
@@ -171,6 +175,7 @@ each_engine! { all:
     a_completion_beats_its_deadline
     a_deadline_is_taken_away
     several_wait_in_order
+    nobody_overtakes_one_that_needs_more
     both_directions_wait
     messages_are_answered
     messages_carry_descriptors
@@ -552,7 +557,41 @@ fn a_status_is_told(engines: Engines) {
     assert!(status.with(|it| it.modified().0).unwrap() > 1_600_000_000);
     assert!(!path.is_lent());
     assert_eq!(statx(&mut rig, folder.path("none")), [format!("statx {}", -libc::ENOENT)]);
+    // What is refused lends nothing: not the path either.
+    let in_use = status.with(|_| rig.event_loop.statx(libc::AT_FDCWD, path, 0, 0, status, handler, 0));
+    assert_eq!((in_use, path.is_lent(), status.is_lent()), (Ok(Err(Error::BUSY)), false, false));
     assert_quiet(&mut rig);
+}
+
+/// The kernel answers at first that it would block, though nobody can wait for a file.
+fn a_file_that_says_it_does_not_block_is_read(engines: Engines) {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/proc/version").unwrap();
+    let expected = std::fs::read("/proc/version").unwrap();
+    let mut rig = rig(engines);
+    let bytes = buffer::<4096>();
+    for at in [Some(0), Some(3), None] {
+        let from = at.unwrap_or_default() as usize;
+        read(&mut rig, "read", &file, bytes, 4096, at);
+        assert_eq!(until(&mut rig, 1), [format!("read {}", expected.len() - from)], "{at:?}");
+        assert_eq!(content(bytes, expected.len() - from), expected[from..]);
+    }
+    assert_quiet(&mut rig);
+}
+
+/// Then they are asked after a little while, again and again.
+fn files_are_read_where_poll_has_no_place_for_their_ring(engines: Engines) {
+    let folder = Folder::new("no-place", engines);
+    let file = folder.file(b"content");
+    // The loop's own descriptor, 8 sources and 16 operations; the next place is that of the ring.
+    for limit in [25, 26] {
+        limit_files(limit);
+        let mut rig = rig(engines);
+        for at in 0..7 {
+            read(&mut rig, "read", &file, buffer::<4096>(), 10, Some(at));
+            assert_eq!(until(&mut rig, 1), [format!("read {}", 7 - at)], "{limit} files");
+        }
+        assert_quiet(&mut rig);
+    }
 }
 
 fn what_fails_says_so(engines: Engines) {
@@ -1058,6 +1097,23 @@ fn connect_to(engines: Engines, listener: &TcpListener, family: i32) {
     }
 }
 
+/// A number that select cannot hold: although data are there, and no wait is needed.
+fn what_cannot_be_waited_for_is_not_begun(engines: Engines) {
+    limit_files(libc::FD_SETSIZE as u32 + 2);
+    let (ours, theirs) = readable();
+    for fd in [libc::FD_SETSIZE as i32 - 1, libc::FD_SETSIZE as i32] {
+        dup2(&ours, fd);
+        let mut rig = rig(engines);
+        recv(&mut rig, "recv", &Fd(fd), buffer::<4096>());
+        let refused = engines.backend == BackendChoice::Select && fd >= libc::FD_SETSIZE as i32;
+        let expected = if refused { -libc::EINVAL } else { 1 };
+        assert_eq!(until(&mut rig, 1), [format!("recv {expected}")], "fd {fd}");
+        assert_eq!(drain(&ours), usize::from(refused));
+        assert_quiet(&mut rig);
+        (&theirs).write_all(b"y").unwrap();
+    }
+}
+
 fn a_refused_connect_says_so(engines: Engines) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = listener.local_addr().unwrap();
@@ -1463,6 +1519,35 @@ fn several_wait_in_order(engines: Engines) {
         // SAFETY: it is ours.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
+    assert_quiet(&mut rig);
+}
+
+/// An fd may be ready for the second one alone.
+fn nobody_overtakes_one_that_needs_more(engines: Engines) {
+    if engines.backend == BackendChoice::IoUring {
+        return; // there the kernel decides
+    }
+    // SAFETY: no pointer is passed; it is ours.
+    let counter =
+        unsafe { File::from_raw_fd(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK | libc::EFD_SEMAPHORE)) };
+    // One less, and the next one has room.
+    (&counter).write_all(&(u64::MAX - 1).to_ne_bytes()).unwrap();
+    let one_less = || (&counter).read_exact(&mut [0; 8]).unwrap();
+    let mut rig = rig(engines);
+    write(&mut rig, "three", &counter, &3_u64.to_ne_bytes(), None);
+    write(&mut rig, "one", &counter, &1_u64.to_ne_bytes(), None);
+    assert_eq!(rig.turns(2), [""; 0]);
+    one_less();
+    // Long enough that the first one rests, and is asked again.
+    for _ in 0..40 {
+        rig.event_loop.turn(&mut rig.app, Duration::from_millis(1)).unwrap();
+    }
+    assert_eq!(rig.trace(), [""; 0], "there is room for one, and not for three");
+    one_less();
+    one_less();
+    assert_eq!(until(&mut rig, 1), ["three 8"]);
+    one_less();
+    assert_eq!(until(&mut rig, 1), ["one 8"]);
     assert_quiet(&mut rig);
 }
 

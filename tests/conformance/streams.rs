@@ -17,6 +17,8 @@ each_backend! { simulated too:
     a_request_is_taken_back
     parts_arrive_in_order
     what_is_kept_is_not_overwritten
+    a_handler_keeps_what_came_and_removes_its_stream
+    what_has_ended_is_shut_down
     an_old_event_tells_of_nothing
     what_was_received_goes_on
     paused_and_resumed
@@ -29,9 +31,14 @@ each_backend! { simulated too:
 }
 
 each_backend! {
+    a_call_takes_so_many_parts_and_a_turn_so_many_calls
     connected
     datagrams_have_a_sender
     a_file_is_sent
+}
+
+each_backend! { alone:
+    a_stream_at_descriptor_0
 }
 
 /// Bytes that no socket of these tests takes at once.
@@ -309,6 +316,65 @@ fn what_was_received_goes_on(backend: BackendChoice) {
     assert_eq!(rig.event_loop.buffers_left(), Ok(4));
 }
 
+/// Then what it has kept is nobody's but the program's.
+fn a_handler_keeps_what_came_and_removes_its_stream(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (_, mut peer) = stream(&mut rig, "it", |_, event_loop, event| {
+        event_loop.remove(event.source).unwrap();
+        let received = event_loop.keep(&event).expect("it is the latest");
+        KEPT.with_borrow_mut(|kept| kept.push(received));
+    });
+    peer.write(b"hello");
+    expect(&mut rig, &["it data 5"]);
+    let received = KEPT.take().pop().unwrap();
+    assert_eq!((&received[..], rig.event_loop.buffers_left()), (&b"hello"[..], Ok(3)));
+    // Its place has another owner by now, for whom it does not count.
+    let (other, mut peer) = stream(&mut rig, "other", nothing);
+    rig.event_loop.release(received).unwrap();
+    assert_eq!(rig.event_loop.buffers_left(), Ok(4));
+    for _ in 0..4 {
+        peer.write(b"x");
+        expect(&mut rig, &["other data 1"]);
+    }
+    end(&mut rig, "other", other);
+}
+
+fn what_has_ended_is_shut_down(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", nothing);
+    for _ in 0..2 {
+        assert_eq!(rig.event_loop.shutdown_stream(handle), Ok(()));
+        assert_eq!(peer.read(), None);
+    }
+    rig.event_loop.close_stream(handle).unwrap();
+    assert_eq!(rig.event_loop.shutdown_stream(handle), Ok(()), "its last event is due");
+    expect(&mut rig, &["it closed 0"]);
+    assert_eq!(rig.event_loop.shutdown_stream(handle), Err(Error::STALE));
+    let (handle, _peer) = stream(&mut rig, "it", nothing);
+    rig.event_loop.reset_stream(handle).unwrap();
+    assert_eq!(rig.event_loop.shutdown_stream(handle), Err(Error::BROKEN_PIPE));
+    rig.event_loop.reset_stream(handle).unwrap();
+    expect(&mut rig, &[&format!("it closed {}", -libc::ECANCELED)]);
+}
+
+fn a_stream_at_descriptor_0(backend: BackendChoice) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    dup2(&ours, 0);
+    drop(ours);
+    let (rig, mut peer) = (rig(backend), Peer::Real(theirs));
+    let handle = rig.event_loop.add_stream_pulled(0, 7).unwrap();
+    assert_eq!((rig.event_loop.io_fd(handle), rig.event_loop.find_io(0)), (Ok(0), Ok(handle)));
+    peer.write(b"hello");
+    assert_eq!(rig.event_loop.poll(Duration::FOREVER), Ok(1));
+    let event = rig.event_loop.next(Kinds::STREAM).unwrap().unwrap();
+    assert_eq!((event.stream, event.value, event.token), (Some(StreamEvent::Data), 5, 7));
+    rig.event_loop.close_stream(handle).unwrap();
+    assert_eq!(rig.event_loop.poll(Duration::FOREVER), Ok(1));
+    assert_eq!(rig.event_loop.next(Kinds::STREAM).unwrap().unwrap().stream, Some(StreamEvent::Closed));
+    assert_eq!(peer.read(), None);
+}
+
 /// An event that was copied, when others have come since.
 fn an_old_event_tells_of_nothing(backend: BackendChoice) {
     let mut rig = rig(backend);
@@ -507,5 +573,139 @@ fn a_file_is_sent(backend: BackendChoice) {
     let request = request();
     assert_eq!(rig.event_loop.send_stream_file(handle, request, file.as_raw_fd(), 2..6), Ok(Sent::Done));
     assert_eq!(peer.read(), Some(b"2345".to_vec()));
+    end(&mut rig, "it", handle);
+}
+
+/// In the simulator, where a peer has room for 256 bytes.
+#[test]
+fn marks_are_exact() {
+    let mut rig = rig(BackendChoice::Simulator);
+    let (handle, mut peer) = stream(&mut rig, "it", nothing);
+    let buffers = [0; 4].map(|_| (request(), holding(b"")));
+    let send = |rig: &Rig, number: usize, count: usize| {
+        let (request, buffer) = buffers[number];
+        rig.event_loop.send_stream(handle, request, buffer, 0..count)
+    };
+    let Peer::Simulated(simulator, fd) = peer else { panic!("it is simulated") };
+    let takes = |count: usize| assert_eq!(simulator.read(fd, &mut vec![0; count]), Ok(count));
+    rig.event_loop.set_watermarks(handle, 40, 100).unwrap();
+    assert_eq!(send(&rig, 0, 256), Ok(Sent::Done));
+    assert_eq!((send(&rig, 0, 100), rig.event_loop.queued(handle)), (Ok(Sent::Queued), Ok(100)));
+    assert_eq!(send(&rig, 1, 0), Ok(Sent::Queued), "no more than the mark");
+    assert_eq!((send(&rig, 2, 1), rig.event_loop.queued(handle)), (Ok(Sent::Full), Ok(101)));
+    takes(60);
+    assert_eq!(rig.turns(2), [""; 0]);
+    assert_eq!(rig.event_loop.queued(handle), Ok(41));
+    takes(1);
+    assert_eq!(rig.turns(2), ["it low 0"]);
+    // Once, and again only after there was more.
+    takes(10);
+    assert_eq!(rig.turns(2), [""; 0]);
+    assert_eq!(send(&rig, 3, 70), Ok(Sent::Queued));
+    assert_eq!(rig.event_loop.queued(handle), Ok(100));
+    takes(100);
+    assert_eq!(rig.turns(3), ["it sent 100", "it sent 0", "it sent 1", "it sent 70"]);
+    // A mark that is moved is looked at at once; so is one that is moved away.
+    takes(256);
+    assert_eq!((send(&rig, 0, 256), send(&rig, 1, 50)), (Ok(Sent::Done), Ok(Sent::Queued)));
+    rig.event_loop.set_watermarks(handle, 50, 50).unwrap();
+    assert_eq!(rig.turns(2), [""; 0], "no more than the mark");
+    rig.event_loop.set_watermarks(handle, 10, 49).unwrap();
+    assert_eq!(rig.turns(2), [""; 0]);
+    rig.event_loop.set_watermarks(handle, 49, 49).unwrap();
+    assert_eq!(rig.turns(2), [""; 0]);
+    rig.event_loop.set_watermarks(handle, 50, 50).unwrap();
+    assert_eq!(rig.turns(2), ["it low 0"]);
+    takes(256);
+    assert_eq!(rig.turns(2), ["it sent 50"]);
+    peer = Peer::Simulated(simulator, fd);
+    assert_eq!(peer.read().unwrap().len(), 50);
+    end(&mut rig, "it", handle);
+}
+
+/// Who takes what is sent is not idle, though it sends nothing.
+#[test]
+fn a_stream_that_sends_is_not_idle() {
+    let mut rig = rig(BackendChoice::Simulator);
+    let (handle, peer) = stream(&mut rig, "it", nothing);
+    let Peer::Simulated(simulator, fd) = peer else { panic!("it is simulated") };
+    let takes = |count: usize| assert_eq!(simulator.read(fd, &mut vec![0; count]), Ok(count));
+    rig.event_loop.set_idle_timeout(handle, Duration::from_millis(10)).unwrap();
+    let (request, buffer) = (request(), holding(b""));
+    assert_eq!(rig.event_loop.send_stream(handle, request, buffer, 0..400), Ok(Sent::Queued));
+    let simulated_ms = |rig: &mut Rig, count: u64| {
+        rig.event_loop.turn(&mut rig.app, Duration::from_millis(count)).unwrap();
+        rig.trace()
+    };
+    for _ in 0..5 {
+        assert_eq!(simulated_ms(&mut rig, 7), [""; 0]);
+        takes(10);
+        assert_eq!(simulated_ms(&mut rig, 0), [""; 0]);
+    }
+    let at = simulator.now();
+    // Nothing goes by this.
+    assert_eq!(simulated_ms(&mut rig, 7), [""; 0]);
+    rig.event_loop.cancel_send(handle, self::request()).unwrap();
+    expect(&mut rig, &["it timeout"]);
+    assert_eq!(simulator.now().since(at), Duration::from_millis(10));
+    rig.event_loop.reset_stream(handle).unwrap();
+    expect(&mut rig, &[&format!("it sent {}", -libc::ECANCELED), &format!("it closed {}", -libc::ECANCELED)]);
+}
+
+/// What comes in one turn is told in one; an idle timeout alone gives way.
+#[test]
+fn what_falls_together_is_all_told() {
+    let mut rig = rig(BackendChoice::Simulator);
+    let (handle, mut peer) = stream(&mut rig, "it", nothing);
+    let Peer::Simulated(simulator, fd) = peer else { panic!("it is simulated") };
+    let (request, buffer) = (request(), holding(b""));
+    assert_eq!(rig.event_loop.send_stream(handle, request, buffer, 0..300), Ok(Sent::Queued));
+    rig.event_loop.set_deadline(handle, Duration::from_millis(10)).unwrap();
+    assert_eq!(rig.turn(), [""; 0]);
+    assert_eq!(simulator.read(fd, &mut [0; 256]), Ok(256));
+    assert_eq!(rig.after_ns(10 * MS), ["it sent 300", "it deadline"]);
+    assert_eq!(rig.turns(2), [""; 0]);
+
+    rig.event_loop.set_idle_timeout(handle, Duration::from_millis(10)).unwrap();
+    assert_eq!(rig.turn(), [""; 0]);
+    peer = Peer::Simulated(simulator, fd);
+    peer.write(b"x");
+    assert_eq!(rig.after_ns(10 * MS), ["it data 1"]);
+    assert_eq!(rig.turns(2), [""; 0]);
+    assert_eq!(rig.after_ns(9 * MS), [""; 0]);
+    assert_eq!(rig.after_ns(MS), ["it timeout"]);
+    end(&mut rig, "it", handle);
+}
+
+/// Many ranges of a file, each of which is a call of its own: between eight of them others have their turn.
+fn a_call_takes_so_many_parts_and_a_turn_so_many_calls(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", nothing);
+    let path = std::env::temp_dir().join(format!("becket-ranges-{}-{backend:?}", std::process::id()));
+    std::fs::write(&path, b"0123456789abcdefghij").unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let (first, buffer) = (request(), holding(b""));
+    let sent = rig.event_loop.send_stream(handle, first, buffer, 0..BIG).unwrap();
+    assert_ne!(sent, Sent::Done);
+    for at in 0..20 {
+        let sent = rig.event_loop.send_stream_file(handle, request(), file.as_raw_fd(), at..at + 1).unwrap();
+        assert_ne!(sent, Sent::Done);
+    }
+    let mut bytes = Vec::new();
+    while !rig.app.trace.contains(&format!("it sent {BIG}")) {
+        bytes.extend(peer.read().expect("no end"));
+        rig.event_loop.turn(&mut rig.app, Duration::ZERO).unwrap();
+    }
+    // The rest of the first one took one of the eight.
+    assert!(rig.event_loop.queued(handle).unwrap() >= 13);
+    while bytes.len() < BIG + 20 {
+        bytes.extend(peer.read().expect("no end"));
+        rig.event_loop.turn(&mut rig.app, Duration::ZERO).unwrap();
+    }
+    let sent: Vec<_> = rig.turns(3).into_iter().filter(|it| it.starts_with("it sent")).collect();
+    assert_eq!(sent[0], format!("it sent {BIG}"));
+    assert_eq!(sent[1..], ["it sent 1"; 20]);
+    assert_eq!(&bytes[BIG..], b"0123456789abcdefghij");
     end(&mut rig, "it", handle);
 }

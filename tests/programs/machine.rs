@@ -24,6 +24,8 @@ const DEAD: usize = 32;
 pub struct Abilities {
     /// It has edge-triggered sources.
     pub edge: bool,
+    /// It has those of which not all are woken.
+    pub exclusive: bool,
     /// A wait may find something of which nothing comes.
     pub vague_waits: bool,
 }
@@ -420,14 +422,16 @@ impl<W: World> Machine<W> {
         let options = IoOptions {
             oneshot: b & 24 == 24,
             edge: b & 96 == 96,
+            exclusive: c % 16 == 13,
             trusted: open && b & 128 != 0,
-            ..IoOptions::default()
         };
         let taken = self.model.sources.iter().any(|it| it.kind == Kind::Io && it.fd == fd);
         let expected = match self.room() {
             _ if taken => Err(Error::EXISTS),
             Err(error) => Err(error),
             _ if options.edge && !self.abilities.edge => Err(Error::UNSUPPORTED),
+            _ if options.exclusive && !self.abilities.exclusive => Err(Error::UNSUPPORTED),
+            _ if options.exclusive && interest.contains(Ready::PRIORITY) => Err(Error::INVALID),
             _ if !open => Err(Error::BAD_FD),
             _ => Ok(()),
         };
@@ -444,7 +448,7 @@ impl<W: World> Machine<W> {
                 source.maybe_told();
             }
             (source.file, source.fd, source.interest) = (file, fd, interest);
-            (source.oneshot, source.edge) = (options.oneshot, options.edge);
+            (source.oneshot, source.edge, source.exclusive) = (options.oneshot, options.edge, options.exclusive);
             source
         });
     }
@@ -508,16 +512,26 @@ impl<W: World> Machine<W> {
     fn change_io(&mut self, it: &It<W>, handle: Handle, op: Op, b: u8, c: u8) {
         let inside = !self.frames.is_empty();
         let now = self.model.clock;
+        // An exclusive one cannot ask for that.
+        let exclusive = self.model.source(handle).exclusive;
+        let answer =
+            |asked: Ready| if exclusive && asked.contains(Ready::PRIORITY) { Err(Error::INVALID) } else { Ok(()) };
         match op {
             Op::Modify => {
                 let interest = Self::interest(b);
-                assert_eq!(it.modify_io(handle, interest), Ok(()));
+                assert_eq!(it.modify_io(handle, interest), answer(interest));
+                if answer(interest).is_err() {
+                    return;
+                }
                 self.model.set_interest(handle, interest, inside);
             }
             Op::Change => {
                 let (set, clear) = (Self::interest(b), Self::interest(c));
-                assert_eq!(it.change_io(handle, set, clear), Ok(()));
                 let interest = (self.model.source(handle).interest | set) - clear;
+                assert_eq!(it.change_io(handle, set, clear), answer(interest));
+                if answer(interest).is_err() {
+                    return;
+                }
                 self.model.set_interest(handle, interest, inside);
             }
             Op::Oneshot => {
@@ -878,10 +892,13 @@ impl<W: World> Machine<W> {
         if streams.note(it, event, self.model.now, idle, late) {
             self.removed(it, event.source);
         } else if event.stream == Some(StreamEvent::Connected) {
-            // That it was to be connected within a time is forgotten; and when, nobody has seen.
-            self.model.source(event.source).connecting = false;
-            let deadline = it.deadline(event.source).expect("a live stream");
-            self.model.set_deadline(event.source, deadline.as_nanos());
+            // That it was to be connected within a time is forgotten; when, nobody has seen.
+            let source = self.model.source(event.source);
+            let set = source.deadline_set;
+            source.connecting = false;
+            let deadline = it.deadline(event.source).expect("a live stream").as_nanos();
+            assert!(set || deadline == NEVER, "connected, and it still has to be until {deadline}");
+            self.model.set_deadline(event.source, deadline);
         }
     }
 
@@ -1063,6 +1080,7 @@ impl<W: World> Machine<W> {
                     assert_eq!(it.io_interest(handle), Ok(source.interest));
                     let options = it.io_options(handle).expect("a source");
                     assert_eq!((options.oneshot, options.edge), (source.oneshot, source.edge));
+                    assert_eq!(options.exclusive, source.exclusive);
                     assert_eq!(it.deadline(handle), Ok(at(source.deadline)));
                     assert_eq!(it.idle_timeout(handle), Ok(nanos(source.idle.unwrap_or(NEVER))));
                 }
@@ -1192,7 +1210,9 @@ impl<W: World> Machine<W> {
         self.section(it);
         self.depth -= 1;
         if let Some(streams) = &mut self.streams {
-            streams.look_at_current(it, self.fresh);
+            if streams.look_at_current(it, self.fresh) {
+                self.model.doubt_streams(); // who has waited for that buffer
+            }
             self.fresh = false;
         }
         self.own = Handle::NONE;

@@ -69,6 +69,7 @@ pub struct Source {
     pub interest: Ready,
     pub oneshot: bool,
     pub edge: bool,
+    pub exclusive: bool,
     /// Pending: what has to be told to who asks for it, and what may be.
     must: Ready,
     may: Ready,
@@ -97,6 +98,8 @@ pub struct Source {
     pub connecting: bool,
     /// It had passed at some time.
     pub late: bool,
+    /// The program has set it.
+    pub deadline_set: bool,
 
     // Timers.
     pub at: u64,
@@ -211,6 +214,7 @@ impl Source {
             interest: NONE,
             oneshot: false,
             edge: false,
+            exclusive: false,
             must: NONE,
             may: NONE,
             news: Ready::all(),
@@ -228,6 +232,7 @@ impl Source {
             alive: false,
             connecting: false,
             late: false,
+            deadline_set: false,
             at: NEVER,
             period: 0,
             elapsed: 0,
@@ -421,7 +426,7 @@ impl Model {
 
     pub fn set_deadline(&mut self, handle: Handle, at: u64) {
         let it = self.source(handle);
-        (it.deadline, it.deadline_pending) = (at, false);
+        (it.deadline, it.deadline_pending, it.deadline_set) = (at, false, true);
         self.arm_order(handle);
     }
 

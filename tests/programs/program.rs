@@ -155,7 +155,7 @@ operations! {
     /// Connection: how much its peer holds.
     Narrow "narrow" 10;
     /// All that is to be told of streams is told.
-    Rest "rest" 6;
+    Rest "rest" 14;
 }
 
 impl Op {

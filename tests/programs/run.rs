@@ -53,7 +53,8 @@ impl<const S: usize, const P: usize, const O: usize, const N: usize, const B: us
         let streams: &'static mut Streams<N, B, BUFFER_BYTES> = unsafe { &mut *self.streams };
         let places = Places { sources: S, posts: P, operations: O, streams: N, buffers: B };
         let edge = !matches!(backend, BackendChoice::Select | BackendChoice::Poll);
-        let abilities = Abilities { edge, vague_waits: backend == BackendChoice::IoUring };
+        let exclusive = matches!(backend, BackendChoice::Epoll | BackendChoice::Simulator);
+        let abilities = Abilities { edge, exclusive, vague_waits: backend == BackendChoice::IoUring };
         if backend == BackendChoice::Simulator {
             // SAFETY: likewise.
             let memory = SIMULATED.with(|memory| unsafe { &mut **memory });

@@ -131,6 +131,8 @@ struct Connection {
     /// It is gone; and of what it has written some may be lost.
     gone: bool,
     lossy: bool,
+    /// Closing our end breaks it off.
+    abrupt: bool,
     /// Why it is gone may have been told already, to a stream that was removed.
     spent: bool,
     /// What was sent, as far as the peer has not read it.
@@ -442,6 +444,7 @@ impl<N: Net> Streams<N> {
             shut: false,
             gone: false,
             lossy: false,
+            abrupt: false,
             spent: false,
             pieces: VecDeque::new(),
             unknown: VecDeque::new(),
@@ -556,7 +559,7 @@ impl<N: Net> Streams<N> {
             connection.match_pieces();
             assert!(net.close(connection.ours), "an end that was the program's is not open");
             self.accept_pending();
-            return self.end_peer(stream.connection);
+            return self.end_peer(stream.connection, false);
         }
         // What was sent has arrived, and the rest will not.
         connection.drain(net);
@@ -583,12 +586,12 @@ impl<N: Net> Streams<N> {
             connection.blurred = true;
             let ours = connection.ours;
             assert!(net.close(ours), "an end that was the program's is not open");
-            self.end_peer(stream.connection);
+            self.end_peer(stream.connection, false);
         }
     }
 
-    /// Our end is closed: so is the other.
-    fn end_peer(&mut self, at: usize) {
+    /// Our end is closed: so is the other. `graceful`: after all was sent.
+    fn end_peer(&mut self, at: usize, graceful: bool) {
         let (net, connection) = (self.net, &mut self.connections[at]);
         connection.may_end = true;
         if connection.peer >= 0 {
@@ -601,6 +604,9 @@ impl<N: Net> Streams<N> {
                 ended = connection.drain(net);
             }
             assert!(ended, "our end is not closed: {connection:?}");
+            if graceful {
+                connection.check_complete();
+            }
             net.close(connection.peer);
         }
         self.finish(at);
@@ -667,7 +673,7 @@ impl<N: Net> Streams<N> {
                 assert!(requests[place].is_in_use(), "it is queued, and not in use");
                 assert!(sent == if above { Sent::Full } else { Sent::Queued }, "{sent:?} with {queued} queued");
                 assert!(
-                    queued > 0 || may_fail || length == 0 || self.streams[at].requests.len() > 0,
+                    queued > 0 || may_fail || length == 0 || !self.streams[at].requests.is_empty(),
                     "nothing is left of it"
                 );
                 self.connections[connection].pieces.back_mut().expect("it is there").queued = true;
@@ -688,7 +694,7 @@ impl<N: Net> Streams<N> {
             return;
         }
         let chosen = usize::from(which) % stream.requests.len();
-        let Request { place, piece, length, .. } = stream.requests[chosen];
+        let Request { place, piece, .. } = stream.requests[chosen];
         assert_eq!(it.cancel_send(handle, &self.memory.requests[place]), Ok(()));
         stream.requests[chosen].cut = true;
         let connection = &mut self.connections[stream.connection];
@@ -696,7 +702,7 @@ impl<N: Net> Streams<N> {
             piece.total = Total::Cut;
         }
         let now = it.queued(handle).expect("a live stream");
-        assert!(now <= before && (length > 0 || chosen == 0 || now <= before), "cancelling adds to what is queued");
+        assert!(now <= before, "cancelling adds to what is queued");
         self.outcomes.cut += 1;
     }
 
@@ -732,14 +738,16 @@ impl<N: Net> Streams<N> {
     }
 
     pub fn set_marks<App>(&mut self, it: &Loop<'static, App>, handle: Handle, [b, c]: [u8; 2]) {
-        let (low, high) = (u32::from(b) * 2, u32::from(c) * 4);
+        let queued = it.queued(handle).expect("a live stream");
+        // (At times just as much as is queued.)
+        let high = if c % 4 == 3 { queued as u32 } else { u32::from(c) * 4 };
+        let low = if b % 4 == 3 { high } else { u32::from(b) * 2 };
         let answer = it.set_watermarks(handle, low, high);
         if low > high {
             assert_eq!(answer, Err(Error::INVALID));
             return;
         }
         assert_eq!(answer, Ok(()));
-        let queued = it.queued(handle).expect("a live stream");
         let stream = self.stream(handle);
         stream.marks = (low.into(), high.into());
         stream.above |= queued > u64::from(high);
@@ -767,14 +775,15 @@ impl<N: Net> Streams<N> {
         }
     }
 
-    /// What the latest event has told of is looked at, if it still can be, and is not needed any more.
-    pub fn look_at_current<App>(&mut self, it: &Loop<'static, App>, sure: bool) {
-        let Some(Current { event, number, from }) = self.current.take() else { return };
+    /// What the latest event has told of is looked at, if it still can be, and is not needed any more. Whether it was.
+    pub fn look_at_current<App>(&mut self, it: &Loop<'static, App>, sure: bool) -> bool {
+        let Some(Current { event, number, from }) = self.current.take() else { return false };
         if !sure || event.value % 3 == 0 {
-            return; // (what becomes of it is the loop's affair)
+            return false; // (what becomes of it is the loop's affair)
         }
         let same = it.received(&event, |bytes| *bytes == bytes_at(number, false, from, event.value as usize)[..]);
         assert_eq!(same, Ok(true), "what was received is not what was written");
+        true
     }
 
     pub fn release<App>(&mut self, it: &Loop<'static, App>, which: u8) {
@@ -1035,15 +1044,10 @@ impl<N: Net> Streams<N> {
         self.outcomes.not_connected += u64::from(stream.connecting && value != 0 && !stream.reset);
         self.accept_pending();
         self.kept.iter_mut().filter(|it| it.owner == event.source).for_each(|it| it.owner = Handle::NONE);
-        let (net, connection) = (self.net, &mut self.connections[stream.connection]);
+        let connection = &mut self.connections[stream.connection];
         connection.stream = None;
-        connection.may_end = true;
-        let graceful = value == 0 && whole && !connection.gone && !connection.blurred;
-        if graceful && !connection.far {
-            connection.drain(net);
-            connection.check_complete();
-        }
-        self.end_peer(stream.connection);
+        let graceful = value == 0 && whole && !connection.gone && !connection.blurred && !connection.abrupt;
+        self.end_peer(stream.connection, graceful);
     }
 }
 
@@ -1052,28 +1056,38 @@ impl<N: Net> Streams<N> {
     /// Nothing is left to be told: what can be done is done. `due`: whether a stream's deadline has passed, and was not told;
     /// `hidden`: buffers that may be where nobody sees them.
     pub fn check_quiet<App>(&mut self, it: &Loop<'static, App>, due: impl Fn(Handle) -> bool, hidden: bool) {
+        let net = self.net;
         self.outcomes.rests += 1;
         self.glance(it);
         let silent = self.streams.iter().filter(|it| !self.receives(it.handle)).count();
-        for stream in &self.streams {
-            let connection = &self.connections[stream.connection];
+        for at in 0..self.streams.len() {
+            let (stream, connection) = (&self.streams[at], &self.connections[self.streams[at].connection]);
             let queued = it.queued(stream.handle).expect("a live stream");
             assert!(!due(stream.handle), "the deadline has passed: {stream:?}");
             assert!(!stream.reset, "it was reset, and not closed: {stream:?}");
             let waits = !stream.requests.is_empty();
             assert!(waits || !stream.closing, "it is not closed: {stream:?}");
-            assert!(!stream.low_due || stream.closing, "a watermark: {stream:?}");
+            assert!(
+                !stream.ended || stream.broken.is_none(),
+                "neither direction is left, and it is not closed: {stream:?}"
+            );
+            let low_due = stream.low_due && !stream.closing && stream.broken.is_none();
+            assert!(!low_due, "a watermark: {stream:?}");
             if connection.far || stream.connecting {
                 continue;
             }
             assert!(!waits || queued > 0, "requests that are done were not told: {stream:?}");
-            let writable = self.net.readiness(connection.ours).contains(Ready::WRITABLE);
+            let writable = net.readiness(connection.ours).contains(Ready::WRITABLE);
             assert!(!waits || !writable, "nobody sends: {stream:?} {connection:?}");
             let left = self.buffers - self.kept.len();
             if self.receives(stream.handle) && (!hidden || left > silent) {
                 let unread = connection.written - connection.received;
                 assert!(unread == 0 || connection.lossy, "nobody receives: {stream:?} {connection:?}");
                 assert!(!connection.shut, "the end was not told: {stream:?} {connection:?}");
+            }
+            if stream.shut && !waits && stream.broken.is_none() && connection.peer >= 0 {
+                let at = stream.connection;
+                assert!(self.connections[at].drain(net), "no end though it sends no more: {:?}", self.connections[at]);
             }
         }
     }
@@ -1128,7 +1142,7 @@ impl<N: Net> Streams<N> {
                 self.connections.last_mut().expect("it is there").peer = -1;
             }
             self.connections.last_mut().expect("it is there").blurred = true;
-            self.end_peer(self.connections.len() - 1);
+            self.end_peer(self.connections.len() - 1, false);
         }
     }
 }
@@ -1255,6 +1269,7 @@ impl<N: Net> Streams<N> {
             let found = self.net.other_end(accepted, &peers).expect("a connection of somebody");
             let connection = &mut self.connections[all[found]];
             (connection.ours, connection.waits_for, connection.may_end) = (accepted, None, false);
+            connection.abrupt = connection.far; // as the socket is that listens
             self.outcomes.accepted += 1;
             return;
         }

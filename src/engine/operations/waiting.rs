@@ -237,8 +237,8 @@ impl Engine {
         let waited = self.operations.first_waiter(fd);
         let now = self.registrations[index + 1].interest();
         let wanted = match waited {
-            Some(first) if self.is_beyond_sources(index) => self.watched_from(first),
             Some(first) => {
+                // (Beyond the sources nobody has an interest beside.)
                 let own = Ready::from_bits_truncate(self.operations.at(first).request.beside.into());
                 self.watched_from(first) | own & Ready::INTEREST
             }

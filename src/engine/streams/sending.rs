@@ -341,7 +341,8 @@ impl Engine {
         self.streams.at_mut(number).reason = error.errno() as u16;
         self.set_state(number, state::BROKEN, true);
         self.drop_unsent(number, error);
-        self.look_at_mark(index, number);
+        // Who waits to go on hears of the error instead.
+        self.set_state(number, state::ABOVE, false);
         self.settle_stream(index, number);
         self.lists.queue(index);
         self.lists.note_queued();
