@@ -28,7 +28,7 @@ static void on_stream(becket_loop *loop, const becket_event *event, void *user) 
     must("resume", becket_stream_resume(loop, event->handle));
   } else if (event->flags & BECKET_STREAM_END) {
     must("close", becket_stream_close(loop, event->handle));
-  } else if (event->flags & BECKET_TIMEOUT) {
+  } else if (event->flags & (BECKET_STREAM_SENT | BECKET_TIMEOUT)) { /* it could not be sent; or nothing happens any more */
     must("reset", becket_stream_reset(loop, event->handle));
   }
 }
