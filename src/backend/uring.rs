@@ -354,24 +354,28 @@ impl Backend<Area> for Uring {
     fn remove(&mut self, registrations: &mut Registrations, names: &Names, place: u32, _closing: bool) {
         let registration = &mut registrations[place];
         self.edges -= u32::from(registration.mode().contains(Mode::EDGE));
-        if registration.state & ARMED != 0 {
-            // From another thread than the loop's own nothing can be submitted: the loop does, as soon as it wakes.
+        let is_armed = registration.state & ARMED != 0;
+        let is_receiving = cfg!(feature = "streams") && registration.state & RECEIVING != 0;
+        if is_armed {
             self.lost |= !self.submissions.cancel(Which::One(data(handle(names, place), registration.state)));
-            let _ = self.submissions.submit();
-        } else if self.given_up && self.submissions.unsubmitted() > 0 {
-            // Between `prepare` and the wait: its poll may be given up, and still hold the file.
-            let _ = self.submissions.submit();
         }
         #[cfg(feature = "streams")]
-        if registration.state & RECEIVING != 0 {
+        if is_receiving {
             let data = data_of_stream(handle(names, place));
             if !self.submissions.cancel(Which::One(data)) {
                 self.lost |= self.left_over.push(data).is_err();
             }
-            if self.submissions.submit().is_err() {
+        }
+        // (Between `prepare` and the wait its poll may be given up, and still hold the file.)
+        if is_armed || is_receiving || self.given_up && self.submissions.unsubmitted() > 0 {
+            // From another thread than the loop's own nothing can be submitted: the loop does, as soon as it wakes.
+            let submitted = self.submissions.submit();
+            #[cfg(feature = "streams")]
+            if is_receiving && submitted.is_err() {
                 // Its fd may be another file's by then.
-                self.submissions.withdraw(data);
+                self.submissions.withdraw(data_of_stream(handle(names, place)));
             }
+            let _ = submitted;
         }
         *registration = Registration { state: registration.state & !(ARMED | ANEW | RECEIVING), ..Registration::NONE };
     }
