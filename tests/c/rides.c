@@ -429,7 +429,7 @@ struct side {
   int broken;                                     /* the connection was: what was on its way may be lost */
   uint64_t written, received;                     /* by the peer; of that */
   uint8_t *out;                                   /* what is sent to the peer */
-  uint64_t out_count, out_room, read;
+  size_t out_count, out_room, read;
 };
 
 static struct side sides[SIDES];
@@ -502,9 +502,9 @@ static void peer_reads_some(struct side *side, size_t most) {
     side->broken = 1;
     return;
   }
-  CHECK(side->read + (uint64_t)count <= side->out_count);
+  CHECK(side->read + (size_t)count <= side->out_count);
   CHECK(count == 0 || memcmp(bytes, side->out + side->read, (size_t)count) == 0);
-  side->read += (uint64_t)count;
+  side->read += (size_t)count;
   if (count > 0 || side->broken || side->removed) return;
   CHECK(side->shut || side->closing);
   EQUAL(side->read, side->out_count);
@@ -691,7 +691,7 @@ static void on_side(becket_loop *of, const becket_event *event, void *user) {
 
 static void start_side(struct side *side) {
   uint8_t *out = side->out;
-  const uint64_t out_room = side->out_room;
+  const size_t out_room = side->out_room;
   int fds[2], is_tcp = below(2) == 0 && !local;
   if (is_tcp) {
     tcp_pair(fds);
