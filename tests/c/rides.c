@@ -413,6 +413,33 @@ static void buffers_of_the_paused(void) {
   close_all();
 }
 
+/* All write at once, and the kernel has too few buffers: some are waited for again, and not received for. Then any two keep a
+ * buffer: the others receive into those that the kernel has. */
+static void too_few_for_all_and_two_are_kept(void) {
+  enum { COUNT = 5 };
+  open_streams(&streams_4, &ring, COUNT);
+  for (int pair = 0; pair < COUNT * COUNT; pair++) {
+    struct stream *keeping[] = {&streams[pair % COUNT], &streams[pair / COUNT]};
+    if (keeping[0] == keeping[1]) continue;
+    for (int i = 0; i < COUNT; i++) streams[i].data = 0;
+    for (int i = 0; i < COUNT; i++) peer_writes(streams[i].fds[1], "ping");
+    for (int i = 0; i < COUNT; i++) receive(&streams[i], 1);
+    for (int i = 0; i < 2; i++) {
+      keeping[i]->does = KEEPS;
+      peer_writes(keeping[i]->fds[1], "ping");
+      receive(keeping[i], 2);
+      keeping[i]->does = IGNORES;
+    }
+    for (int i = 0; i < COUNT; i++) {
+      if (streams[i].data == 2) continue;
+      peer_writes(streams[i].fds[1], "ping");
+      receive(&streams[i], 2);
+    }
+    for (int i = 0; i < 2; i++) EQUAL(becket_stream_release(loop, keeping[i]->kept), 0);
+  }
+  close_all();
+}
+
 /* ------------------------------------------------------------------------------------------------ the model */
 
 enum { SIDES = 24, BUFFERS = 16, BUFFER = 4096, REQUESTS = 64, REQUEST = 600 };
@@ -944,6 +971,7 @@ int main(int count, char **arguments) {
       a_descriptor_is_used_again();
       more_are_removed_than_the_ring_holds();
       buffers_of_the_paused();
+      too_few_for_all_and_two_are_kept();
     }
     for (uint64_t seed = first; seed < first + seeds; seed++) {
       alarm(300);
