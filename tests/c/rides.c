@@ -413,18 +413,18 @@ static void buffers_of_the_paused(void) {
   close_all();
 }
 
-/* All write at once, and the kernel has too few buffers: some are waited for again, and not received for. Then any two keep a
- * buffer: the others receive into those that the kernel has. */
-static void too_few_for_all_and_two_are_kept(void) {
+/* All write at once, and the kernel has too few buffers: some are waited for again, and not received for. Then any three keep
+ * a buffer: the others receive into the one that the kernel may have. */
+static void too_few_for_all_and_three_are_kept(void) {
   enum { COUNT = 5 };
   open_streams(&streams_4, &ring, COUNT);
-  for (int pair = 0; pair < COUNT * COUNT; pair++) {
-    struct stream *keeping[] = {&streams[pair % COUNT], &streams[pair / COUNT]};
-    if (keeping[0] == keeping[1]) continue;
+  for (int choice = 0; choice < COUNT * COUNT * COUNT; choice++) {
+    struct stream *keeping[] = {&streams[choice % COUNT], &streams[choice / COUNT % COUNT], &streams[choice / COUNT / COUNT]};
+    if (keeping[0] == keeping[1] || keeping[1] == keeping[2] || keeping[2] == keeping[0]) continue;
     for (int i = 0; i < COUNT; i++) streams[i].data = 0;
     for (int i = 0; i < COUNT; i++) peer_writes(streams[i].fds[1], "ping");
     for (int i = 0; i < COUNT; i++) receive(&streams[i], 1);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
       keeping[i]->does = KEEPS;
       peer_writes(keeping[i]->fds[1], "ping");
       receive(keeping[i], 2);
@@ -435,7 +435,7 @@ static void too_few_for_all_and_two_are_kept(void) {
       peer_writes(streams[i].fds[1], "ping");
       receive(&streams[i], 2);
     }
-    for (int i = 0; i < 2; i++) EQUAL(becket_stream_release(loop, keeping[i]->kept), 0);
+    for (int i = 0; i < 3; i++) EQUAL(becket_stream_release(loop, keeping[i]->kept), 0);
   }
   close_all();
 }
@@ -971,7 +971,7 @@ int main(int count, char **arguments) {
       a_descriptor_is_used_again();
       more_are_removed_than_the_ring_holds();
       buffers_of_the_paused();
-      too_few_for_all_and_two_are_kept();
+      too_few_for_all_and_three_are_kept();
     }
     for (uint64_t seed = first; seed < first + seeds; seed++) {
       alarm(300);
