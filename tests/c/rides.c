@@ -444,7 +444,7 @@ static void too_few_for_all_and_three_are_kept(void) {
 
 enum { SIDES = 24, BUFFERS = 16, BUFFER = 4096, REQUESTS = 64, REQUEST = 600 };
 
-/* A stream and its peer. What the peer writes is a function of the stream's number and the position; what it has to read is kept. */
+/* A stream and its peer. What the peer writes follows from the stream's number and the position; what it has to read is kept. */
 struct side {
   becket_handle handle;
   int fd, peer; /* peer: -1, it is closed */
