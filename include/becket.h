@@ -200,7 +200,7 @@ extern "C" {
 /* ---- Sizes, in bytes: upper bounds that hold on every system ---- */
 
 /** A loop without sources and posts. */
-#define BECKET_LOOP_BYTES 3584
+#define BECKET_LOOP_BYTES 4096
 /** One source in all: slot, queue, deadline, fd index, registration with the backend. */
 #define BECKET_SOURCE_BYTES 80
 /** One post. */
@@ -429,7 +429,7 @@ typedef struct becket_statistics {
  *
  * A loop lives in one block of memory and never asks for more:
  *
- *   3584 bytes + 80 a source + 24 a post + 128 an operation
+ *   4096 bytes + 80 a source + 24 a post + 128 an operation
  *
  * Rings of io_uring, POSIX AIO and streams have memory of their own, in the configuration.
  *

@@ -32,7 +32,7 @@ use core::ptr::NonNull;
 //
 // A loop lives in one block of memory and never asks for more:
 //
-//   3584 bytes + 80 a source + 24 a post + 128 an operation
+//   4096 bytes + 80 a source + 24 a post + 128 an operation
 //
 // Rings of io_uring, POSIX AIO and streams have memory of their own, in the configuration.
 //

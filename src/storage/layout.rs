@@ -25,7 +25,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Bytes of a loop without sources and posts. An upper bound that holds on every system.
-pub(crate) const LOOP_BYTES: usize = 3584;
+pub(crate) const LOOP_BYTES: usize = 4096;
 /// Bytes of one source in all: registration, name, slot, place in the heap, fd index.
 pub(crate) const SOURCE_BYTES: usize = 80;
 /// Bytes of one post.
@@ -209,7 +209,7 @@ impl Layout {
 
 /// Memory for one loop: `S` sources, `P` posts, `O` operations, sized at compile time.
 ///
-/// It is 3584 + 80 `S` + 24 `P` + 128 `O` bytes. A `static` one lies in `.bss` and costs only the pages that are used.
+/// It is 4096 + 80 `S` + 24 `P` + 128 `O` bytes. A `static` one lies in `.bss` and costs only the pages that are used.
 ///
 /// ```
 /// use becket::{Config, Loop, Storage};
@@ -217,7 +217,7 @@ impl Layout {
 /// let mut storage = Storage::<16, 4>::new();
 /// let event_loop = Loop::<()>::new(&mut storage, &Config::default())?;
 /// assert_eq!(event_loop.statistics().sources_max, 16);
-/// assert_eq!(size_of::<Storage<16, 4>>(), 3584 + 80 * 16 + 24 * 4);
+/// assert_eq!(size_of::<Storage<16, 4>>(), 4096 + 80 * 16 + 24 * 4);
 /// # Ok::<(), becket::Error>(())
 /// ```
 #[repr(C, align(8))] // u64 alone has four where words have 32 bits, as on i686

@@ -319,12 +319,12 @@ fn as_many_sources_as_a_link_can_name() {
     assert!(bytes(0, NIL as usize, 0).is_some() && bytes(1, NIL as usize - 1, 0).is_some());
     assert_eq!((bytes(0, NIL as usize + 1, 0), bytes(1, NIL as usize, 0)), (None, None));
     assert_eq!((bytes(usize::MAX, 0, 0), bytes(0, usize::MAX, 0), bytes(1, 0, usize::MAX)), (None, None, None));
-    assert_eq!(bytes(3, 5, 0), Some(3584 + 80 * 3 + 24 * 5));
+    assert_eq!(bytes(3, 5, 0), Some(4096 + 80 * 3 + 24 * 5));
     #[cfg(feature = "operations")]
     {
         assert!(bytes(1, 0, Names::SOURCES_MAX - 1).is_some() && bytes(1, NIL as usize - 3, 2).is_some());
         assert_eq!((bytes(1, 0, Names::SOURCES_MAX), bytes(1, NIL as usize - 2, 2)), (None, None));
-        assert_eq!(bytes(3, 5, 7), Some(3584 + 80 * 3 + 24 * 5 + 128 * 7));
+        assert_eq!(bytes(3, 5, 7), Some(4096 + 80 * 3 + 24 * 5 + 128 * 7));
     }
 }
 

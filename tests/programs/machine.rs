@@ -913,7 +913,7 @@ impl<W: World> Machine<W> {
     /// Takes out all events, until there is none of a stream any more. So much time passes before each wait. False: something
     /// else keeps it busy.
     fn settle_streams(&mut self, it: &It<W>, span: u64) -> bool {
-        let (mut quiet, mut rounds) = (0, 0);
+        let (mut quiet, mut rounds, mut patience) = (0, 0, 3);
         while quiet < 3 && !self.model.lost {
             if span > NEVER - (1 << 40) - self.model.now.min(NEVER - (1 << 40)) {
                 return false; // it is as late as it gets
@@ -930,6 +930,9 @@ impl<W: World> Machine<W> {
             }
             // (With a small budget there may be more.)
             quiet = if came || it.statistics().queued > 0 { 0 } else { quiet + u32::from(waited) };
+            if quiet == 3 && patience > 0 && self.streams.as_ref().is_some_and(Streams::has_callers) {
+                (quiet, patience) = (0, patience - 1);
+            }
             rounds += 1;
             if rounds == 60 {
                 return false;

@@ -596,7 +596,8 @@ impl<N: Net> Streams<N> {
         connection.may_end = true;
         if connection.peer >= 0 {
             let mut ended = connection.drain(net);
-            for _ in 0..200 {
+            // (The network takes its time, on a busy machine most of all.)
+            for _ in 0..20_000 {
                 if ended || !connection.far {
                     break;
                 }
@@ -1283,6 +1284,12 @@ impl<N: Net> Streams<N> {
             let nothing = alone.is_empty() && event.ready.contains(Ready::TRIGGERED);
             assert!(nothing && event.value == errno(Error::AGAIN), "an event of nothing: {event:?}");
         }
+    }
+
+    /// Whether somebody waits at a listener over the network, who may have come this moment.
+    pub fn has_callers(&self) -> bool {
+        let waits = |it: &Listener| !it.paused && self.net.readiness(it.fd).contains(Ready::READABLE);
+        self.net.is_far() && self.listeners.iter().any(waits)
     }
 
     /// When all is quiet nobody waits who has a place.
