@@ -1783,13 +1783,13 @@ static void memory_is_checked(void) {
   CHECK(becket_streams_size(UINT32_MAX, UINT32_MAX, UINT32_MAX) == 0);
   /* The least, and the most that the numbers can be. */
   const uint32_t most = 0xfffffe, largest = 1u << 30;
-  EQUAL(becket_streams_size(1, 1, 256), 48 + 264);
+  EQUAL(becket_streams_size(1, 1, 256), 48 + 376);
   CHECK(becket_streams_size(1, 1, 240) == 0 && becket_streams_size(1, 1, largest + 16) == 0);
   CHECK(becket_streams_size(most + 1, 1, 256) == 0 && becket_streams_size(1, most + 1, 256) == 0);
-  EQUAL(becket_streams_size(1, 1, largest), 48 + 8 + (size_t)largest);
+  EQUAL(becket_streams_size(1, 1, largest), 48 + 120 + (size_t)largest);
   if (SIZE_MAX > UINT32_MAX) {
-    EQUAL(becket_streams_size(most, 1, 256), 48 * (size_t)most + 264);
-    EQUAL(becket_streams_size(1, most, 256), 48 + 264 * (size_t)most);
+    EQUAL(becket_streams_size(most, 1, 256), 48 * (size_t)most + 376);
+    EQUAL(becket_streams_size(1, most, 256), 48 + 376 * (size_t)most);
   }
   becket_streams bad = streams;
   becket_config config = {.size = sizeof config, .streams = &bad};

@@ -49,6 +49,7 @@ impl Engine {
                 let _ = outbox.queue.pop_done();
                 return Ok(Sent::Done);
             }
+            self.tell_done(index, number);
         }
         let outbox = self.streams.outbox(number);
         let above = outbox.queued > u64::from(outbox.high);
@@ -74,6 +75,7 @@ impl Engine {
         outbox.queued += outbox.queue.left_of(request);
         if !waits && !self.is(number, state::CONNECTING) && !self.ride(index, number) {
             self.flush_stream(index, number);
+            self.tell_done(index, number);
         }
         let outbox = self.streams.outbox(number);
         let above = outbox.queued > u64::from(outbox.high);
@@ -111,7 +113,10 @@ impl Engine {
         }
         match self.sent(number, sent, left) {
             Progress::Failed(error) => self.sending_failed(index, number, error),
-            _ => self.flush_stream(index, number),
+            _ => {
+                self.flush_stream(index, number);
+                self.tell_done(index, number);
+            }
         }
     }
 
@@ -164,10 +169,6 @@ impl Engine {
         let (index, number) = self.resolve_stream(handle)?;
         let outbox = self.streams.outbox_mut(number);
         outbox.queued -= outbox.queue.cut_short(request);
-        if outbox.queue.has_done() {
-            self.lists.queue(index);
-            self.lists.note_queued();
-        }
         // What stands behind it may go; and who has nothing left to send waits for nothing.
         if self.is(number, state::CONNECTING) {
             self.look_at_mark(index, number);
@@ -175,6 +176,7 @@ impl Engine {
         } else {
             self.flush_stream(index, number);
         }
+        self.tell_done(index, number);
         Ok(())
     }
 
@@ -206,7 +208,15 @@ impl Engine {
         Ok((outbox.low, outbox.high))
     }
 
-    /// Sends what the socket takes now. O(parts), a few system calls.
+    /// It is queued where a request is done.
+    fn tell_done(&mut self, index: u32, number: u32) {
+        if self.streams.outbox(number).queue.has_done() {
+            self.lists.queue(index);
+            self.lists.note_queued();
+        }
+    }
+
+    /// Sends what the socket takes now. Who calls this tells what is done. O(parts), a few system calls.
     pub(super) fn flush_stream(&mut self, index: u32, number: u32) {
         if self.is(number, state::RIDING) {
             return; // and then the rest
@@ -246,10 +256,6 @@ impl Engine {
             && self.take_back(request)
         {
             let _ = self.streams.outbox_mut(number).queue.pop();
-        }
-        if self.streams.outbox(number).queue.has_done() {
-            self.lists.queue(index);
-            self.lists.note_queued();
         }
         self.look_at_mark(index, number);
         self.sending_settled(index, number);
