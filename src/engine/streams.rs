@@ -169,9 +169,9 @@ impl Engine {
             }
         };
         self.streams.add(fd, if connecting { state::CONNECTING } else { state::TELL_CONNECTED });
-        self.add_receiver(self.resolve(source)?);
+        let index = self.resolve(source)?;
+        self.add_receiver(index);
         if !connecting {
-            let index = self.resolve(source)?;
             self.lists.queue(index);
             self.lists.note_queued();
         } else if within != Duration::FOREVER {
@@ -587,9 +587,7 @@ impl Engine {
         let slot = &mut self.lists.slots[index];
         // What is delivered wins over an idle timeout, which counts from here.
         slot.set_ready(slot.ready() & !(Ready::TIMEOUT.bits() as u8));
-        if link.has(bits::IDLE) {
-            slot.time = slot.time.max(self.now.as_nanos());
-        }
+        self.note_activity(index);
         taken.value = value;
         taken.flags = flags | if triggered { u32::from(Ready::TRIGGERED.bits()) } else { 0 };
         let fd = self.fd_of(index);
@@ -604,6 +602,14 @@ impl Engine {
             self.lists.queue(index);
         }
         true
+    }
+
+    /// An idle timeout counts from here.
+    fn note_activity(&mut self, index: u32) {
+        if self.lists.links[index].has(bits::IDLE) {
+            let slot = &mut self.lists.slots[index];
+            slot.time = slot.time.max(self.now.as_nanos());
+        }
     }
 
     /// What readiness to write brings, before anything is told.

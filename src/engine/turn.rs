@@ -187,12 +187,14 @@ impl Engine {
             waiting.unread = true;
         }
         #[cfg(feature = "streams")]
-        let (direct, all_rode) = (direct && self.streams.riders.is_empty(), self.backend.has_no_ride());
+        let any_rides = !self.streams.riders.is_empty();
+        #[cfg(feature = "streams")]
+        let (direct, all_rode) = (direct && !any_rides, any_rides && self.backend.has_no_ride());
         if cfg!(becket_small) || !direct || !self.backend.is_steady(&waiting.plan) {
             self.flush_reports(waiting);
         }
         #[cfg(feature = "streams")]
-        if all_rode && !self.streams.riders.is_empty() && !self.backend.has_more(&waiting.plan) {
+        if all_rode && !self.backend.has_more(&waiting.plan) {
             self.end_rides();
         }
         // A plan is read once: a second collect without a wait finds nothing.

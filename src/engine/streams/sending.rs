@@ -7,7 +7,6 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::request::Call;
 use crate::storage::sends::{Part, Sending};
-use crate::storage::slot::bits;
 use crate::sys::stream::{Message, PARTS};
 use core::ptr::NonNull;
 
@@ -38,11 +37,7 @@ impl Engine {
             return Err(Error::BROKEN_PIPE);
         }
         let request = make()?;
-        let outbox = self.streams.outbox_mut(number);
-        let waits = outbox.queue.has_unsent();
-        outbox.queue.push(request);
-        outbox.queued += outbox.queue.left_of(request);
-        if !waits && !self.is(number, state::CONNECTING) {
+        if self.enqueue(number, request) {
             self.flush_stream(index, number);
             let outbox = self.streams.outbox_mut(number);
             if outbox.queue.is_sent_first(request) {
@@ -51,12 +46,26 @@ impl Engine {
             }
             self.tell_done(index, number);
         }
+        Ok(if self.note_above(number) { Sent::Full } else { Sent::Queued })
+    }
+
+    /// A request is queued. Whether it may be sent at once: it is the first, and the stream is connected.
+    fn enqueue(&mut self, number: u32, request: NonNull<Sending>) -> bool {
+        let outbox = self.streams.outbox_mut(number);
+        let waits = outbox.queue.has_unsent();
+        outbox.queue.push(request);
+        outbox.queued += outbox.queue.left_of(request);
+        !waits && !self.is(number, state::CONNECTING)
+    }
+
+    /// Whether more is queued than the high watermark, which is remembered.
+    fn note_above(&mut self, number: u32) -> bool {
         let outbox = self.streams.outbox(number);
         let above = outbox.queued > u64::from(outbox.high);
         if above {
             self.set_state(number, state::ABOVE, true);
         }
-        Ok(if above { Sent::Full } else { Sent::Queued })
+        above
     }
 
     /// Sends so many bytes of what was received, from the loop's own memory: there is an event only if they cannot be sent, and the
@@ -69,20 +78,11 @@ impl Engine {
         }
         let request = self.streams.forward(data, length)?;
         self.cap(data);
-        let outbox = self.streams.outbox_mut(number);
-        let waits = outbox.queue.has_unsent();
-        outbox.queue.push(request);
-        outbox.queued += outbox.queue.left_of(request);
-        if !waits && !self.is(number, state::CONNECTING) && !self.ride(index, number) {
+        if self.enqueue(number, request) && !self.ride(index, number) {
             self.flush_stream(index, number);
             self.tell_done(index, number);
         }
-        let outbox = self.streams.outbox(number);
-        let above = outbox.queued > u64::from(outbox.high);
-        if above {
-            self.set_state(number, state::ABOVE, true);
-        }
-        Ok(if above { Sent::Full } else { Sent::Done })
+        Ok(if self.note_above(number) { Sent::Full } else { Sent::Done })
     }
 
     /// The only request of a stream goes with the next wait. False: it does not.
@@ -107,9 +107,8 @@ impl Engine {
             None => Ok(left),
             Some(result) => u64::try_from(result).map_err(|_| Error::from_errno(result)),
         };
-        if sent.is_ok_and(|count| count > 0) && self.lists.links[index].has(bits::IDLE) {
-            let slot = &mut self.lists.slots[index];
-            slot.time = slot.time.max(self.now.as_nanos());
+        if sent.is_ok_and(|count| count > 0) {
+            self.note_activity(index);
         }
         match self.sent(number, sent, left) {
             Progress::Failed(error) => self.sending_failed(index, number, error),
@@ -194,9 +193,7 @@ impl Engine {
         }
         let outbox = self.streams.outbox_mut(number);
         (outbox.low, outbox.high) = (low, high);
-        if outbox.queued > u64::from(high) {
-            self.set_state(number, state::ABOVE, true);
-        }
+        self.note_above(number);
         self.look_at_mark(index, number);
         Ok(())
     }
@@ -243,10 +240,9 @@ impl Engine {
                 }
             }
         }
-        if self.streams.outbox(number).queued != before && self.lists.links[index].has(bits::IDLE) {
+        if self.streams.outbox(number).queued != before {
             // Who takes what is sent is not idle.
-            let slot = &mut self.lists.slots[index];
-            slot.time = slot.time.max(self.now.as_nanos());
+            self.note_activity(index);
         }
         if blocked != self.is(number, state::BLOCKED) {
             self.set_state(number, state::BLOCKED, blocked);
