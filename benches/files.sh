@@ -2,13 +2,14 @@
 # What a loop feels of a disk: 64 clients fetch 1 GiB of files that are in no cache, beside a 1 ms timer on the same loop and
 # a client that says hello.
 #
-#   benches/files.sh [seconds [rounds]]      WAYS="epoll+uring ..."  FILES=64  MEGABYTES=16  PREFIX="chrt -f 1"
+#   benches/files.sh [seconds [rounds]]      WAYS="epoll+uring ..."  FILES=64  MEGABYTES=16  PREFIX="chrt -f 2"
 #
 # For each way, a backend and an engine for files: how late the timer was (of all periods half, 99 %, 99.9 %, and the worst),
 # how long hello took, how many megabytes a second arrived, and what processor time a gigabyte took. First comes a server
 # that nobody fetches files from. `read` is the one that reads in the handler. The ways take turns, and the table has the
 # medians of all rounds; "x" is the ratio to the idle loop's. The server works all the time here: what else runs on its CPU
-# shows as lateness, so leave the machine alone (or, as root, have the server go first: PREFIX).
+# shows as lateness, so leave the machine alone (or, as root, have the server go first: PREFIX; with a
+# priority above 1, or the threads of POSIX AIO have the same).
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-10} rounds=${2:-3} port=${PORT:-18474} count=${FILES:-64} megabytes=${MEGABYTES:-16} prefix=${PREFIX:-}

@@ -76,9 +76,11 @@ extern "C" {
  * POSIX AIO, aio(7), of a library that was built with it (make AIO=1; Linux with glibc, FreeBSD, Apple's systems), in the memory
  * of becket_config.aio, else -ENOBUFS. The loop asks in each turn whether something has completed, and while something is under
  * way it sleeps for 1 to 10 ms at most. What the C library does for it is its own: glibc allocates memory and starts threads,
- * one for each file that is read or written at a time; and a forked child of a process that has used it cannot: -ECHILD. There
- * is no open, stat and close in it, and no position of a file's own (BECKET_CURRENT): those are made inline, and may block;
- * likewise an fsync of what is open for reading alone, as folders are. Vectors are made one after the other.
+ * one for each file that is read or written at a time, on the loop's CPUs; where SCHED_FIFO or SCHED_RR runs the loop, with a
+ * priority one less than its own, so that it goes first (with a priority of 1 it does not); and a forked child of a process
+ * that has used it cannot: -ECHILD. There is no open, stat and close in it, and no position of a file's own (BECKET_CURRENT):
+ * those are made inline, and may block; likewise an fsync of what is open for reading alone, as folders are. Vectors are made
+ * one after the other.
  */
 #define BECKET_FILES_AIO 2
 

@@ -21,8 +21,9 @@ pub enum FilesChoice {
     IoUring,
     /// POSIX AIO, aio(7), with feature `aio`: the loop asks in each turn whether something has completed, and while something
     /// is under way it sleeps for 1 to 10 ms at most. What the C library does for it is its own: glibc allocates memory and
-    /// starts threads, one for each file that is read or written at a time. A forked child of a process that has used it
-    /// cannot (ECHILD). It has no open, status and close, and no position of a file's own: those are made inline, and may
+    /// starts threads, one for each file that is read or written at a time, on the loop's CPUs; where SCHED_FIFO or SCHED_RR
+    /// runs the loop, with a priority one less than its own, so that it goes first (with a priority of 1 it does not). A
+    /// forked child of a process that has used it cannot (ECHILD). It has no open, status and close, and no position of a file's own: those are made inline, and may
     /// block; likewise an fsync of what is open for reading alone. Vectors are made one after the other.
     Aio,
     /// The same; a real-time signal tells that something has completed. Since signals are lost where too many are pending

@@ -113,6 +113,12 @@ impl Controls {
         #[allow(clippy::useless_conversion)] // of as many bits on most systems
         let offset = piece.offset.try_into();
         control.aio_offset = offset.map_err(|_| Error::from_errno(libc::EOVERFLOW))?;
+        // Below the loop, where a real-time scheduler runs it: glibc's threads would have the loop's own priority, and one that
+        // copies would not let it go first.
+        #[cfg(target_os = "linux")]
+        {
+            control.aio_reqprio = 1;
+        }
         control.aio_sigevent.sigev_notify = libc::SIGEV_NONE;
         if let Some(signal) = signal {
             control.aio_sigevent.sigev_notify = libc::SIGEV_SIGNAL;

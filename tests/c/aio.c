@@ -4,8 +4,11 @@
 #include "check.h"
 #include "aio_signal.h"
 #include <aio.h>
+#include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -228,6 +231,36 @@ static void blocked_signal(void) {
   CHECK(sigprocmask(SIG_SETMASK, &old, NULL) == 0);
 }
 
+#ifdef __GLIBC__
+/* Where a real-time scheduler runs the loop, the threads of the library come after it. */
+static void scheduled_below(void) {
+  const struct sched_param mine = {.sched_priority = 2};
+  if (pthread_setschedparam(pthread_self(), SCHED_FIFO, &mine) != 0) {
+    fprintf(stderr, "skipped: POSIX AIO under a real-time scheduler (run this as root)\n");
+    return;
+  }
+  becket_loop *loop = open_loop();
+  struct result result;
+  read_one(loop, 0, &result);
+  finish(loop, &result, 1);
+  EQUAL(result.value, 10);
+  int below = 0;
+  DIR *threads = opendir("/proc/self/task");
+  CHECK(threads != NULL);
+  for (const struct dirent *entry; (entry = readdir(threads)) != NULL;) {
+    const int thread = atoi(entry->d_name);
+    struct sched_param theirs;
+    if (thread == 0 || thread == getpid() || sched_getparam(thread, &theirs) != 0) continue;
+    EQUAL(theirs.sched_priority < mine.sched_priority, 1);
+    below += theirs.sched_priority == 1;
+  }
+  closedir(threads);
+  CHECK(below > 0);
+  EQUAL(becket_loop_close(loop), 0);
+  CHECK(pthread_setschedparam(pthread_self(), SCHED_OTHER, &(struct sched_param){0}) == 0);
+}
+#endif
+
 int main(void) {
   becket_loop *loop = NULL;
   now_files = BECKET_FILES_AIO;
@@ -248,6 +281,9 @@ int main(void) {
     cancelled_too_late();
     forked();
     blocked_signal();
+#ifdef __GLIBC__
+    scheduled_below();
+#endif
   }
   close(file);
   unlink(path);
