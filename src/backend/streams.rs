@@ -39,6 +39,22 @@ impl AnyBackend {
         either!(self, sim => sim.break_off(fd), calls::break_off(fd));
     }
 
+    /// Receives what there is. EAGAIN: nothing.
+    #[inline]
+    pub(crate) fn receive(&self, fd: i32, at: *mut u8, bytes: u32) -> Result<u32> {
+        either!(self, _sim => {
+            self.make_now(&Request::new(Call::Recv, fd)?.bytes(at.cast_const().cast(), bytes as usize)?)
+        }, calls::receive(fd, at, bytes))
+    }
+
+    /// Sends what the socket takes now. EAGAIN: nothing.
+    #[inline]
+    pub(crate) fn send(&self, fd: i32, at: *const (), bytes: usize) -> Result<u64> {
+        either!(self, _sim => {
+            self.make_now(&Request::new(Call::Send, fd)?.bytes(at, bytes)?).map(u64::from)
+        }, calls::send(fd, at, bytes))
+    }
+
     /// Sends of a file what the socket takes now: how much; 0: the file has ended. EAGAIN: the socket takes nothing.
     pub(crate) fn send_file(&self, fd: i32, file: i32, offset: i64, left: u64) -> Result<u64> {
         let sent = either!(self, _sim => Err(Error::INVALID), calls::send_file(fd, file, offset, left));
@@ -60,9 +76,7 @@ impl AnyBackend {
         if count == 0 {
             return Ok(0);
         }
-        let request = Request::new(Call::Send, fd)?;
-        let request = request.bytes(piece.as_ptr().cast(), count)?;
-        self.make_now(&request).map(u64::from)
+        self.send(fd, piece.as_ptr().cast(), count)
     }
 
     /// Makes a request that may not block. EAGAIN: it would.

@@ -127,9 +127,10 @@ impl Engine {
             None => self.backend.adopt_socket(fd)?,
         };
         let source = self.add_fd(Kind::Stream, fd, Ready::READABLE, TRUSTED, target)?;
-        self.streams.add(fd, if datagrams { state::DATAGRAM } else { 0 });
+        let index = self.resolve(source)?;
+        self.streams.add(index, if datagrams { state::DATAGRAM } else { 0 });
         if !datagrams {
-            self.add_receiver(self.resolve(source)?);
+            self.add_receiver(index);
         }
         Ok(source)
     }
@@ -168,8 +169,8 @@ impl Engine {
                 return Err(error);
             }
         };
-        self.streams.add(fd, if connecting { state::CONNECTING } else { state::TELL_CONNECTED });
         let index = self.resolve(source)?;
+        self.streams.add(index, if connecting { state::CONNECTING } else { state::TELL_CONNECTED });
         self.add_receiver(index);
         if !connecting {
             self.lists.queue(index);
@@ -187,7 +188,7 @@ impl Engine {
     }
 
     fn stream_at(&self, index: u32) -> u32 {
-        self.streams.find(self.fd_of(index))
+        self.streams.find(index)
     }
 
     #[inline]
@@ -321,7 +322,7 @@ impl Engine {
     }
 
     /// The source is queued, and there is something to be received.
-    fn queue_received(&mut self, index: u32) {
+    pub(super) fn queue_received(&mut self, index: u32) {
         let slot = &mut self.lists.slots[index];
         slot.set_ready(slot.ready() | Ready::READABLE.bits() as u8);
         self.lists.queue(index);
@@ -341,11 +342,9 @@ impl Engine {
 
     /// A buffer is kept, or sent from: whether its stream receives on.
     pub(super) fn cap(&mut self, data: *const u8) {
-        if let Some(number) = self.streams.capped_by(data)
-            && let Some(index) = self.fd_index.find(self.streams.at(number).fd, &self.registrations)
-        {
+        if let Some(number) = self.streams.capped_by(data) {
             self.set_state(number, state::CAPPED, true);
-            self.settle_stream(index, number);
+            self.settle_stream(self.streams.at(number).slot, number);
         }
     }
 
@@ -357,14 +356,13 @@ impl Engine {
     }
 
     /// A buffer has come back, which was this stream's.
+    #[inline]
     fn came_back(&mut self, owner: Option<u32>) {
         if let Some(number) = owner
             && self.is(number, state::CAPPED)
         {
             self.set_state(number, state::CAPPED, false);
-            if let Some(index) = self.fd_index.find(self.streams.at(number).fd, &self.registrations) {
-                self.settle_stream(index, number);
-            }
+            self.settle_stream(self.streams.at(number).slot, number);
         }
     }
 
@@ -439,30 +437,33 @@ impl Engine {
         self.backend.set(&mut self.registrations, index + 1, interest);
     }
 
-    /// What is reported of a stream for which the backend receives or sends: it is queued where there is something to tell.
-    pub(super) fn note_of_stream(&mut self, report: &Report) {
+    /// What is reported of a stream for which the backend receives or sends: which one has received what is to be told.
+    pub(super) fn note_of_stream(&mut self, report: &Report) -> Option<u32> {
         if let OfStream::Unused(buffer) = report.stream {
-            return self.streams.buffers.give_back(buffer);
+            self.streams.buffers.give_back(buffer);
+            return None;
         }
         let index = report.place - 1;
         let number = self.stream_at(index);
         let amount = report.result.unsigned_abs();
         match report.stream {
             OfStream::Sent if self.is(number, state::RIDING) => {
-                return self.ride_ended(index, number, Some(report.result));
+                self.ride_ended(index, number, Some(report.result));
+                return None;
             }
             OfStream::Received(buffer) => self.streams.receive(number, buffer, amount),
             OfStream::Failed if report.result == -Error::NO_BUFFERS.errno() => {
-                return self.receive_by_backend(index, false);
+                self.receive_by_backend(index, false);
+                return None;
             }
             OfStream::Failed => self.streams.receive_failed(number, amount as u16),
-            _ => return,
+            _ => return None,
         }
         if self.is(number, state::CLOSING | state::CLOSED) {
             self.drop_received(number);
-        } else {
-            self.queue_received(index);
+            return None;
         }
+        Some(index)
     }
 
     /// What was received and not told of will not be.
@@ -479,7 +480,7 @@ impl Engine {
             && let Some(number) = self.streams.pop_starved()
         {
             self.set_state(number, state::STARVED, false);
-            let Some(index) = self.fd_index.find(self.streams.at(number).fd, &self.registrations) else { continue };
+            let index = self.streams.at(number).slot;
             if !self.is(number, state::SILENT) {
                 left -= 1;
                 // It was readable, and it still is.
@@ -492,7 +493,8 @@ impl Engine {
         self.lists.note_queued();
     }
 
-    /// Receives once. `None`: nothing is there.
+    /// Receives once.
+    #[inline]
     fn receive(&mut self, index: u32, number: u32) -> Next {
         if let Some((data, received)) = self.streams.take_received(number) {
             self.backend.took_received(&mut self.registrations, index + 1);
@@ -522,9 +524,7 @@ impl Engine {
             message.note_sender(buffer);
             received
         } else {
-            let request =
-                Request::new(Call::Recv, fd).and_then(|it| it.bytes(buffer.cast_const().cast(), bytes as usize));
-            request.and_then(|request| self.backend.make_now(&request))
+            self.backend.receive(fd, buffer, bytes)
         };
         let has_data = received.is_ok_and(|count| count > 0 || datagram);
         if !has_data {
@@ -571,6 +571,10 @@ impl Engine {
     pub(super) fn take_stream(&mut self, index: u32, taken: &mut Taken) -> bool {
         let number = self.stream_at(index);
         self.streams.buffers.end_current();
+        if self.is_plain(index, number, Ready::READABLE) {
+            self.lists.slots[index].set_ready(0);
+            return self.take_data(index, number, taken);
+        }
         self.note_progress(index, number);
         if self.is(number, state::HELD) {
             return false;
@@ -587,12 +591,8 @@ impl Engine {
         let slot = &mut self.lists.slots[index];
         // What is delivered wins over an idle timeout, which counts from here.
         slot.set_ready(slot.ready() & !(Ready::TIMEOUT.bits() as u8));
-        self.note_activity(index);
-        taken.value = value;
         taken.flags = flags | if triggered { u32::from(Ready::TRIGGERED.bits()) } else { 0 };
-        let fd = self.fd_of(index);
-        self.describe(index, self.shared.names.handle(index), Kind::Stream, fd, taken);
-        taken.data = data;
+        self.describe_event(index, value, data, taken);
         if flags == flags::CLOSED {
             self.close_stream_at(index);
             let slot = &mut self.lists.slots[index];
@@ -601,6 +601,49 @@ impl Engine {
         } else if self.has_more(index, number) {
             self.lists.queue(index);
         }
+        true
+    }
+
+    /// What an event has beside its flags.
+    #[inline]
+    fn describe_event(&mut self, index: u32, value: i64, data: *mut (), taken: &mut Taken) {
+        self.note_activity(index);
+        taken.value = value;
+        self.describe(index, self.shared.names.handle(index), Kind::Stream, self.fd_of(index), taken);
+        taken.data = data;
+    }
+
+    /// Whether this is what is known of its readiness, and nothing is due but what it receives.
+    #[inline]
+    fn is_plain(&self, index: u32, number: u32, ready: Ready) -> bool {
+        self.lists.slots[index].ready() == ready.bits() as u8
+            && !self.lists.links[index].has(bits::TRIGGERED)
+            && !self.is(number, state::SILENT | state::TELL_CONNECTED | state::TELL_LOW)
+            && !self.streams.outbox(number).queue.has_done()
+    }
+
+    /// Takes out what a stream receives. False: nothing. (What follows from that is queued.)
+    fn take_data(&mut self, index: u32, number: u32, taken: &mut Taken) -> bool {
+        let Next::Event { flags, value, data } = self.receive(index, number) else { return false };
+        taken.flags = flags;
+        self.describe_event(index, value, data, taken);
+        true
+    }
+
+    /// Takes out what a stream receives that is readable and in no list, without a way through the queue. False: it is queued where
+    /// something may be due.
+    pub(super) fn next_of_plain_stream(&mut self, index: u32, taken: &mut Taken) -> bool {
+        let number = self.stream_at(index);
+        if !self.is_plain(index, number, Ready::empty()) {
+            self.queue_received(index);
+            return false;
+        }
+        if !self.take_data(index, number, taken) {
+            return false;
+        }
+        self.dispatches = self.dispatches.wrapping_add(1);
+        self.statistics.events[Kind::Stream as usize - 1] += 1;
+        self.phase.idle_done = true;
         true
     }
 

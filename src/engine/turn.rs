@@ -247,7 +247,10 @@ impl Engine {
     fn note_report(&mut self, report: &Report) {
         #[cfg(feature = "streams")]
         if report.stream != OfStream::None {
-            return self.note_of_stream(report);
+            if let Some(index) = self.note_of_stream(report) {
+                self.queue_received(index);
+            }
+            return;
         }
         #[cfg(feature = "operations")]
         if (self.any_waits() || self.is_beyond_sources(report.place - 1)) && self.note_for_operations(report) {
@@ -328,7 +331,9 @@ impl Engine {
             };
             #[cfg(feature = "streams")]
             if report.stream != OfStream::None {
-                self.note_of_stream(&report);
+                if let Some(index) = self.note_of_stream(&report) {
+                    self.queue_received(index);
+                }
                 continue;
             }
             #[cfg(feature = "operations")]
@@ -341,6 +346,13 @@ impl Engine {
             let lists = &mut self.lists;
             let link = &lists.links[index];
             if !link.is_plain_io() {
+                #[cfg(feature = "streams")]
+                if link.is_plain_stream() && report.ready == Ready::READABLE {
+                    if self.next_of_plain_stream(index, completed) {
+                        return Some(completed);
+                    }
+                    continue;
+                }
                 merge_one(lists, report.place, report.ready);
                 continue;
             }

@@ -198,6 +198,28 @@ impl Sending {
         (self.one.at.wrapping_byte_add(self.within), self.left())
     }
 
+    /// The bytes of a request that is in no queue, where they are of one piece and that is all there is to it.
+    #[inline]
+    pub(crate) fn plain_piece(at: NonNull<Sending>) -> Option<(*const (), u64)> {
+        // SAFETY: it was made, and nobody else has it now.
+        let this = unsafe { at.as_ref() };
+        let plain = this.vectors.is_null() && this.file < 0 && !this.has_address() && this.length > 0;
+        plain.then_some((this.one.at, this.length))
+    }
+
+    /// It is the program's again, and so is the memory that it uses.
+    #[inline]
+    pub(crate) fn take_back(at: NonNull<Sending>) {
+        // SAFETY: it was made, and is in no queue now.
+        let lease = unsafe {
+            (*at.as_ptr()).state = FREE;
+            (*at.as_ptr()).lease.take()
+        };
+        if let Some(lease) = lease {
+            lease.give_back();
+        }
+    }
+
     fn has_address(&self) -> bool {
         !self.address.is_null()
     }
@@ -242,6 +264,12 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) const EMPTY: Queue = Queue { last: ptr::null_mut(), unsent: ptr::null_mut() };
+
+    /// Whether it has none, done or not.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.last.is_null()
+    }
 
     /// Whether something is left to be sent.
     #[inline]
@@ -312,7 +340,7 @@ impl Queue {
         let first = NonNull::new(self.oldest())?;
         let at = first.as_ptr();
         // SAFETY: requests in the queue are valid.
-        let (result, lease) = unsafe {
+        let result = unsafe {
             if at == self.last {
                 self.last = ptr::null_mut();
             } else {
@@ -321,13 +349,18 @@ impl Queue {
             if at == self.unsent {
                 self.unsent = ptr::null_mut();
             }
-            (*at).state = FREE;
-            ((*at).result, (*at).lease.take())
+            (*at).result
         };
-        if let Some(lease) = lease {
-            lease.give_back();
-        }
+        Sending::take_back(first);
         Some((first, result))
+    }
+
+    /// Takes out the only one, which is not done. `None`: there are others, or none.
+    pub(crate) fn pop_only(&mut self) -> Option<NonNull<Sending>> {
+        let only = NonNull::new(self.unsent).filter(|only| only.as_ptr() == self.last && self.oldest() == self.last)?;
+        *self = Queue::EMPTY;
+        Sending::take_back(only);
+        Some(only)
     }
 
     /// The first that is not done.

@@ -210,6 +210,13 @@ impl Link {
         self.next.tag() == Kind::Io as u8 && self.prev.tag() & BITS == 0
     }
 
+    /// Whether it is a stream, in no list, of level 0, and not triggered.
+    #[cfg(feature = "streams")]
+    #[inline]
+    pub(crate) fn is_plain_stream(&self) -> bool {
+        self.next.tag() == Kind::Stream as u8 && self.prev.tag() & (bits::LEVEL | bits::TRIGGERED) == 0
+    }
+
     /// Whether it is an operation, in no list, and of level 0.
     #[cfg(feature = "operations")]
     #[inline]

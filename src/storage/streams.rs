@@ -1,11 +1,11 @@
 //! The table of streams, and the buffers that they receive into: what a stream needs beside its source, in 48 bytes.
 //!
 //! ```text
-//! | outboxes 32 N | streams 12 N | index by fd 4 N | requests 112 B | places 4 B | owners 4 B | buffers B times their size |
+//! | outboxes 32 N | streams 12 N | index 4 N       | requests 112 B | places 4 B | owners 4 B | buffers B times their size |
 //!                                                    N streams, B buffers
 //! ```
 //!
-//! A stream is found by its fd. Entries are written when their place is first taken, so that memory may hold anything before.
+//! A stream is found by its source. Entries are written when their place is first taken, so that memory may hold anything before.
 #![allow(unsafe_code)]
 
 use super::fd_index::{FdIndex, FdOf};
@@ -45,7 +45,8 @@ pub(crate) struct Outbox {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Stream {
-    pub(crate) fd: i32,
+    /// The slot of its source; NIL: there is no such stream.
+    pub(crate) slot: u32,
     /// The next that is free, or that waits for a buffer; else what was received and not told of: a buffer, or [`FAILED`] and
     /// an error. Tag: how many buffers it has kept.
     next: Tagged,
@@ -69,9 +70,12 @@ pub(crate) struct Table {
     pub(crate) buffers: Buffers,
     free: u32,
     mark: u32,
+    /// How far the number of the latest stream is below its slot: most often that of the others is as far, since both are taken and
+    /// freed together.
+    below: u32,
     /// Streams that wait for a buffer: the first and the last.
     starved: [u32; 2],
-    /// Those whose data is sent with the next wait.
+    /// Those whose data is sent with the next wait, or was with the last.
     pub(crate) riders: Riders,
 }
 
@@ -134,6 +138,7 @@ impl Table {
                 },
                 free: NIL,
                 mark: 0,
+                below: 0,
                 starved: [NIL; 2],
                 riders: Riders::new(),
             }
@@ -146,7 +151,7 @@ impl Table {
     }
 
     /// A new stream; there is room for it.
-    pub(crate) fn add(&mut self, fd: i32, state: u16) -> u32 {
+    pub(crate) fn add(&mut self, slot: u32, state: u16) -> u32 {
         let number = self.free;
         let number = if number != NIL {
             self.free = self.streams[number].next.index();
@@ -155,18 +160,23 @@ impl Table {
             self.mark += 1;
             self.mark - 1
         };
-        self.streams[number] = Stream { fd, next: Tagged::EMPTY, state, reason: 0 };
+        self.streams[number] = Stream { slot, next: Tagged::EMPTY, state, reason: 0 };
         self.outboxes[number] = Outbox { queue: Queue::EMPTY, queued: 0, low: LOW, high: HIGH };
-        self.index.insert(fd, number, &self.streams);
+        self.index.insert(slot.cast_signed(), number, &self.streams);
+        self.below = slot.wrapping_sub(number);
         number
     }
 
-    /// The stream of an fd; there is one. O(1) expected.
+    /// The stream whose source has this slot; there is one. O(1) expected.
     #[inline]
-    pub(crate) fn find(&self, fd: i32) -> u32 {
-        match self.index.find(fd, &self.streams) {
+    pub(crate) fn find(&self, slot: u32) -> u32 {
+        let guess = slot.wrapping_sub(self.below);
+        if guess < self.mark && self.streams[guess].slot == slot {
+            return guess;
+        }
+        match self.index.find(slot.cast_signed(), &self.streams) {
             Some(number) => number,
-            None => unreachable!("a stream's fd has a stream"),
+            None => unreachable!("a stream's source has a stream"),
         }
     }
 
@@ -184,8 +194,9 @@ impl Table {
         } else if current != NIL && self.buffers.owners[current] == number {
             self.buffers.owners[current] = NIL;
         }
-        let fd = self.streams[number].fd;
-        self.index.remove(fd, &self.streams);
+        let slot = self.streams[number].slot;
+        self.index.remove(slot.cast_signed(), &self.streams);
+        self.streams[number].slot = NIL;
         self.streams[number].next.set_index(self.free);
         self.free = number;
     }
@@ -215,9 +226,10 @@ impl Table {
 const LOW: u32 = 16 << 10;
 const HIGH: u32 = 64 << 10;
 
+/// Where an fd stands elsewhere, here the slot does.
 impl FdOf for Region<Stream> {
     fn fd_of(&self, number: u32) -> i32 {
-        self[number].fd
+        self[number].slot.cast_signed()
     }
 }
 
@@ -360,12 +372,17 @@ impl Table {
         if place != self.buffers.current {
             return Err(Error::STALE);
         }
+        self.keep_place(place);
+        Ok(self.buffers.told)
+    }
+
+    /// The latest event's is kept.
+    fn keep_place(&mut self, place: u32) {
         self.buffers.current = NIL;
         let owner = self.buffers.owners[place];
         if owner != NIL {
             self.count_kept(owner, 1);
         }
-        Ok(self.buffers.told)
     }
 
     /// The program gives it back: whose it was, unless that is gone. EINVAL; ESTALE: it was not kept. O(1).
@@ -389,9 +406,9 @@ impl Table {
         Some(owner)
     }
 
-    /// The request that sends so many bytes from there on, in a buffer that is kept, or is now, until that is done. EINVAL: no buffer has
-    /// these; ESTALE: it is neither the latest event's nor kept. O(1).
-    pub(crate) fn forward(&mut self, data: *const u8, length: usize) -> Result<NonNull<Sending>> {
+    /// The buffer that so many bytes from there on may be sent from. EINVAL: no buffer has these; ESTALE: it is neither the latest
+    /// event's nor kept. O(1).
+    pub(crate) fn may_forward(&self, data: *const u8, length: usize) -> Result<u32> {
         let place = self.buffers.place_of(data)?;
         let is_told = place == self.buffers.current;
         let (start, bytes) = if is_told {
@@ -403,15 +420,31 @@ impl Table {
         if bytes.checked_sub(before).is_none_or(|left| length > left) {
             return Err(Error::INVALID);
         }
-        if is_told {
-            self.keep(data)?;
-        } else if !self.buffers.is_kept(place) {
-            return Err(Error::STALE);
+        if is_told || self.buffers.is_kept(place) { Ok(place) } else { Err(Error::STALE) }
+    }
+
+    /// The request that sends so many bytes from there on, which [`Table::may_forward`] has allowed: the buffer is kept until that is
+    /// done. O(1).
+    pub(crate) fn forward(&mut self, place: u32, data: *const u8, length: usize) -> NonNull<Sending> {
+        if place == self.buffers.current {
+            self.keep_place(place);
         }
         let request = NonNull::from(&mut self.buffers.requests[place]).cast();
         let content = Content::Bytes(Part { at: data.cast(), length });
         // SAFETY: it was made when the place was first taken. What it leads to is not received into before it is done.
-        unsafe { Sending::make(request.as_ptr(), content, None, None) }
+        let made = unsafe { Sending::make(request.as_ptr(), content, None, None) };
+        debug_assert!(made.is_ok());
+        request
+    }
+
+    /// What [`Table::may_forward`] has allowed was sent: the buffer is free. Whose it was, where the program had kept it.
+    #[inline]
+    pub(crate) fn end_forward(&mut self, place: u32) -> Option<u32> {
+        if place == self.buffers.current {
+            self.buffers.end_current();
+            return None;
+        }
+        self.let_go(place)
     }
 
     /// A request is done: if it is one of those, its buffer is free. `None`: it is the program's; else whose buffer it was.

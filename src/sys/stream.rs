@@ -56,6 +56,36 @@ impl Message {
     }
 }
 
+/// Receives what there is. EAGAIN: nothing.
+#[inline]
+pub(crate) fn receive(fd: i32, at: *mut u8, bytes: u32) -> Result<u32> {
+    // SAFETY: the caller has so many bytes there.
+    let received = repeated(|| unsafe { libc::recv(fd, at.cast(), bytes as usize, libc::MSG_DONTWAIT) });
+    received.map(|count| count as u32)
+}
+
+/// Sends what the socket takes now. EAGAIN: nothing.
+#[inline]
+pub(crate) fn send(fd: i32, at: *const (), bytes: usize) -> Result<u64> {
+    const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the caller has so many bytes there.
+    repeated(|| unsafe { libc::send(fd, at.cast(), bytes, FLAGS) })
+}
+
+/// A call that is made again when a signal has come.
+#[inline]
+fn repeated(mut call: impl FnMut() -> isize) -> Result<u64> {
+    loop {
+        if let Ok(count) = u64::try_from(call()) {
+            return Ok(count);
+        }
+        match last_error() {
+            Error::INTERRUPTED => {}
+            error => return Err(error),
+        }
+    }
+}
+
 /// A new socket of a stream or a listener: it does not block, and is closed on exec.
 pub(crate) fn socket(family: i32) -> Result<i32> {
     #[cfg(not(target_vendor = "apple"))]
@@ -182,12 +212,7 @@ pub(crate) const PIECE: usize = 4096;
 /// Reads a piece of a file: pread(2). 0: its end.
 pub(crate) fn read_piece(file: i32, piece: &mut [u8; PIECE], offset: i64, left: u64) -> Result<usize> {
     let count = left.min(PIECE as u64) as usize;
-    loop {
-        // SAFETY: the piece is writable for so many.
-        let read = unsafe { libc::pread(file, piece.as_mut_ptr().cast(), count, offset as libc::off_t) };
-        match if read < 0 { Err(last_error()) } else { Ok(read as usize) } {
-            Err(Error::INTERRUPTED) => {}
-            answer => return answer,
-        }
-    }
+    // SAFETY: the piece is writable for so many.
+    let read = repeated(|| unsafe { libc::pread(file, piece.as_mut_ptr().cast(), count, offset as libc::off_t) });
+    read.map(|count| count as usize)
 }

@@ -108,11 +108,16 @@ int select(int count, fd_set *readable, fd_set *writable, fd_set *priority, stru
   return (int)waited(pselect(count, readable, writable, priority, timeout != NULL ? &time : NULL, NULL));
 }
 
-static int transfers; /* recv(2) and sendmsg(2) */
+static int transfers; /* recv(2), send(2) and sendmsg(2) */
 
 ssize_t recv(int fd, void *buffer, size_t length, int flags) {
   transfers++;
   return real(SYS_recvfrom, fd, (long)buffer, (long)length, flags, 0, 0);
+}
+
+ssize_t send(int fd, const void *buffer, size_t length, int flags) {
+  transfers++;
+  return real(SYS_sendto, fd, (long)buffer, (long)length, flags, 0, 0);
 }
 
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {

@@ -37,7 +37,18 @@ impl Engine {
             return Err(Error::BROKEN_PIPE);
         }
         let request = make()?;
-        if self.enqueue(number, request) {
+        let piece = Sending::plain_piece(request);
+        let sent = piece.and_then(|piece| self.send_at_once(index, number, piece));
+        if let Some((Ok(count), (_, length))) = sent.zip(piece)
+            && count == length
+        {
+            Sending::take_back(request);
+            return Ok(Sent::Done);
+        }
+        let goes = self.enqueue(number, request);
+        if let Some(sent) = sent {
+            self.send_rest(index, number, sent);
+        } else if goes {
             self.flush_stream(index, number);
             let outbox = self.streams.outbox_mut(number);
             if outbox.queue.is_sent_first(request) {
@@ -47,6 +58,33 @@ impl Engine {
             self.tell_done(index, number);
         }
         Ok(if self.note_above(number) { Sent::Full } else { Sent::Queued })
+    }
+
+    /// Sends bytes before which nothing else is to be sent, in no queue: how many the socket took. `None`: something is, or they are of no
+    /// connection.
+    #[inline]
+    fn send_at_once(&mut self, index: u32, number: u32, (at, length): (*const (), u64)) -> Option<Result<u64>> {
+        const WAITS: u16 = state::CONNECTING | state::DATAGRAM;
+        if !self.streams.outbox(number).queue.is_empty() || self.is(number, WAITS) {
+            return None;
+        }
+        let sent = self.backend.send(self.fd_of(index), at, length as usize);
+        if sent.is_ok() {
+            // Who takes what is sent is not idle.
+            self.note_activity(index);
+        }
+        Some(sent)
+    }
+
+    /// What came of sending the only request at once: its rest waits, or it has failed.
+    #[cold]
+    fn send_rest(&mut self, index: u32, number: u32, sent: Result<u64>) {
+        let left = self.streams.outbox(number).queued;
+        if let Progress::Failed(error) = self.sent(number, sent, left) {
+            return self.sending_failed(index, number, error);
+        }
+        self.set_state(number, state::BLOCKED, true);
+        self.settle_stream(index, number);
     }
 
     /// A request is queued. Whether it may be sent at once: it is the first, and the stream is connected.
@@ -76,9 +114,21 @@ impl Engine {
         if self.is(number, state::SENDS_NO_MORE) {
             return Err(Error::BROKEN_PIPE);
         }
-        let request = self.streams.forward(data, length)?;
+        let place = self.streams.may_forward(data, length)?;
+        let rides = self.streams.buffers.are_lent();
+        let piece = (data.cast(), length as u64);
+        let sent = if rides || length == 0 { None } else { self.send_at_once(index, number, piece) };
+        if sent == Some(Ok(length as u64)) {
+            let owner = self.streams.end_forward(place);
+            self.came_back(owner);
+            return Ok(Sent::Done);
+        }
+        let request = self.streams.forward(place, data, length);
         self.cap(data);
-        if self.enqueue(number, request) && !self.ride(index, number) {
+        let goes = self.enqueue(number, request);
+        if let Some(sent) = sent {
+            self.send_rest(index, number, sent);
+        } else if goes && !self.ride(index, number) {
             self.flush_stream(index, number);
             self.tell_done(index, number);
         }
@@ -96,12 +146,15 @@ impl Engine {
             return false;
         }
         self.set_state(number, state::RIDING, true);
-        self.streams.riders.push(index).is_ok()
+        self.streams.riders.push(number).is_ok()
     }
 
     /// What rode with a wait has arrived there: all of it, or what is said.
     pub(super) fn ride_ended(&mut self, index: u32, number: u32, result: Option<i32>) {
-        self.leave_riders(index, number);
+        self.leave_riders(number);
+        if result.is_none() && self.sent_whole(index, number) {
+            return;
+        }
         let left = self.streams.outbox(number).queue.unsent().map_or(0, Sending::left);
         let sent = match result {
             None => Ok(left),
@@ -123,12 +176,23 @@ impl Engine {
     #[cold]
     pub(in crate::engine) fn end_rides(&mut self) {
         let riders = core::mem::take(&mut self.streams.riders);
-        for index in riders {
-            let number = self.stream_at(index);
+        for number in riders {
             if self.is(number, state::RIDING) {
-                self.ride_ended(index, number, None);
+                self.ride_ended(self.streams.at(number).slot, number, None);
             }
         }
+    }
+
+    /// The only request of a stream, which is the loop's own, has arrived whole. False: there are others.
+    fn sent_whole(&mut self, index: u32, number: u32) -> bool {
+        let outbox = self.streams.outbox_mut(number);
+        let Some(request) = outbox.queue.pop_only() else { return false };
+        outbox.queued = 0;
+        self.note_activity(index);
+        self.take_back(request);
+        self.look_at_mark(index, number);
+        self.sending_settled(index, number);
+        true
     }
 
     /// The stream ends: what rides is sent now, or never.
@@ -137,12 +201,12 @@ impl Engine {
             return;
         }
         self.backend.end_ride(self.shared.names.handle(index));
-        self.leave_riders(index, number);
+        self.leave_riders(number);
     }
 
-    fn leave_riders(&mut self, index: u32, number: u32) {
+    fn leave_riders(&mut self, number: u32) {
         self.set_state(number, state::RIDING, false);
-        self.streams.riders.retain(|rider| *rider != index);
+        self.streams.riders.retain(|rider| *rider != number);
     }
 
     /// Whether somebody waits for what rides: then the wait must not sleep.
@@ -152,8 +216,7 @@ impl Engine {
         }
         // Whose buffers they are, or who wants one, receives no more until they are back.
         self.streams.any_starved()
-            || self.streams.riders.iter().any(|index| {
-                let number = self.stream_at(*index);
+            || self.streams.riders.iter().any(|&number| {
                 let queue = &self.streams.outbox(number).queue;
                 let owner = queue.unsent().and_then(|request| self.streams.owner_of(NonNull::from(request)));
                 self.is(number, state::CLOSING | state::SHUT | state::ABOVE)
