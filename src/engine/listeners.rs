@@ -418,10 +418,15 @@ impl Engine {
     }
 
     /// Before a wait: sources were removed, and there may be room for who has stalled. O(listeners).
+    #[inline(always)]
     pub(super) fn resume_listeners(&mut self) {
-        if !core::mem::take(&mut self.listeners.room) || self.listeners.stalled == 0 {
-            return;
+        if core::mem::take(&mut self.listeners.room) && self.listeners.stalled > 0 {
+            self.unstall_all();
         }
+    }
+
+    #[cold]
+    fn unstall_all(&mut self) {
         let mut at = self.listeners.first;
         while at != NIL {
             if self.has_places(self.listener(at)) {

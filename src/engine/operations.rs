@@ -633,8 +633,13 @@ impl Engine {
     }
 
     /// For [`Engine::next_direct`]: a completion of the engine of files.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn next_from_files(&mut self, taken: &mut Taken) -> bool {
+        self.operations.in_files > 0 && self.next_of_files(taken)
+    }
+
+    #[inline(never)]
+    fn next_of_files(&mut self, taken: &mut Taken) -> bool {
         while self.operations.in_files > 0
             && let Some((data, result)) = self.operations.files.next()
         {

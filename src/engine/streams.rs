@@ -390,12 +390,17 @@ impl Engine {
 
     /// Before a wait: who waits for a buffer receives, as many as there are buffers, and the others are lent to the backend. O(1)
     /// each.
-    #[inline]
+    #[inline(always)]
     pub(super) fn feed_streams(&mut self) {
         if self.streams.any_starved() {
-            self.feed_starved();
-            return; // the next wait is short
+            self.feed_starved(); // the next wait is short
+        } else if self.streams.buffers.are_lent() {
+            self.lend_on();
         }
+    }
+
+    #[inline(never)]
+    fn lend_on(&mut self) {
         while let Some((number, start)) = self.streams.buffers.lend() {
             self.backend.lend(number, start, self.streams.buffers.bytes());
         }

@@ -126,10 +126,13 @@ impl Engine {
     }
 
     /// Before a wait: hands over what is untold. How long that may last at most. O(untold).
+    #[inline(always)]
     pub(in crate::engine) fn prepare_operations(&mut self) -> Duration {
-        if !self.has_operations() && !self.operations.files_watched {
-            return Duration::FOREVER;
-        }
+        if self.has_operations() || self.operations.files_watched { self.hand_over() } else { Duration::FOREVER }
+    }
+
+    #[inline(never)]
+    fn hand_over(&mut self) -> Duration {
         let rest = self.end_rest();
         let mut refused = NIL;
         while let Some(index) = self.lists.first_of(List::UNTOLD, |_| true) {

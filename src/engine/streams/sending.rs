@@ -210,10 +210,13 @@ impl Engine {
     }
 
     /// Whether somebody waits for what rides: then the wait must not sleep.
+    #[inline(always)]
     pub(in crate::engine) fn has_urgent_ride(&self) -> bool {
-        if self.streams.riders.is_empty() {
-            return false;
-        }
+        !self.streams.riders.is_empty() && self.is_ride_urgent()
+    }
+
+    #[inline(never)]
+    fn is_ride_urgent(&self) -> bool {
         // Whose buffers they are, or who wants one, receives no more until they are back.
         self.streams.any_starved()
             || self.streams.riders.iter().any(|&number| {
