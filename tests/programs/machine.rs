@@ -895,6 +895,9 @@ impl<W: World> Machine<W> {
             assert!(told || lost, "a deadline that nobody has set, or before its time");
         }
         let streams = self.streams.as_mut().expect("a stream, but no streams");
+        if streams.is_forwarding() {
+            self.model.doubt_streams(); // who has waited for that buffer
+        }
         self.fresh = event.stream == Some(StreamEvent::Data);
         if streams.note(it, event, self.model.now, idle, late) {
             self.removed(it, event.source);

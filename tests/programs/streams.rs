@@ -424,6 +424,11 @@ impl<N: Net> Streams<N> {
         self.streams.iter().flat_map(|it| &it.requests).filter(|it| it.is_forward())
     }
 
+    /// Whether a buffer may come back without a word.
+    pub fn is_forwarding(&self) -> bool {
+        self.under_way().next().is_some()
+    }
+
     /// What is forwarded and surely is not sent yet.
     fn forwards_left<App>(&self, it: &Loop<'static, App>) -> Vec<Handle> {
         let left = |stream: &Stream| {
