@@ -26,6 +26,26 @@ fn every_function_of_the_header_is_fuzzed() {
     assert_eq!(missing, [""; 0], "not called by fuzz/fuzz_targets/capi");
 }
 
+/// They are built with all that can be built in: the defaults, and each feature beside them.
+#[test]
+fn everything_that_is_optional_is_fuzzed() {
+    let read =
+        |path: &str| std::fs::read_to_string(util::root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let (ours, theirs) = (read("Cargo.toml"), read("fuzz/Cargo.toml"));
+    let words = |text: &str| text.split('"').skip(1).step_by(2).map(String::from).collect::<BTreeSet<_>>();
+    let section = ours.split("[features]\n").nth(1).and_then(|it| it.split("\n[").next()).expect("features");
+    let lines = || section.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
+    let defaults = lines().find(|it| it.0 == "default").map(|it| words(it.1)).expect("default features");
+    // What the tool needs that makes the header is no part of the library.
+    let beside = |name: &&str| !["default", "header"].contains(name) && !defaults.contains(*name);
+    let beside: BTreeSet<_> = lines().map(|it| it.0).filter(beside).map(String::from).collect();
+    assert!(beside.contains("aio") && beside.contains("capi"), "{beside:?}");
+    let becket = theirs.lines().find(|line| line.starts_with("becket = ")).expect("the library");
+    let (_, features) = becket.split_once("features = ").expect("features");
+    assert_eq!(words(features), beside, "features that fuzz/Cargo.toml asks for");
+    assert!(!becket.contains("default-features"), "{becket}");
+}
+
 /// Each target begins with some inputs.
 #[test]
 fn every_target_has_a_corpus() {

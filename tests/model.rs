@@ -69,6 +69,8 @@ const KEPT: &[&str] = &[
      keep; ret; remove; stream; peer_write 0 9 1; poll; drain; post; run 249 3; release; ret; ret",
     // io_uring: a poll that was given up held the file of a source that was removed and closed before the wait.
     "loop 3 1 0 27 0 1; stream; poll; reset_stream; phases; remove",
+    // The model: who has waited for a buffer that is forwarded is told when that has failed.
+    "loop 0 1 0 73 0 1; dial; dial; peer_end 0 2; dial; peer_write; rest; peer_end; poll; dial 0 0 1; forward 1",
 ];
 
 thread_local! {

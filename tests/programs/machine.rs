@@ -338,6 +338,8 @@ impl<W: World> Machine<W> {
             | Op::ResetStream
             | Op::Marks
             | Op::Keep
+            | Op::Forward
+            | Op::ForwardKept
             | Op::Release
             | Op::PeerWrite
             | Op::PeerRead
@@ -866,6 +868,8 @@ impl<W: World> Machine<W> {
             (Op::Marks, Some(handle), _) => streams.set_marks(it, handle, [b, c]),
             (Op::Keep, ..) => streams.keep(it, self.fresh),
             (Op::Release, ..) => streams.release(it, a),
+            (Op::Forward, Some(handle), _) => streams.forward(it, handle, [b, c], self.fresh),
+            (Op::ForwardKept, Some(handle), _) => streams.forward_kept(it, handle, [b, c]),
             (Op::PeerWrite, _, Some(peer)) => streams.peer_writes(peer, [b, c]),
             (Op::PeerRead, _, Some(peer)) => streams.peer_reads(peer, b),
             (Op::PeerEnd, _, Some(peer)) => streams.peer_ends(peer, b),
@@ -891,6 +895,9 @@ impl<W: World> Machine<W> {
             assert!(told || lost, "a deadline that nobody has set, or before its time");
         }
         let streams = self.streams.as_mut().expect("a stream, but no streams");
+        if streams.is_forwarding() {
+            self.model.doubt_streams(); // who has waited for that buffer
+        }
         self.fresh = event.stream == Some(StreamEvent::Data);
         if streams.note(it, event, self.model.now, idle, late) {
             self.removed(it, event.source);

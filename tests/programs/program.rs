@@ -156,6 +156,10 @@ operations! {
     Narrow "narrow" 10;
     /// All that is to be told of streams is told.
     Rest "rest" 14;
+    /// Stream, how much: what was received last is sent on.
+    Forward "forward" 60;
+    /// Stream, which, how much: what was kept is sent on.
+    ForwardKept "forward_kept" 24;
 }
 
 impl Op {

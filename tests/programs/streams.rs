@@ -3,7 +3,8 @@
 //!
 //! Checked all along: what a stream receives is what its peer has written, in order, and nothing of it is lost; what the peer
 //! reads is what was sent, in order, of each request as much as was told; each request that was queued is done once, in order,
-//! and none that was done at once is told of; END and CONNECTED come once, and CLOSED is the last event, with a reason that
+//! and none that was done at once is told of; what is forwarded goes in the same order, and is told of only if it has failed, while
+//! its buffer is not free before it was sent, nor later kept than that; END and CONNECTED come once, and CLOSED is the last event, with a reason that
 //! something gives; nothing is received while a stream is paused, has ended or keeps too much; a watermark is told when it was
 //! passed; what is kept stays as it is; and in the end every request and every buffer is back, and every descriptor is closed.
 //! When all is quiet, what can be told was told.
@@ -17,6 +18,7 @@ use becket::{
 };
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Streams that there are room for at most, and buffers; and bytes of each of these.
 pub const STREAMS: usize = 5;
@@ -150,13 +152,29 @@ struct Connection {
     stream: Option<Handle>,
 }
 
-/// A request under way.
+/// A request under way, as far as is known.
 #[derive(Debug)]
 struct Request {
-    place: usize,
+    /// `None`: something is forwarded.
+    place: Option<usize>,
     piece: u64,
     length: usize,
     cut: bool,
+    /// Whose buffer is forwarded.
+    owner: Handle,
+    /// It stood behind one that was told of: sent or not, its buffer may be back with the stream's next event only.
+    lazy: bool,
+}
+
+impl Request {
+    /// Bytes of it that can be queued.
+    fn most(&self) -> u64 {
+        if self.cut { 0 } else { self.length as u64 }
+    }
+
+    fn is_forward(&self) -> bool {
+        self.place.is_none()
+    }
 }
 
 #[derive(Debug)]
@@ -172,10 +190,28 @@ struct Stream {
     ended: bool,
     /// A request has failed, by this.
     broken: Option<i64>,
+    /// It has refused to send: that one has failed, or that it is closed, is to be told.
+    fails: bool,
     above: bool,
     low_due: bool,
     marks: (u64, u64),
     requests: VecDeque<Request>,
+}
+
+impl Stream {
+    /// With so many bytes queued, the first of the requests that surely is not done.
+    fn first_left(&self, mut queued: u64) -> usize {
+        let mut at = self.requests.len();
+        while queued > 0 && at > 0 {
+            at -= 1;
+            queued = queued.saturating_sub(self.requests[at].most());
+        }
+        at
+    }
+
+    fn sends_no_more(&self) -> bool {
+        self.shut || self.closing || self.reset || self.broken.is_some()
+    }
 }
 
 /// A listener of the loop's.
@@ -230,7 +266,7 @@ macro_rules! outcomes {
 
 outcomes! {
     received sent cut failed at_once low ends closed closed_by_error kept all_kept capped timeouts deadlines rests connected
-    not_connected accepted stalled
+    not_connected accepted stalled forwarded forwarded_kept forwards_full forwards_wait forwards_failed
 }
 
 pub struct Streams<N: Net> {
@@ -383,6 +419,27 @@ impl<N: Net> Streams<N> {
         self.kept.iter().filter(|it| it.owner == handle).count()
     }
 
+    /// What is forwarded and may not be sent yet, and so may have a buffer.
+    fn under_way(&self) -> impl Iterator<Item = &Request> {
+        self.streams.iter().flat_map(|it| &it.requests).filter(|it| it.is_forward())
+    }
+
+    /// Whether a buffer may come back without a word.
+    pub fn is_forwarding(&self) -> bool {
+        self.under_way().next().is_some()
+    }
+
+    /// What is forwarded and surely is not sent yet.
+    fn forwards_left<App>(&self, it: &Loop<'static, App>) -> Vec<Handle> {
+        let left = |stream: &Stream| {
+            // (One that is closed has none.)
+            let queued = it.queued(stream.handle).unwrap_or(0);
+            let first = stream.first_left(queued);
+            stream.requests.range(first..).filter(|it| it.is_forward()).map(|it| it.owner).collect::<Vec<_>>()
+        };
+        self.streams.iter().flat_map(left).collect()
+    }
+
     fn stream(&mut self, handle: Handle) -> &mut Stream {
         self.streams.iter_mut().find(|it| it.handle == handle).expect("a live stream")
     }
@@ -482,6 +539,7 @@ impl<N: Net> Streams<N> {
             shut: false,
             ended: false,
             broken: None,
+            fails: false,
             above: false,
             low_due: false,
             marks: (16 << 10, 64 << 10),
@@ -533,6 +591,13 @@ impl<N: Net> Streams<N> {
         }
     }
 
+    /// A stream is gone: what it has kept is nobody's.
+    fn disown(&mut self, handle: Handle) {
+        let requests = self.streams.iter_mut().flat_map(|it| &mut it.requests).map(|it| &mut it.owner);
+        let owners = self.kept.iter_mut().map(|it| &mut it.owner).chain(requests);
+        owners.filter(|it| **it == handle).for_each(|it| *it = Handle::NONE);
+    }
+
     /// Nobody has this connection any more: what the peer has got is looked at, and then it is gone.
     fn finish(&mut self, at: usize) {
         self.connections.swap_remove(at);
@@ -544,12 +609,14 @@ impl<N: Net> Streams<N> {
     pub fn removed(&mut self, handle: Handle, queued: u64) {
         let at = self.at(handle);
         let stream = self.streams.remove(at);
-        for request in &stream.requests {
-            assert!(self.memory.is_free(request.place), "a request is not back after its stream was removed");
+        for place in stream.requests.iter().filter_map(|it| it.place) {
+            assert!(self.memory.is_free(place), "a request is not back after its stream was removed");
         }
-        self.kept.iter_mut().filter(|it| it.owner == handle).for_each(|it| it.owner = Handle::NONE);
+        self.disown(handle);
         let may_be_broken = self.may_be_broken(&stream);
         let ahead = self.ahead;
+        // (What was to go with the next wait went now, or never.)
+        let rides = ahead && stream.requests.iter().any(Request::is_forward);
         let (net, connection) = (self.net, &mut self.connections[stream.connection]);
         connection.stream = None;
         let loses = ahead && (connection.written > connection.received || connection.shut || connection.gone);
@@ -567,6 +634,7 @@ impl<N: Net> Streams<N> {
             || connection.peer < 0
             || connection.far
             || may_be_broken
+            || rides
             || stream.requests.iter().any(|it| it.cut);
         if vague || stream.reset || stream.broken.is_some() {
             connection.blurred = true;
@@ -618,7 +686,7 @@ impl<N: Net> Streams<N> {
 impl<N: Net> Streams<N> {
     /// Which request is used next; `None`: all are in use.
     fn free_request(&self) -> Option<usize> {
-        let used = |at: usize| self.streams.iter().any(|it| it.requests.iter().any(|it| it.place == at));
+        let used = |at: usize| self.streams.iter().any(|it| it.requests.iter().any(|it| it.place == Some(at)));
         let place = (0..REQUESTS).find(|at| !used(*at))?;
         assert!(self.memory.is_free(place), "a request that is done is not back");
         Some(place)
@@ -642,6 +710,7 @@ impl<N: Net> Streams<N> {
         for (part, range) in parts[place].iter().zip([0..first, first..length]) {
             part.with(|part| part[..range.len()].copy_from_slice(&bytes[range])).expect("it is nobody's");
         }
+        let before = it.queued(handle).expect("a live stream");
         let answer = if two {
             let [one, other] = &parts[place];
             let list = [Part { buffer: one, range: 0..first }, Part { buffer: other, range: 0..length - first }];
@@ -649,23 +718,20 @@ impl<N: Net> Streams<N> {
         } else {
             it.send_stream(handle, &requests[place], &parts[place][0], 0..length)
         };
-        let stream = &self.streams[at];
-        let refused = stream.shut || stream.closing || stream.reset || stream.broken.is_some();
-        if answer == Err(Error::BROKEN_PIPE) {
-            assert!(refused || self.may_be_broken(stream), "it sends no more: {stream:?}");
+        if !self.goes(at, answer, before) {
             assert!(self.memory.is_free(place), "a request that was refused is not back");
             return;
         }
-        assert!(!refused, "it sends though it must not: {answer:?} {stream:?}");
         let queued = it.queued(handle).expect("a live stream");
-        let above = queued > stream.marks.1;
+        let above = queued > self.streams[at].marks.1;
         let piece = Piece { number, bytes, read: 0, total: Total::Whole, queued: false };
         self.connections[connection].pieces.push_back(piece);
         match answer {
             Ok(Sent::Done) => {
-                let alone = self.streams[at].requests.is_empty() && queued == 0;
+                let alone = self.streams[at].requests.iter().all(Request::is_forward) && queued == 0;
                 assert!(alone, "done before those in front of it: {:?}", self.streams[at]);
                 assert!(self.memory.is_free(place), "a request that is done is not back");
+                self.sent_silently(at, usize::MAX, true);
                 self.outcomes.at_once += 1;
             }
             Ok(sent) => {
@@ -679,23 +745,159 @@ impl<N: Net> Streams<N> {
                 );
                 self.connections[connection].pieces.back_mut().expect("it is there").queued = true;
                 self.streams[at].above |= above;
-                self.streams[at].requests.push_back(Request { place, piece: number, length, cut: false });
+                let request =
+                    Request { place: Some(place), piece: number, length, cut: false, owner: Handle::NONE, lazy: false };
+                self.streams[at].requests.push_back(request);
             }
             Err(error) => panic!("sending: {error:?}"),
         }
+    }
+
+    /// What a stream that had so much queued has said to something that is to be sent. Whether it goes.
+    fn goes(&mut self, at: usize, answer: Result<Sent, Error>, before: u64) -> bool {
+        let stream = &self.streams[at];
+        let refused = stream.sends_no_more();
+        if answer == Err(Error::BROKEN_PIPE) {
+            assert!(refused || self.may_be_broken(stream), "it sends no more: {stream:?}");
+            self.streams[at].fails |= !refused;
+            return false;
+        }
+        assert!(!refused, "it sends though it must not: {answer:?} {stream:?}");
+        // Nor had it failed before.
+        self.settle_forwards(at, before, true);
+        true
+    }
+
+    /// The program forwards what the latest event has told of, or some of it. `sure`: it still is the latest.
+    pub fn forward<App>(&mut self, it: &Loop<'static, App>, handle: Handle, [b, c]: [u8; 2], sure: bool) {
+        let Some(Current { event, number, from }) = self.current.take() else { return };
+        let at = self.at(handle);
+        let before = it.queued(handle).expect("a live stream");
+        let length = event.value as usize;
+        if c % 32 == 31 {
+            let answer = it.forward(handle, &event, 0..length + 1);
+            let broken = answer == Err(Error::BROKEN_PIPE);
+            let may = if broken { !self.goes(at, answer, before) } else { answer == Err(Error::INVALID) };
+            assert!(may || !sure && answer == Err(Error::STALE), "more than it has: {answer:?}");
+            self.current = Some(Current { event, number, from });
+            return;
+        }
+        let range = Self::some_of(length, b, c);
+        let answer = it.forward(handle, &event, range.clone());
+        if answer == Err(Error::STALE) {
+            return assert!(!sure, "the latest cannot be forwarded");
+        }
+        if !self.goes(at, answer, before) {
+            self.current = Some(Current { event, number, from });
+            return;
+        }
+        let again = it.forward(handle, &event, range.clone());
+        assert!(matches!(again, Err(Error::STALE | Error::BROKEN_PIPE)), "forwarded twice: {again:?}");
+        assert!(matches!(it.keep(&event).map(|_| ()), Err(Error::STALE)), "forwarded, and kept");
+        let live = self.streams.iter().any(|it| it.handle == event.source);
+        let owner = if live { event.source } else { Handle::NONE };
+        self.outcomes.forwarded += 1;
+        self.forwards(it, at, answer, bytes_at(number, false, from + range.start as u64, range.len()), owner);
+    }
+
+    /// It forwards what it has kept, or some of that.
+    pub fn forward_kept<App>(&mut self, it: &Loop<'static, App>, handle: Handle, [b, c]: [u8; 2]) {
+        if self.kept.is_empty() {
+            return;
+        }
+        let Kept { received, number, from, owner } = self.kept.swap_remove(usize::from(b) % self.kept.len());
+        assert!(*received == bytes_at(number, false, from, received.len())[..], "what was kept has changed");
+        let at = self.at(handle);
+        let before = it.queued(handle).expect("a live stream");
+        let wrong = c % 32 == 31;
+        let range = if wrong { 0..received.len() + 1 } else { Self::some_of(received.len(), b, c) };
+        let (answer, received) = match it.forward_kept(handle, received, range.clone()) {
+            Ok(sent) => (Ok(sent), None),
+            Err((error, received)) => (Err(error), Some(received)),
+        };
+        if let Some(received) = received {
+            assert!(if wrong { answer == Err(Error::INVALID) } else { !self.goes(at, answer, before) }, "{answer:?}");
+            self.kept.push(Kept { received, number, from, owner });
+            return;
+        }
+        assert!(!wrong && self.goes(at, answer, before), "more than there is");
+        self.outcomes.forwarded_kept += 1;
+        self.forwards(it, at, answer, bytes_at(number, false, from + range.start as u64, range.len()), owner);
+    }
+
+    /// Most often all of what has this length.
+    fn some_of(length: usize, b: u8, c: u8) -> Range<usize> {
+        let start = if b.is_multiple_of(3) { length * usize::from(b) / 256 } else { 0 };
+        let end = if c.is_multiple_of(3) { length - (length - start) * usize::from(c) / 256 } else { length };
+        start..end
+    }
+
+    /// Something is forwarded: the queue has it, or it is sent.
+    fn forwards<App>(
+        &mut self,
+        it: &Loop<'static, App>,
+        at: usize,
+        answer: Result<Sent, Error>,
+        bytes: Vec<u8>,
+        owner: Handle,
+    ) {
+        let queued = it.queued(self.streams[at].handle).expect("a live stream");
+        let stream = &mut self.streams[at];
+        let above = queued > stream.marks.1;
+        assert!(answer == Ok(if above { Sent::Full } else { Sent::Done }), "{answer:?} with {queued} queued");
+        stream.above |= above;
+        self.pieces += 1;
+        let (number, length) = (self.pieces, bytes.len());
+        stream.requests.push_back(Request { place: None, piece: number, length, cut: false, owner, lazy: false });
+        let piece = Piece { number, bytes, read: 0, total: Total::Whole, queued: true };
+        self.connections[stream.connection].pieces.push_back(piece);
+        self.outcomes.forwards_full += u64::from(above);
+        self.outcomes.forwards_wait += u64::from(queued > 0 && length > 0);
+        self.settle_forwards(at, queued, false);
+    }
+
+    /// With so much queued: what was forwarded, and was sent, is not under way any more. `works`: nothing had failed then.
+    fn settle_forwards(&mut self, at: usize, queued: u64, works: bool) {
+        let stream = &self.streams[at];
+        // Where sending has failed nothing is queued either.
+        if queued == 0 && !works && (self.may_be_broken(stream) || stream.reset || stream.broken.is_some()) {
+            return;
+        }
+        let sent = stream.requests.range(..stream.first_left(queued)).rposition(|it| it.most() > 0);
+        let sure = stream.requests.iter().take_while(|it| !it.lazy).count();
+        self.sent_silently(at, sent.map_or(0, |sent| sent + 1).min(sure), true);
+    }
+
+    /// What was forwarded, and is among so many first requests and in front of those of the program's, was sent, or (not `whole`)
+    /// some of it may not have been.
+    fn sent_silently(&mut self, at: usize, count: usize, whole: bool) {
+        let stream = &mut self.streams[at];
+        let connection = &mut self.connections[stream.connection];
+        let forwards = stream.requests.iter().take_while(|it| it.is_forward()).count();
+        for Request { piece, .. } in stream.requests.drain(..count.min(forwards)) {
+            if let Some(piece) = connection.pieces.iter_mut().find(|it| it.number == piece) {
+                piece.queued = false;
+                if !whole {
+                    piece.total = Total::Cut;
+                }
+            }
+        }
+        connection.match_pieces();
     }
 
     pub fn cancel<App>(&mut self, it: &Loop<'static, App>, handle: Handle, which: u8) {
         let at = self.at(handle);
         let before = it.queued(handle).expect("a live stream");
         let stream = &mut self.streams[at];
-        if stream.requests.is_empty() {
+        let count = stream.requests.iter().filter(|it| !it.is_forward()).count();
+        if count == 0 {
             // One that is not queued: nothing happens.
             assert_eq!(it.cancel_send(handle, &self.memory.requests[0]), Ok(()));
             return;
         }
-        let chosen = usize::from(which) % stream.requests.len();
-        let Request { place, piece, .. } = stream.requests[chosen];
+        let all = (0..stream.requests.len()).filter_map(|at| Some((at, stream.requests[at].place?)));
+        let (chosen, place) = all.clone().nth(usize::from(which) % count).expect("one of them");
+        let piece = stream.requests[chosen].piece;
         assert_eq!(it.cancel_send(handle, &self.memory.requests[place]), Ok(()));
         stream.requests[chosen].cut = true;
         let connection = &mut self.connections[stream.connection];
@@ -886,16 +1088,28 @@ impl<N: Net> Streams<N> {
     /// What is looked at after every step.
     pub fn glance<App>(&mut self, it: &Loop<'static, App>) {
         for at in 0..self.streams.len() {
-            self.look_at_mark(it, self.streams[at].handle);
+            let handle = self.streams[at].handle;
+            self.look_at_mark(it, handle);
+            self.settle_forwards(at, it.queued(handle).expect("a live stream"), false);
         }
-        assert_eq!(it.buffers_left(), Ok((self.buffers - self.kept.len()) as u32), "buffers that are not kept");
+        let left = it.buffers_left().expect("a number") as usize;
+        let sure = self.kept.len() + self.forwards_left(it).len();
+        let most = self.kept.len() + self.under_way().count();
+        let taken = self.buffers - left;
+        assert!(
+            (sure..=most).contains(&taken),
+            "{taken} buffers are taken, and {sure} to {most} are kept or sent from"
+        );
     }
 
     /// Whether a stream surely receives, or would if something was there.
     pub fn receives(&self, handle: Handle) -> bool {
         let stream = &self.streams[self.at(handle)];
         let silent = stream.paused || stream.ended || stream.closing || stream.reset || stream.connecting;
-        !silent && self.kept_by(handle) < self.cap() && self.kept.len() < self.buffers
+        let of_it = self.under_way().filter(|it| it.owner == handle).count();
+        !silent
+            && self.kept_by(handle) + of_it < self.cap()
+            && self.kept.len() + self.under_way().count() < self.buffers
     }
 
     /// Whether a stream keeps the loop alive.
@@ -920,13 +1134,16 @@ impl<N: Net> Streams<N> {
         let triggered = event.ready.contains(Ready::TRIGGERED);
         assert!(words == 1 || words == 0 && triggered, "an event tells one thing: {event:?}");
         assert!((event.ready - word - Ready::TRIGGERED).is_empty(), "{event:?}");
+        if event.stream != Some(StreamEvent::Sent) {
+            self.streams[at].requests.iter_mut().for_each(|it| it.lazy = false);
+        }
         if event.stream != Some(StreamEvent::Closed) {
             self.look_at_mark(it, event.source);
         }
         let valued = matches!(event.stream, Some(StreamEvent::Data | StreamEvent::Sent | StreamEvent::Closed));
         assert!(valued || event.value == 0, "{event:?}");
         match event.stream {
-            Some(StreamEvent::Data) => self.data_came(event, at),
+            Some(StreamEvent::Data) => self.data_came(it, event, at),
             Some(StreamEvent::End) => self.end_came(at),
             Some(StreamEvent::Sent) => self.sent_came(event, at),
             Some(StreamEvent::Low) => {
@@ -957,13 +1174,15 @@ impl<N: Net> Streams<N> {
         false
     }
 
-    fn data_came(&mut self, event: &Event, at: usize) {
+    fn data_came<App>(&mut self, it: &Loop<'static, App>, event: &Event, at: usize) {
         let stream = &self.streams[at];
         assert!(!stream.connecting, "data before it is connected");
         let silent = stream.paused || stream.ended || stream.closing || stream.reset;
         assert!(!silent, "data that nobody wants: {stream:?}");
-        assert!(self.kept_by(event.source) < self.cap(), "data though it has kept enough: {stream:?}");
-        assert!(self.kept.len() < self.buffers, "data though no buffer is left");
+        let left = self.forwards_left(it);
+        let of_it = left.iter().filter(|it| **it == event.source).count();
+        assert!(self.kept_by(event.source) + of_it < self.cap(), "data though it has kept enough: {stream:?}");
+        assert!(self.kept.len() + left.len() < self.buffers, "data though no buffer is left");
         let connection = &mut self.connections[stream.connection];
         let most = connection.written - connection.received;
         let fits = event.value > 0 && event.value as usize <= BUFFER_BYTES && event.value as u64 <= most;
@@ -987,11 +1206,25 @@ impl<N: Net> Streams<N> {
     }
 
     fn sent_came(&mut self, event: &Event, at: usize) {
+        let of_forward = !self.memory.requests.iter().any(|it| it.is_of(event));
+        if !of_forward {
+            // What was in front of it had no event, since it was sent, or since the stream is closed.
+            self.sent_silently(at, usize::MAX, event.value >= 0);
+        }
         let stream = &mut self.streams[at];
         let request = stream.requests.pop_front().expect("a request that is not, or that is told twice");
-        assert!(self.memory.requests[request.place].is_of(event), "requests are done in their order: {event:?}");
-        assert!(self.memory.is_free(request.place), "a request that is done is not back");
+        assert_eq!(request.is_forward(), of_forward, "requests are done in their order: {event:?}");
+        if let Some(place) = request.place {
+            assert!(self.memory.requests[place].is_of(event), "requests are done in their order: {event:?}");
+            assert!(self.memory.is_free(place), "a request that is done is not back");
+        } else {
+            assert!(event.value < 0 && !stream.reset, "what was forwarded is told of: {event:?}");
+            self.outcomes.forwards_failed += 1;
+        }
+        stream.requests.iter_mut().for_each(|it| it.lazy = it.is_forward());
         let Request { piece, length, cut, .. } = request;
+        // It may have been sent, and the next one has failed.
+        let vague = of_forward && stream.requests.front().is_some_and(Request::is_forward);
         let (number, value, connecting) = (stream.connection, event.value, stream.connecting);
         if value < 0 {
             let reason =
@@ -1012,7 +1245,11 @@ impl<N: Net> Streams<N> {
         match connection.pieces.iter_mut().find(|it| it.number == piece) {
             Some(it) => {
                 it.queued = false;
-                it.total = if value < 0 { Total::Failed } else { Total::Told(value as usize) };
+                it.total = match value {
+                    _ if vague => Total::Cut,
+                    ..0 => Total::Failed,
+                    _ => Total::Told(value as usize),
+                };
             }
             None => assert!(
                 value == length as i64 || value < 0 || connection.blurred,
@@ -1023,9 +1260,12 @@ impl<N: Net> Streams<N> {
     }
 
     fn closed_came(&mut self, event: &Event, at: usize) {
+        let value = event.value;
+        // What was forwarded, and has failed, is not told of before this.
+        let forwards = self.streams[at].requests.front().is_some_and(Request::is_forward);
+        self.sent_silently(at, usize::MAX, value == 0);
         let stream = self.streams.remove(at);
         assert!(stream.requests.is_empty(), "requests were not done: {stream:?}");
-        let value = event.value;
         let connection = &self.connections[stream.connection];
         let whole = connection.written == connection.received;
         if value == 0 {
@@ -1037,14 +1277,14 @@ impl<N: Net> Streams<N> {
                 self.may_fail(stream.connection, value, stream.connecting),
                 "no reason for that: {event:?} {stream:?}"
             );
-            let in_order = !stream.closing || stream.broken == Some(value) || stream.connecting;
+            let in_order = !stream.closing || stream.broken == Some(value) || stream.connecting || forwards;
             assert!(in_order, "closed, and not in order: {event:?} {stream:?}");
             self.outcomes.closed_by_error += 1;
         }
         self.outcomes.closed += 1;
         self.outcomes.not_connected += u64::from(stream.connecting && value != 0 && !stream.reset);
         self.accept_pending();
-        self.kept.iter_mut().filter(|it| it.owner == event.source).for_each(|it| it.owner = Handle::NONE);
+        self.disown(event.source);
         let connection = &mut self.connections[stream.connection];
         connection.stream = None;
         let graceful = value == 0 && whole && !connection.gone && !connection.blurred && !connection.abrupt;
@@ -1059,13 +1299,23 @@ impl<N: Net> Streams<N> {
     pub fn check_quiet<App>(&mut self, it: &Loop<'static, App>, due: impl Fn(Handle) -> bool, hidden: bool) {
         let net = self.net;
         self.outcomes.rests += 1;
+        for at in 0..self.streams.len() {
+            // What has failed was told, and what was sent is not under way.
+            let queued = it.queued(self.streams[at].handle).expect("a live stream");
+            let stream = &self.streams[at];
+            let done = if stream.connecting { 0 } else { stream.first_left(queued) };
+            self.sent_silently(at, done, stream.broken.is_none());
+        }
         self.glance(it);
+        let taken = self.kept.len() + self.under_way().count();
+        assert_eq!(it.buffers_left(), Ok((self.buffers - taken) as u32), "buffers that are not kept, nor sent from");
         let silent = self.streams.iter().filter(|it| !self.receives(it.handle)).count();
         for at in 0..self.streams.len() {
             let (stream, connection) = (&self.streams[at], &self.connections[self.streams[at].connection]);
             let queued = it.queued(stream.handle).expect("a live stream");
             assert!(!due(stream.handle), "the deadline has passed: {stream:?}");
             assert!(!stream.reset, "it was reset, and not closed: {stream:?}");
+            assert!(!stream.fails || stream.broken.is_some(), "what has failed was not told: {stream:?}");
             let waits = !stream.requests.is_empty();
             assert!(waits || !stream.closing, "it is not closed: {stream:?}");
             assert!(
@@ -1080,7 +1330,7 @@ impl<N: Net> Streams<N> {
             assert!(!waits || queued > 0, "requests that are done were not told: {stream:?}");
             let writable = net.readiness(connection.ours).contains(Ready::WRITABLE);
             assert!(!waits || !writable, "nobody sends: {stream:?} {connection:?}");
-            let left = self.buffers - self.kept.len();
+            let left = self.buffers - taken;
             if self.receives(stream.handle) && (!hidden || left > silent) {
                 let unread = connection.written - connection.received;
                 assert!(unread == 0 || connection.lossy, "nobody receives: {stream:?} {connection:?}");
@@ -1334,6 +1584,9 @@ impl<N: Net> Streams<N> {
         assert_eq!(it.set_watermarks(handle, 1, 2), Err(error));
         assert_eq!(it.watermarks(handle), Err(error));
         assert_eq!(it.cancel_send(handle, &memory.requests[place]), Err(error));
+        if let Some(current) = &self.current {
+            assert_eq!(it.forward(handle, &current.event, 0..1), Err(error));
+        }
         assert_eq!(it.send_stream(handle, &memory.requests[place], &memory.parts[place][0], 0..1), Err(error));
         assert!(memory.is_free(place), "a request that was refused is not back");
     }
@@ -1349,12 +1602,12 @@ impl<N: Net> Streams<N> {
         assert_eq!((it.io_fd(handle), it.find_io(fd)), (Ok(fd), Ok(handle)));
         let (low, high) = self.streams[at].marks;
         assert_eq!(it.watermarks(handle), Ok((low as u32, high as u32)));
-        if let Some(request) = self.streams[at].requests.front() {
+        if let Some(place) = self.streams[at].requests.iter().find_map(|it| it.place) {
             let memory = self.memory;
             let free = self.free_request();
             if let Some(free) = free {
                 // In use: nothing has changed.
-                let busy = it.send_stream(handle, &memory.requests[request.place], &memory.parts[free][0], 0..1);
+                let busy = it.send_stream(handle, &memory.requests[place], &memory.parts[free][0], 0..1);
                 assert_eq!(busy, Err(Error::BUSY));
                 assert!(memory.is_free(free));
             }

@@ -1,5 +1,6 @@
 //! One call each: its arguments from the input, and what its answer has to be.
 
+use crate::aio;
 use crate::c;
 use crate::guard;
 use crate::handlers::HANDLERS;
@@ -13,6 +14,7 @@ use becket::ffi::constants::*;
 use becket::ffi::hook::*;
 use becket::ffi::io::*;
 use becket::ffi::memory::*;
+use becket::ffi::operation::becket_files_name;
 use becket::ffi::signal::*;
 use becket::ffi::source::*;
 use becket::ffi::timer::*;
@@ -453,7 +455,11 @@ fn find(world: &World<'_>) {
 /// A loop to begin with.
 pub fn init_first(world: &World<'_>) {
     let arena = &world.arenas[0];
-    let backend = u32::from(world.input.byte() % 7);
+    let choice = world.input.byte();
+    let backend = u32::from(choice % 7);
+    let files =
+        [BECKET_FILES_AUTO, BECKET_FILES_AIO, BECKET_FILES_AUTO, BECKET_FILES_AIO_SIGNAL][choice as usize / 7 % 4];
+    let aio = aio::descriptor(arena);
     let streams = streams::descriptor(world, arena);
     let mut config = becket_config {
         size: size_of::<becket_config>(),
@@ -463,9 +469,9 @@ pub fn init_first(world: &World<'_>) {
         busy_poll_ns: 0,
         ring: null(),
         simulator: null_mut(),
-        files: BECKET_FILES_AUTO,
+        files,
         aio_signal: 0,
-        aio: null(),
+        aio: &raw const aio,
         streams: &raw const streams,
     };
     if backend >= BECKET_BACKEND_SIMULATOR {
@@ -507,6 +513,7 @@ fn make(
         operations: 0,
     };
     change(&mut memory, &mut place);
+    aio::check(arena);
     let answer = c!(becket_loop_init(place, &raw const memory, config));
     let numbers = (memory.sources, memory.posts, memory.operations);
     world.trace(|| format!("loop_init({numbers:?} in {bytes} at {start:p}) = {answer}, {out:p}"));
@@ -520,6 +527,16 @@ fn make(
         it.backend == BECKET_BACKEND_SIMULATOR || it.backend == BECKET_BACKEND_AUTO && !it.simulator.is_null()
     });
     let virtual_clock = config.is_some_and(|it| it.flags & BECKET_VIRTUAL_CLOCK != 0);
+    let files = config.map_or(BECKET_FILES_AUTO, |it| it.files);
+    if files == BECKET_FILES_AIO_SIGNAL {
+        world.system.signals_used.set(true);
+    }
+    if [BECKET_FILES_AIO, BECKET_FILES_AIO_SIGNAL].contains(&files) && memory.operations > 0 && !simulated {
+        let name = if files == BECKET_FILES_AIO { c"aio" } else { c"aio-signal" };
+        let text = c!(becket_files_name(out));
+        // SAFETY: it is a C string, and static.
+        assert_eq!(unsafe { CStr::from_ptr(text) }, name);
+    }
     arena.at.set(out);
     arena.live.set(true);
     arena.prepared.set(false);
@@ -582,6 +599,7 @@ fn init(world: &World<'_>) {
         entries: if input.rarely(8) { input.number() as u32 } else { 8 << (input.byte() % 5) },
     };
     let streams = streams::descriptor(world, arena);
+    let aio = aio::some_descriptor(world, arena);
     let config = becket_config {
         size: wrong(size_of::<becket_config>()),
         backend: small(world, 7),
@@ -590,9 +608,9 @@ fn init(world: &World<'_>) {
         busy_poll_ns: input.pick(&[0, 0, 1000, u64::MAX]),
         ring: if input.rarely(2) { null() } else { &raw const ring },
         simulator: if input.rarely(4) { simulation::for_loop(world) } else { null_mut() },
-        files: if input.rarely(4) { small(world, 6) } else { BECKET_FILES_AUTO },
-        aio_signal: if input.rarely(16) { input.u32().cast_signed() } else { 0 },
-        aio: null(),
+        files: if input.rarely(2) { small(world, 6) } else { BECKET_FILES_AUTO },
+        aio_signal: if input.rarely(4) { aio::signal(&world.system, input) } else { 0 },
+        aio: if input.rarely(16) { null() } else { &raw const aio },
         streams: if input.rarely(2) { null() } else { &raw const streams },
     };
     let config = if input.rarely(16) { null() } else { &raw const config };
@@ -619,6 +637,7 @@ fn close(world: &World<'_>) {
     if answer == 0 {
         arena.forget_all();
         arena.live.set(false);
+        aio::closed(arena);
     }
 }
 

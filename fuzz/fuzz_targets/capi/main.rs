@@ -7,7 +7,7 @@
 //! - an event is of a live source, of its kind and fd, for its handler, and within its interest;
 //! - the loop counts as many sources as there are;
 //! - what a stream sends has one event, and the stream a last one;
-//! - an operation has one completion, and nobody writes to its memory after that;
+//! - an operation has one completion, and nobody writes to its memory after that; a read has written as much as it says;
 //! - at the end every slot, post, fd, child and disposition of a signal is given back, and all slots can be had again.
 //!
 //! No call blocks: where a wait could be a real one a stop is asked for before (guard.rs). With BECKET_FUZZ_TRACE in the
@@ -16,6 +16,7 @@
 // A target that makes nothing but unsafe calls.
 #![allow(clippy::macro_metavars_in_unsafe)]
 
+mod aio;
 mod calls;
 mod guard;
 mod handlers;

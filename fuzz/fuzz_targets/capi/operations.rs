@@ -18,6 +18,8 @@ use std::ptr::{null, null_mut};
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Brings {
     Number,
+    /// How many bytes were read.
+    Bytes,
     /// A new fd.
     Fd,
     /// The end of an fd.
@@ -48,6 +50,9 @@ pub struct Operations {
     lent: RefCell<BTreeMap<(usize, becket_handle), Lent>>,
     past: RefCell<Vec<Left>>,
 }
+
+/// What is in the memory of an operation at first.
+const FILL: u8 = 0x33;
 
 const PATHS: [&CStr; 5] = [c"/dev/null", c"/", c"nothing/there", c"", c"/dev/zero"];
 
@@ -118,6 +123,11 @@ impl Operations {
             Brings::Number if !lent.bytes.is_empty() => {
                 assert!(event.value <= lent.bytes.len() as i64, "{} of {}", event.value, lent.bytes.len());
             }
+            Brings::Bytes => {
+                let count = event.value.max(0) as usize;
+                assert!(count <= lent.bytes.len(), "{count} of {}", lent.bytes.len());
+                assert!(lent.bytes[count..].iter().all(|byte| *byte == FILL), "more than {count} bytes were read");
+            }
             _ => {}
         }
         let mut past = self.past.borrow_mut();
@@ -152,7 +162,7 @@ fn submit(
     let handler = world.input.below(2);
     let user = usize::from(world.input.byte());
     let count = world.input.below(4);
-    let mut bytes = vec![0x33; size].into_boxed_slice();
+    let mut bytes = vec![FILL; size].into_boxed_slice();
     let mut rest = bytes.as_mut_ptr();
     let share = size / count.max(1);
     let vector = |_| {
@@ -209,7 +219,7 @@ fn flags(world: &World<'_>) -> i32 {
 
 fn read(world: &World<'_>) {
     let offset = offset(world);
-    submit(world, "read", Brings::Number, calls::pick_fd(world), size(world), |at, lent, handler, user, out| {
+    submit(world, "read", Brings::Bytes, calls::pick_fd(world), size(world), |at, lent, handler, user, out| {
         let bytes = &mut lent.bytes;
         c!(becket_op_read(at, lent.fd, bytes.as_mut_ptr().cast(), bytes.len(), offset, handler, user, out))
     });
@@ -228,7 +238,7 @@ fn count(world: &World<'_>, lent: &Lent) -> i32 {
 
 fn read_parts(world: &World<'_>) {
     let offset = offset(world);
-    submit(world, "readv", Brings::Number, calls::pick_fd(world), size(world), |at, lent, handler, user, out| {
+    submit(world, "readv", Brings::Bytes, calls::pick_fd(world), size(world), |at, lent, handler, user, out| {
         let count = count(world, lent);
         c!(becket_op_readv(at, lent.fd, lent.vectors.as_ptr().cast(), count, offset, handler, user, out))
     });

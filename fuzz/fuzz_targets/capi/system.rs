@@ -266,7 +266,8 @@ impl System {
             unsafe { libc::close(fd) };
         }
         assert_eq!(self.open_before, open_fds(), "fds that were open before, and are now");
-        for signal in HARMLESS.into_iter().filter(|_| self.signals_used.get()) {
+        let all = HARMLESS.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX());
+        for signal in all.filter(|_| self.signals_used.get()) {
             // SAFETY: all zeros is a valid sigaction, which is written to.
             let now = unsafe {
                 let mut now: libc::sigaction = std::mem::zeroed();

@@ -1,5 +1,6 @@
 //! What a program knows of its loops: their memory, their sources, and what it may therefore expect of each call.
 
+use crate::aio;
 use crate::guard::Guard;
 use crate::input::Input;
 use crate::listeners;
@@ -71,6 +72,9 @@ pub struct Arena {
     pub block: RefCell<Option<Block>>,
     pub ring: Block,
     pub streams: Block,
+    pub aio: Block,
+    /// What the last loop has left there.
+    pub aio_left: RefCell<Option<Box<[u8]>>>,
     /// The loop, live or closed; null: there was none in this block.
     pub at: Cell<*mut becket_loop>,
     pub live: Cell<bool>,
@@ -103,6 +107,8 @@ impl Arena {
             block: RefCell::new(None),
             ring: Block::new(RING_BYTES, 4096, 0),
             streams: streams::memory(),
+            aio: aio::memory(),
+            aio_left: RefCell::default(),
             at: Cell::new(null_mut()),
             live: Cell::new(false),
             last: Cell::new(null_mut()),
@@ -248,6 +254,7 @@ impl Arena {
             assert_eq!(c!(becket::ffi::source::becket_post(at, handle, 1)), -libc::ENOBUFS);
         }
         assert_eq!(c!(becket::ffi::memory::becket_loop_close(at)), 0);
+        aio::closed(self);
     }
 }
 
@@ -370,5 +377,6 @@ impl<'a> World<'a> {
         simulation::calm(self);
         self.arenas.iter().for_each(|arena| arena.close(self));
         self.operations.check_past();
+        self.arenas.iter().for_each(aio::check);
     }
 }
