@@ -71,6 +71,26 @@ const KEPT: &[&str] = &[
     "loop 3 1 0 27 0 1; stream; poll; reset_stream; phases; remove",
     // The model: who has waited for a buffer that is forwarded is told when that has failed.
     "loop 0 1 0 73 0 1; dial; dial; peer_end 0 2; dial; peer_write; rest; peer_end; poll; dial 0 0 1; forward 1",
+    // A stream that had failed to receive was told of behind others, which could close it before.
+    "loop 0 0 0 167 0 1; stream; close_stream; dial 1; stream 0 0 1; stream; stream; stream; peer_end 1 \
+     3; wake_source; hook 1; listen; run 1 16; call; stream 1 0 1; call; peer_write 0 1; rest; marks; \
+     send; marks; forward_kept; shut_stream; level 3 1; close_stream 3; send 2 245; marks; send 4 16; \
+     dial; peer_write 1; marks; release; peer_write 2 1; peer_write 5 1; peer_write 1; toggle; call; \
+     release; peer_read 2 1; forward; release; release; marks; release; rest; rest; forward; marks; \
+     release; dial; send; release; release; pause_listener; close_stream 1; close_listener; toggle; call; \
+     stream; stream; stream; close_stream 3; remove 4; turn; stream 1; stream 1; stream 1; peer_write 3 \
+     1; stream 1; peer_write 0 1; turn; peer_end 4 3; peer_write; keep; keep; keep; release; accept; \
+     peer_write; close_stream 3",
+    // io_uring: what was taken back behind bytes that rode did not bring the queue below the low watermark.
+    "loop 0 0 0 43 0 1; stream 0 0 2; stream; stream; stream; timer; reset_stream 2; reset_stream 1; \
+     stream; stream; stream 1; turn; peer_write; stream 0 0 1; stream; hook; peer_read; stream 1; stream; \
+     send; pause_listener; peer_write; peer_write; send; peer_write; send; marks; stream 1; modify; send; \
+     stream 1; peer_write 4 64; peer_write; peer_write; hook; wake 1; reset_stream 3; poll; turn; stream; \
+     stream; poll; forward; peer_write; forward; send; peer_write; peer_write; forward; forward_kept; \
+     send; marks; send 0 218; stream; peer_write; peer_write; stream; reset_stream 1; keep; pause_stream \
+     1; peer_read; peer_write; cancel_send 1; stream; stream; marks; peer_write; peer_write; send; \
+     stream; stream; peer_write; remove_own; peer_write; peer_write; stream; peer_write; release; forward \
+     3; stream; send 2 128; marks 2 4 2; cancel_send 2; send 2 165; send 2 230; send 2 173; marks",
 ];
 
 thread_local! {

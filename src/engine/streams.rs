@@ -578,7 +578,12 @@ impl Engine {
         self.streams.buffers.end_current();
         if self.is_plain(index, number, Ready::READABLE) {
             self.lists.slots[index].set_ready(0);
-            return self.take_data(index, number, taken);
+            if self.take_data(index, number, taken) {
+                return true;
+            }
+            if !self.is(number, state::CLOSED) {
+                return false;
+            }
         }
         self.note_progress(index, number);
         if self.is(number, state::HELD) {
@@ -627,7 +632,7 @@ impl Engine {
             && !self.streams.outbox(number).queue.has_done()
     }
 
-    /// Takes out what a stream receives. False: nothing. (What follows from that is queued.)
+    /// Takes out what a stream receives. False: nothing. (It may have ended: that is told now.)
     fn take_data(&mut self, index: u32, number: u32, taken: &mut Taken) -> bool {
         let Next::Event { flags, value, data } = self.receive(index, number) else { return false };
         taken.flags = flags;
@@ -643,7 +648,9 @@ impl Engine {
             self.queue_received(index);
             return false;
         }
-        if !self.take_data(index, number, taken) {
+        let taken =
+            self.take_data(index, number, taken) || self.is(number, state::CLOSED) && self.take_stream(index, taken);
+        if !taken {
             return false;
         }
         self.dispatches = self.dispatches.wrapping_add(1);
