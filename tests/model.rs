@@ -226,7 +226,7 @@ fn on_io_uring() {
 
 #[test]
 fn on_the_simulator() {
-    random_programs(BackendChoice::Simulator, 0);
+    random_programs(BackendChoice::Simulator, 4);
 }
 
 /// The backends of the system, by name.

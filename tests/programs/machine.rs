@@ -28,6 +28,8 @@ pub struct Abilities {
     pub exclusive: bool,
     /// A wait may find something of which nothing comes.
     pub vague_waits: bool,
+    /// A signal that no other thread uses.
+    pub signal: i32,
 }
 
 /// How much there is room for.
@@ -75,6 +77,8 @@ pub struct Machine<W: World> {
     sources_max: usize,
     posts_max: usize,
     extreme: bool,
+    /// A signal that no other thread uses.
+    signal: i32,
     /// Ends `run`, in time; the program does not know it.
     guard: Handle,
     run_left: u32,
@@ -107,6 +111,12 @@ fn nanos(span: u64) -> Duration {
 
 fn at(point: u64) -> Instant {
     Instant::from_nanos(point)
+}
+
+/// To this thread, which takes it before this returns.
+fn raise(signal: i32) {
+    // SAFETY: no pointer is passed.
+    assert_eq!(unsafe { libc::raise(signal) }, 0);
 }
 
 fn handler<W: World>(machine: &mut Machine<W>, it: &It<W>, event: Event) {
@@ -155,6 +165,7 @@ pub fn carry_out<W: World>(program: &Program, it: &It<W>, world: W, abilities: A
         sources_max: places.sources,
         posts_max: places.posts,
         extreme: program.setup.extreme,
+        signal: abilities.signal,
         guard,
         run_left: 0,
         frames: Vec::new(),
@@ -276,6 +287,15 @@ impl<W: World> Machine<W> {
             Op::Return => {}
             Op::AddIo => self.add_io(it, a, b, c),
             Op::AddTimer => self.add_timer(it, a, b, c),
+            Op::AddSignal => self.add_signal(it, c),
+            Op::Raise => {
+                if let Some(handle) = self.pick_kind(0, Kind::Signal) {
+                    for _ in 0..1 + a % 3 {
+                        raise(self.signal);
+                        self.model.raise(handle);
+                    }
+                }
+            }
             Op::AddWake => self.add_other(it, Kind::Wake, c),
             Op::AddHook => {
                 self.add_other(it, [Kind::Before, Kind::After, Kind::Idle, Kind::Deferred][a as usize % 4], c);
@@ -484,6 +504,23 @@ impl<W: World> Machine<W> {
         self.added(it, answer, expected, c, |_, handle| {
             let mut source = Source::new(handle, kind, token);
             source.active = matches!(kind, Kind::Before | Kind::After | Kind::Idle);
+            source
+        });
+    }
+
+    /// The one signal of this program.
+    fn add_signal(&mut self, it: &It<W>, c: u8) {
+        // (Of one that is gone the loop may still have to collect that it came.)
+        if self.model.woken {
+            return;
+        }
+        let (token, signal) = (self.token(), self.signal);
+        let taken = self.model.sources.iter().any(|it| it.kind == Kind::Signal);
+        let answer = it.add_signal(signal, handler, token);
+        let expected = self.room().and(if taken { Err(Error::EXISTS) } else { Ok(()) });
+        self.added(it, answer, expected, c, |_, handle| {
+            let mut source = Source::new(handle, Kind::Signal, token);
+            source.signal = signal;
             source
         });
     }
@@ -1110,6 +1147,7 @@ impl<W: World> Machine<W> {
                 Kind::Listener => {
                     assert_eq!((it.listener_fd(handle), it.find_io(source.fd)), (Ok(source.fd), Ok(handle)))
                 }
+                Kind::Signal => assert_eq!(it.signal_number(handle), Ok(source.signal)),
                 Kind::Wake => assert_eq!(it.hook_enabled(handle), Err(Error::INVALID)),
                 _ => assert_eq!(it.hook_enabled(handle), Ok(source.active)),
             }
@@ -1159,6 +1197,7 @@ impl<W: World> Machine<W> {
             Kind::Io,
             Kind::Timer,
             Kind::Wake,
+            Kind::Signal,
             Kind::Post,
             Kind::Deferred,
             Kind::Idle,

@@ -105,6 +105,9 @@ pub struct Source {
     pub at: u64,
     pub period: u64,
     elapsed: i64,
+    /// The same of a signal: how often it came. That it did has not been collected.
+    raised: bool,
+    pub signal: i32,
     /// Of timers and deadlines: which was armed first.
     arming: u64,
 }
@@ -162,7 +165,7 @@ pub struct Model {
     /// Inside of `run`.
     pub running: bool,
     /// Somebody was woken since the last collection, who may be gone.
-    woken: bool,
+    pub woken: bool,
     pub turns: u64,
     delivered: [u64; 13],
     refused: u64,
@@ -236,6 +239,8 @@ impl Source {
             at: NEVER,
             period: 0,
             elapsed: 0,
+            raised: false,
+            signal: 0,
             arming: 0,
         }
     }
@@ -289,7 +294,7 @@ impl Source {
             || match self.kind {
                 Kind::Io => self.is_timed() || !(self.must & self.asked()).is_empty(),
                 Kind::Stream => self.deadline_pending,
-                Kind::Timer => self.elapsed > 0,
+                Kind::Timer | Kind::Signal => self.elapsed > 0,
                 Kind::Wake | Kind::Listener => false,
                 _ => self.active,
             }
@@ -454,6 +459,13 @@ impl Model {
         } else if !it.is_queued() && !scheduled && it.home != Home::Triggered {
             (it.home, it.listed) = (Home::Triggered, number);
         }
+    }
+
+    /// Its signal came.
+    pub fn raise(&mut self, handle: Handle) {
+        let it = self.source(handle);
+        (it.raised, it.elapsed) = (true, it.elapsed + 1);
+        self.woken = true;
     }
 
     pub fn wake(&mut self, handle: Handle) {
@@ -719,6 +731,11 @@ impl Model {
         self.expire();
         let number = self.number();
         self.sources.iter_mut().for_each(|it| it.late |= it.connecting && it.deadline <= now);
+        for it in self.sources.iter_mut().filter(|it| it.raised) {
+            // (How often may have been told already.)
+            it.raised = false;
+            queue(it, Some((number, 1, NEVER, 0)));
+        }
         for it in self.sources.iter_mut().filter(|it| it.woken) {
             (it.woken, it.triggered) = (false, true);
             let scheduled = it.home == Home::Hooks && it.kind == Kind::Deferred;
@@ -1013,7 +1030,11 @@ impl Model {
         let it = self.source(event.source);
         let (home, place) = (it.home, it.place);
         check!(it.is_queued(), "it was not queued: {event:?} {it:?}");
-        let fd = if it.kind == Kind::Io || it.is_vague() { it.fd } else { -1 };
+        let fd = match it.kind {
+            Kind::Signal => it.signal,
+            Kind::Io | Kind::Stream | Kind::Listener => it.fd,
+            _ => -1,
+        };
         let known = (it.kind, it.token, it.level, fd);
         check!((event.kind, event.token, event.level, event.fd) == known, "{event:?}, but it is {known:?}");
         check!(event.ready.contains(Ready::TRIGGERED) == it.triggered, "triggered or not: {event:?} {it:?}");
@@ -1028,13 +1049,18 @@ impl Model {
                 check!(event.value == it.elapsed, "{event:?}, but {} periods are gone", it.elapsed);
                 it.elapsed > 0
             }
+            Kind::Signal => {
+                check!(event.value == it.elapsed, "{event:?}, but it came {} times", it.elapsed);
+                it.elapsed > 0
+            }
             Kind::Wake => false,
             _ => it.active,
         };
         check!(was_due || it.triggered, "an event of nothing: {event:?} {it:?}");
         if event.kind != Kind::Io && !it.is_vague() {
             let quiet = event.ready - Ready::TRIGGERED;
-            check!(quiet.is_empty() && (event.kind == Kind::Timer || event.value == 0), "{event:?}");
+            let counts = matches!(event.kind, Kind::Timer | Kind::Signal);
+            check!(quiet.is_empty() && (counts || event.value == 0), "{event:?}");
         }
         it.home = Home::Nowhere;
         self.in_order(event, place, home, kinds);
@@ -1060,7 +1086,7 @@ impl Model {
                     may_queue(it, None);
                 }
             }
-            Kind::Timer => it.elapsed = 0,
+            Kind::Timer | Kind::Signal => it.elapsed = 0,
             Kind::Deferred => it.active = false,
             Kind::Stream | Kind::Listener => {
                 it.last_before = it.last;

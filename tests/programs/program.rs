@@ -160,6 +160,10 @@ operations! {
     Forward "forward" 60;
     /// Stream, which, how much: what was kept is sent on.
     ForwardKept "forward_kept" 24;
+    /// Signal source: -, -, level.
+    AddSignal "signal" 10;
+    /// How often: the signal comes, to this thread.
+    Raise "raise" 20;
 }
 
 impl Op {

@@ -54,7 +54,8 @@ impl<const S: usize, const P: usize, const O: usize, const N: usize, const B: us
         let places = Places { sources: S, posts: P, operations: O, streams: N, buffers: B };
         let edge = !matches!(backend, BackendChoice::Select | BackendChoice::Poll);
         let exclusive = matches!(backend, BackendChoice::Epoll | BackendChoice::Simulator);
-        let abilities = Abilities { edge, exclusive, vague_waits: backend == BackendChoice::IoUring };
+        let signal = libc::SIGRTMIN() + slot as i32;
+        let abilities = Abilities { edge, exclusive, vague_waits: backend == BackendChoice::IoUring, signal };
         if backend == BackendChoice::Simulator {
             // SAFETY: likewise.
             let memory = SIMULATED.with(|memory| unsafe { &mut **memory });

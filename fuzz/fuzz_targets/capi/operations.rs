@@ -51,7 +51,7 @@ pub struct Operations {
     past: RefCell<Vec<Left>>,
 }
 
-/// What is in the memory of an operation at first.
+/// What is in the memory that is read into, at first.
 const FILL: u8 = 0x33;
 
 const PATHS: [&CStr; 5] = [c"/dev/null", c"/", c"nothing/there", c"", c"/dev/zero"];
@@ -162,7 +162,9 @@ fn submit(
     let handler = world.input.below(2);
     let user = usize::from(world.input.byte());
     let count = world.input.below(4);
-    let mut bytes = vec![FILL; size].into_boxed_slice();
+    // What is written is not what is there before it is read.
+    let fill = if brings == Brings::Bytes { FILL } else { !FILL };
+    let mut bytes = vec![fill; size].into_boxed_slice();
     let mut rest = bytes.as_mut_ptr();
     let share = size / count.max(1);
     let vector = |_| {
