@@ -292,6 +292,21 @@ fn a_handle_is_stale_after_its_slot_was_retired() {
     }
 }
 
+#[cfg(feature = "streams")]
+#[test]
+fn the_latest_handle_of_a_slot_is_known() {
+    let names = Names::new(region::<AtomicU64>(2), 2);
+    names.first(0, 7);
+    let old = names.handle(0);
+    assert!(!names.was(0, old), "it is still");
+    names.retire(0);
+    assert!(names.was(0, old) && !names.was(0, names.handle(0)));
+    names.retire(0);
+    assert!(!names.was(0, old), "another one came after it");
+    let before_garbage = Handle::from_raw(names.handle(1).raw() - (1 << 24));
+    assert!(!names.was(1, before_garbage), "the slot was never used");
+}
+
 #[test]
 fn a_place_belongs_to_one_handle() {
     let names = names(3);

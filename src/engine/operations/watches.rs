@@ -27,8 +27,7 @@ impl Engine {
         let Operations { first, places, places_used, places_low, .. } = self.operations;
         if places_used < places {
             let is_free = |number: &u32| self.registrations[first + number + 1].is_none();
-            let found = (places_low..places).chain(0..places_low).find(is_free);
-            if let Some(number) = found {
+            if let Some(number) = (places_low..places).find(is_free) {
                 self.operations.places_low = number;
                 return Some(first + number);
             }
