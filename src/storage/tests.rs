@@ -527,6 +527,24 @@ fn a_plain_io_source_has_nothing_to_look_at() {
     assert!(!Link::new(Kind::Timer).is_plain_io());
 }
 
+#[cfg(feature = "operations")]
+#[test]
+fn a_plain_operation_is_in_no_list_and_of_the_first_level() {
+    assert!(Link::new(Kind::Operation).is_plain_operation());
+    let mut active = Link::new(Kind::Operation);
+    active.set(bits::ACTIVE | bits::COUNTED, true);
+    assert!(active.is_plain_operation());
+    for level in 1..4 {
+        let mut link = Link::new(Kind::Operation);
+        link.set_level(level);
+        assert!(!link.is_plain_operation(), "level {level}");
+    }
+    let mut queued = Link::new(Kind::Operation);
+    queued.join(1, NIL);
+    assert!(!queued.is_plain_operation());
+    assert!(!Link::new(Kind::Timer).is_plain_operation());
+}
+
 #[test]
 fn a_slot_keeps_its_fields_apart() {
     let mut lists = lists(1, 0);
