@@ -164,6 +164,10 @@ fn the_most_that_were_queued_is_counted_in_a_turn() {
     let mut most = 0;
     assert_eq!(event_loop.turn(&mut most, Duration::ZERO), Ok(2));
     assert_eq!(most, 1);
+    // Where nothing is delivered at once, all of it was.
+    event_loop.modify_io(event_loop.find_io(pairs[0].0.as_raw_fd()).unwrap(), becket::Ready::READABLE).unwrap();
+    assert_eq!(event_loop.poll(Duration::ZERO), Ok(2));
+    assert_eq!(event_loop.statistics().queued_max, 2);
     // So were deferred and idle ones.
     let mut storage = Storage::<4, 0>::new();
     let event_loop = Loop::<u32>::new(&mut storage, &Config::default()).unwrap();

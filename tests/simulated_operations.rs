@@ -436,6 +436,30 @@ fn who_waits_first_is_served_first() {
     assert_eq!((simulator.failed(Call::Read), app.done.as_slice()), (Ok(1), [(0, 1), (1, 1), (2, 1)].as_slice()));
 }
 
+/// An operation that is told for nothing rests, longer each time, and then everybody is asked again.
+#[test]
+fn who_is_told_for_nothing_rests() {
+    let (event_loop, simulator, mut app) = begin(0);
+    let [ours, theirs] = simulator.pair().unwrap();
+    let [others, _end] = simulator.pair().unwrap();
+    event_loop.read(others, buffer([0; 512]), 0..1, None, on_done, 1).unwrap();
+    event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 2).unwrap();
+    assert_eq!(event_loop.turn(&mut app, Duration::ZERO), Ok(0));
+    simulator.write(theirs, b"x").unwrap();
+    simulator.set_fault(Call::Read, Error::AGAIN, ALWAYS).unwrap();
+    // When it was asked, in milliseconds.
+    let (start, mut asked) = (simulator.now(), Vec::new());
+    while simulator.now().since(start) < Duration::from_millis(40) {
+        assert_eq!(event_loop.turn(&mut app, FOREVER), Ok(0));
+        let count = simulator.failed(Call::Read).unwrap() as usize;
+        asked.resize(count, simulator.now().since(start).as_nanos() / 1_000_000);
+    }
+    assert_eq!(asked, [0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 7, 15, 23, 31, 39]);
+    simulator.set_fault(Call::Read, Error::AGAIN, 0).unwrap();
+    assert_eq!(event_loop.turn(&mut app, FOREVER), Ok(1));
+    assert_eq!(app.done, [(2, 1)]);
+}
+
 /// Who cannot wait for want of a watch learns of it at once; and so do those whose watch goes with a source.
 #[test]
 fn a_watch_is_refused() {

@@ -203,7 +203,6 @@ impl Engine {
     /// Another interest for the backend, from the next wait on.
     pub(super) fn set_watch(&mut self, index: u32, interest: Ready) {
         self.note_race();
-        self.watched = self.watched.max(index + 1);
         self.backend.set(&mut self.registrations, index + 1, interest);
     }
 
@@ -235,7 +234,8 @@ impl Engine {
         if !cfg!(becket_small) {
             self.trim = false;
         }
-        while self.watched > 0 && self.registrations[self.watched].is_none() {
+        // (The first is the loop's own, and always there.)
+        while self.registrations[self.watched].is_none() {
             self.watched -= 1;
         }
     }

@@ -53,12 +53,10 @@ mod state {
     pub(super) const CANCELLED: u8 = 1 << 3;
     /// Its deadline has passed.
     pub(super) const TIMED_OUT: u8 = 1 << 4;
-    /// The engine is to be told so.
-    pub(super) const CANCEL_UNTOLD: u8 = 1 << 5;
     /// A connect that was begun.
-    pub(super) const CONNECTING: u8 = 1 << 6;
+    pub(super) const CONNECTING: u8 = 1 << 5;
     /// The engine would have had to wait, and was asked not to: a thread of the kernel's is to make it.
-    pub(super) const ELSEWHERE: u8 = 1 << 7;
+    pub(super) const ELSEWHERE: u8 = 1 << 6;
 }
 
 /// In `Request::beside`, above the interest of a source: the engine waits for the fd.
@@ -78,10 +76,9 @@ pub(super) struct Operations {
     free_last: u32,
     /// Operations that wait for an fd.
     waiting: u32,
-    /// Places for fds that were ever used; of those, in use; none is free below the third; where the next is looked for that
-    /// can be had back.
+    /// Places for fds that were ever used; none of those is free below the second; where the next is looked for that can be
+    /// had back.
     places: u32,
-    places_used: u32,
     places_low: u32,
     hand: u32,
     /// Registrations that were never used are none.
@@ -112,7 +109,6 @@ impl Operations {
             free_last: NIL,
             waiting: 0,
             places: 0,
-            places_used: 0,
             places_low: 0,
             hand: 0,
             blank: false,
@@ -425,10 +421,7 @@ impl Engine {
                 self.settle_fd(fd, false, own);
                 self.complete(index, CANCELED);
             }
-            state::SUBMITTED => {
-                request.state |= state::CANCEL_UNTOLD;
-                self.tell_or_queue(index);
-            }
+            state::SUBMITTED => self.tell_or_queue(index),
             _ => self.complete(index, CANCELED),
         }
     }
@@ -622,14 +615,8 @@ impl Engine {
     /// For [`Engine::next_direct`]: what the backend reports of no source.
     #[inline(never)]
     pub(super) fn next_beyond(&mut self, index: u32, ready: Ready, result: i32, taken: &mut Taken) -> bool {
-        if ready.is_empty() {
-            return self.take_completion(index, result, taken);
-        }
-        // (The completions of files are taken when the backend has no more.)
-        if index != self.operations.files_index() {
-            self.retry(self.registrations[index + 1].fd(), ready);
-        }
-        false
+        // (Nobody waits for what is ready; and the completions of files are taken when the backend has no more.)
+        ready.is_empty() && self.take_completion(index, result, taken)
     }
 
     /// For [`Engine::next_direct`]: a completion of the engine of files.

@@ -227,8 +227,11 @@ impl Engine {
             }
             self.remove_index(index);
         }
-        let counted = self.statistics.sources + self.counted + self.leveled + self.children_by_signal;
-        debug_assert!(counted == 0 || self.statistics.operations_now > 0, "what was counted is not counted out");
+        debug_assert!(
+            [self.statistics.sources, self.counted, self.leveled, self.children_by_signal] == [0; 4]
+                || self.statistics.operations_now > 0,
+            "what was counted is not counted out"
+        );
     }
 
     /// Closes what the loop has opened for its sources (pidfds, sockets that listen) in a forked child: they are copies, and the

@@ -163,9 +163,7 @@ impl Engine {
             self.lists.queue_all(List::TRIGGERED, List::QUEUE);
             self.lists.queue_all(List::AFTER, List::QUEUE);
         }
-        if self.lists.queued() > 0 {
-            self.lists.note_queued();
-        }
+        self.lists.note_queued();
 
         if !cfg!(becket_small) {
             self.readiness_before = self.statistics.events_of(Kind::Io);
@@ -574,7 +572,7 @@ impl Engine {
             Kind::Timer => {
                 value = i64::try_from(slot.deadline).unwrap_or(i64::MAX);
                 slot.deadline = 0;
-                value > 0
+                true
             }
             Kind::Signal => {
                 fd = slot.extra.cast_signed();

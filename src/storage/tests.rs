@@ -292,6 +292,21 @@ fn a_handle_is_stale_after_its_slot_was_retired() {
     }
 }
 
+#[cfg(feature = "streams")]
+#[test]
+fn the_latest_handle_of_a_slot_is_known() {
+    let names = Names::new(region::<AtomicU64>(2), 2);
+    names.first(0, 7);
+    let old = names.handle(0);
+    assert!(!names.was(0, old), "it is still");
+    names.retire(0);
+    assert!(names.was(0, old) && !names.was(0, names.handle(0)));
+    names.retire(0);
+    assert!(!names.was(0, old), "another one came after it");
+    let before_garbage = Handle::from_raw(names.handle(1).raw() - (1 << 24));
+    assert!(!names.was(1, before_garbage), "the slot was never used");
+}
+
 #[test]
 fn a_place_belongs_to_one_handle() {
     let names = names(3);
@@ -510,6 +525,24 @@ fn a_plain_io_source_has_nothing_to_look_at() {
     queued.join(1, NIL);
     assert!(!queued.is_plain_io());
     assert!(!Link::new(Kind::Timer).is_plain_io());
+}
+
+#[cfg(feature = "operations")]
+#[test]
+fn a_plain_operation_is_in_no_list_and_of_the_first_level() {
+    assert!(Link::new(Kind::Operation).is_plain_operation());
+    let mut active = Link::new(Kind::Operation);
+    active.set(bits::ACTIVE | bits::COUNTED, true);
+    assert!(active.is_plain_operation());
+    for level in 1..4 {
+        let mut link = Link::new(Kind::Operation);
+        link.set_level(level);
+        assert!(!link.is_plain_operation(), "level {level}");
+    }
+    let mut queued = Link::new(Kind::Operation);
+    queued.join(1, NIL);
+    assert!(!queued.is_plain_operation());
+    assert!(!Link::new(Kind::Timer).is_plain_operation());
 }
 
 #[test]

@@ -53,6 +53,8 @@ fn a_childs_end_comes_with_its_status(backend: BackendChoice) {
         let source = rig.child("child", shell.0.id(), nothing);
         assert_eq!(rig.event_loop.child_pid(source), Ok(shell.0.id() as i32));
         assert_eq!(rig.turn(), [""; 0], "it runs");
+        rig.event_loop.trigger(source, PAUSED).unwrap();
+        assert_eq!(rig.turn(), [format!("child {} triggered", -Error::AGAIN.errno())], "it still runs");
         shell.end();
         // The run ends with it: what has ended keeps nothing alive.
         assert_eq!(rig.run().0, [format!("child {}", 5 << 8)]);

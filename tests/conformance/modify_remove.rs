@@ -119,6 +119,7 @@ fn an_interest_is_a_direction(backend: BackendChoice) {
         assert_eq!(rig.event_loop.modify_io(a, READABLE | flag), Err(Error::INVALID));
         assert_eq!(rig.event_loop.change_io(a, flag, PAUSED), Err(Error::INVALID));
         assert_eq!(rig.event_loop.change_io(a, PAUSED, flag), Err(Error::INVALID));
+        assert_eq!(rig.event_loop.change_io(a, flag, flag), Err(Error::INVALID));
         assert_eq!(rig.event_loop.add_io(theirs.as_raw_fd(), flag, handler, 0), Err(Error::INVALID));
     }
     assert_eq!(rig.event_loop.io_interest(a), Ok(READABLE));
@@ -432,6 +433,12 @@ fn handles_that_never_were_are_stale(backend: BackendChoice) {
         stale(&rig, Handle::from_raw(number));
     }
     assert_eq!(rig.event_loop.kind(Handle::from_raw(raw)), Ok(Kind::Wake));
+    // Nor is there a source by the handle that the next one in this slot will have.
+    rig.event_loop.remove(wake).unwrap();
+    let next = Handle::from_raw(raw + (1 << 24));
+    assert_eq!(rig.event_loop.kind(next), Err(Error::STALE));
+    assert_eq!(rig.event_loop.remove(next), Err(Error::STALE));
+    assert_eq!(rig.wake("b", nothing), next);
 }
 
 fn the_wrong_kind_is_an_error_that_changes_nothing(backend: BackendChoice) {

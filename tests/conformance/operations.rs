@@ -125,6 +125,7 @@ each_engine! { files:
     parts_are_read_and_written
     a_status_is_told
     what_fails_says_so
+    their_descriptor_is_watched_while_they_have_something
     many_reads_are_in_flight
     a_read_of_a_file_ends_once_when_cancelled
     a_drain_reaps_files
@@ -160,6 +161,8 @@ each_engine! { aio signal:
 each_engine! { all:
     sockets_exchange
     a_wait_ends_with_data
+    a_wait_for_what_is_not_there_sleeps
+    a_full_table_of_sources_stays_beside_a_wait
     a_connection_is_accepted_and_made
     a_refused_connect_says_so
     blocking_sockets_do_not_block
@@ -634,6 +637,21 @@ fn what_fails_says_so(engines: Engines) {
     assert_quiet(&mut rig);
 }
 
+/// By a foreign loop too, where the backend has no descriptor of its own.
+fn their_descriptor_is_watched_while_they_have_something(engines: Engines) {
+    let folder = Folder::new("watched", engines);
+    let file = folder.file(b"x");
+    let mut rig = rig(engines);
+    let watched = |rig: &Rig| rig.event_loop.watches(&mut []).unwrap();
+    let before = watched(&rig);
+    for _ in 0..2 {
+        read(&mut rig, "read", &file, buffer::<4096>(), 1, Some(0));
+        assert_eq!(until(&mut rig, 1), ["read 1"]);
+        assert_eq!(rig.turn(), [""; 0]);
+        assert_eq!(watched(&rig), before);
+    }
+}
+
 fn many_reads_are_in_flight(engines: Engines) {
     let folder = Folder::new("many", engines);
     let all: Vec<u8> = (0..64 * 512).map(|at: u32| (at / 512) as u8).collect();
@@ -706,6 +724,7 @@ fn a_dropped_loop_closes_what_was_opened(engines: Engines) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     for turned in [false, true] {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, mut theirs) = pair();
         let before = open_fds();
         let mut rig = rig(engines);
         let paths: Vec<_> = (0..4).map(|_| folder.path("file")).collect();
@@ -715,9 +734,12 @@ fn a_dropped_loop_closes_what_was_opened(engines: Engines) {
         }
         let token = rig.app.token("accept", nothing);
         rig.event_loop.accept(listener.as_raw_fd(), handler, token).unwrap();
+        // A number of bytes is no descriptor.
+        theirs.write_all(&vec![b'x'; ours.as_raw_fd() as usize]).unwrap();
+        recv(&mut rig, "recv", &ours, buffer::<4096>());
         if turned {
             // All have completed, and nobody has taken them out.
-            while rig.event_loop.poll(Duration::FOREVER).unwrap() < 5 {}
+            while rig.event_loop.poll(Duration::FOREVER).unwrap() < 6 {}
             assert_eq!(open_fds() - before, 5 + own_fds(&rig));
         }
         drop(rig);
@@ -1050,6 +1072,39 @@ fn a_wait_ends_with_data(engines: Engines) {
         assert_eq!(content(bytes, 4), b"data");
     }
     assert_quiet(&mut rig);
+}
+
+/// Also where the system is asked first, and says that it would block.
+fn a_wait_for_what_is_not_there_sleeps(engines: Engines) {
+    let (out, into) = pipe();
+    let mut rig = rig(engines);
+    read(&mut rig, "read", &out, buffer::<4096>(), 10, None);
+    assert_eq!(rig.turns(3), [""; 0]);
+    let before = std::time::Instant::now();
+    assert_eq!(rig.event_loop.poll(Duration::from_millis(20)), Ok(0));
+    assert!(before.elapsed() >= std::time::Duration::from_millis(20));
+    File::from(into).write_all(b"x").unwrap();
+    assert_eq!(until(&mut rig, 1), ["read 1"]);
+    assert_quiet(&mut rig);
+}
+
+/// What is watched for an operation alone stands behind the last source.
+fn a_full_table_of_sources_stays_beside_a_wait(engines: Engines) {
+    let mut rig = rig(engines);
+    let pairs = [(); 8].map(|()| readable());
+    for (ours, _) in &pairs {
+        rig.io("source", ours, READABLE, nothing);
+    }
+    assert_eq!(rig.turn(), ["source readable"; 8]);
+    let (ours, mut theirs) = pair();
+    recv(&mut rig, "recv", &ours, buffer::<4096>());
+    assert_eq!(rig.turn(), ["source readable"; 8]);
+    theirs.write_all(b"x").unwrap();
+    while !rig.app.trace.contains(&"recv 1".to_owned()) {
+        rig.event_loop.turn(&mut rig.app, Duration::FOREVER).unwrap();
+    }
+    rig.trace();
+    assert_eq!(rig.turn(), ["source readable"; 8]);
 }
 
 fn a_connection_is_accepted_and_made(engines: Engines) {
@@ -1538,6 +1593,8 @@ fn nobody_overtakes_one_that_needs_more(engines: Engines) {
     (&counter).write_all(&(u64::MAX - 1).to_ne_bytes()).unwrap();
     let one_less = || (&counter).read_exact(&mut [0; 8]).unwrap();
     let mut rig = rig(engines);
+    // What a source is told is no way around it.
+    let source = rig.io("source", &counter, WRITABLE, nothing);
     write(&mut rig, "three", &counter, &3_u64.to_ne_bytes(), None);
     write(&mut rig, "one", &counter, &1_u64.to_ne_bytes(), None);
     assert_eq!(rig.turns(2), [""; 0]);
@@ -1546,7 +1603,9 @@ fn nobody_overtakes_one_that_needs_more(engines: Engines) {
     for _ in 0..40 {
         rig.event_loop.turn(&mut rig.app, Duration::from_millis(1)).unwrap();
     }
-    assert_eq!(rig.trace(), [""; 0], "there is room for one, and not for three");
+    let told = rig.trace();
+    assert!(told.iter().all(|it| it == "source writable"), "there is room for one, and not for three: {told:?}");
+    rig.event_loop.remove(source).unwrap();
     one_less();
     one_less();
     assert_eq!(until(&mut rig, 1), ["three 8"]);

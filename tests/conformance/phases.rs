@@ -35,6 +35,7 @@ each_backend! { simulated too:
 // What would hang if it went wrong.
 each_backend! { alone:
     the_phases_one_by_one
+    a_change_after_the_preparation_counts
     a_wait_without_a_preparation
 }
 
@@ -206,6 +207,22 @@ fn the_phases_one_by_one(backend: BackendChoice) {
     // A collection without a wait finds nothing new.
     std::io::Write::write_all(&mut &_theirs, b"x").unwrap();
     assert_eq!(it.collect(), Ok(0));
+}
+
+/// The wait is over at once, and its outcome that of what is watched now. (An io_uring that is asked in between learns of it
+/// with the next one.)
+fn a_change_after_the_preparation_counts(backend: BackendChoice) {
+    let ((first, _other), (second, _another)) = (readable(), readable());
+    let mut rig = Rig::new(backend);
+    rig.io("first", &first, READABLE, nothing);
+    assert_eq!(rig.event_loop.prepare(Duration::FOREVER), Ok(0));
+    rig.io("second", &second, READABLE, nothing);
+    rig.event_loop.wait().unwrap();
+    assert_eq!(rig.event_loop.collect(), Ok(if backend == BackendChoice::IoUring { 1 } else { 2 }));
+    rig.pull(Kinds::all());
+    let mut told = rig.turn();
+    told.sort_unstable();
+    assert_eq!(told, ["first readable", "second readable"]);
 }
 
 /// It was an error on a new io_uring, and else the last wait again: perhaps one without end, which no wake ended.

@@ -3,10 +3,12 @@
 
 use crate::harness::*;
 use becket::{BackendChoice, Config, Duration, Error, Kinds, Loop, Statistics, Storage};
+use std::process::{Command, Stdio};
 
 each_backend! { alone:
     a_loop_in_a_forked_child_is_the_parents
     a_forked_child_makes_a_loop_of_its_own
+    a_forked_child_closes_what_watches_the_parents_children
     a_signal_in_a_forked_child_is_not_the_parents
     forgotten_loops_leave_no_fds
 }
@@ -82,6 +84,30 @@ fn a_forked_child_makes_a_loop_of_its_own(backend: BackendChoice) {
         first_failed(&[true, added.is_ok(), ran == Ok(becket::Outcome::NothingLeft), count == 1])
     });
     rig.assert_silent();
+}
+
+fn a_forked_child_closes_what_watches_the_parents_children(backend: BackendChoice) {
+    // They run until their input ends.
+    let mut cats = [(); 2].map(|()| Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
+    let mut rig = Rig::new(backend);
+    // SAFETY: asks for flags alone.
+    let is_open = |fd: &i32| unsafe { libc::fcntl(*fd, libc::F_GETFD) } >= 0;
+    let before: Vec<i32> = (0..100).filter(is_open).collect();
+    for cat in &cats {
+        rig.child("cat", cat.id(), nothing);
+    }
+    let opened: Vec<i32> = (0..100).filter(|fd| is_open(fd) && !before.contains(fd)).collect();
+    assert_eq!(opened.len(), cats.len());
+    in_a_child(|| {
+        // SAFETY: the child ends by _exit, and does not use it again.
+        drop(unsafe { std::ptr::read(&raw const rig.event_loop) });
+        first_failed(&[!opened.iter().any(is_open)])
+    });
+    assert!(opened.iter().all(is_open), "the parent goes on to watch");
+    for cat in &mut cats {
+        drop(cat.stdin.take());
+    }
+    assert_eq!(rig.run().0, ["cat 0", "cat 0"]);
 }
 
 fn a_signal_in_a_forked_child_is_not_the_parents(backend: BackendChoice) {

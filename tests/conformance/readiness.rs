@@ -4,7 +4,7 @@
 //! other backends tell is tested where they do.
 
 use crate::harness::*;
-use becket::{BackendChoice, Duration, Error, IoOptions, Ready};
+use becket::{BackendChoice, Duration, Error, IoOptions, Kinds, Ready};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -378,6 +378,11 @@ fn dev_null_is_always_ready(backend: BackendChoice) {
     assert_eq!(rig.turns(2), ["a readable writable", "a readable writable"]);
     rig.event_loop.modify_io(a, WRITABLE).unwrap();
     assert_eq!(rig.turn(), ["a writable"]);
+    // A direction that was not asked for when it was found ready is not told.
+    assert_eq!(rig.event_loop.poll(Duration::ZERO), Ok(1));
+    rig.event_loop.modify_io(a, READABLE).unwrap();
+    assert_eq!(rig.pull(Kinds::all()), [""; 0]);
+    assert_eq!(rig.turn(), ["a readable"]);
     rig.event_loop.modify_io(a, PAUSED).unwrap();
     rig.assert_silent();
 }

@@ -27,6 +27,7 @@ each_backend! { simulated too:
     a_dropped_loop_gives_everything_back
     a_closed_stream_is_dispatched
     a_stream_keeps_the_loop_alive
+    what_was_sent_has_gone_when_a_run_ends
     misuse_changes_nothing
 }
 
@@ -493,6 +494,19 @@ fn a_stream_keeps_the_loop_alive(backend: BackendChoice) {
     let (paused, _peer) = stream(&mut rig, "paused", nothing);
     rig.event_loop.pause_stream(paused).unwrap();
     assert_eq!(rig.run().1, Outcome::NothingLeft);
+}
+
+fn what_was_sent_has_gone_when_a_run_ends(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (request, buffer) = (request(), holding(b"back"));
+    let (_handle, mut peer) = stream(&mut rig, "it", move |_, event_loop, event| {
+        let sent = event_loop.send_stream(event.source, request, buffer, 0..4);
+        assert!(matches!(sent, Ok(Sent::Done | Sent::Queued)), "{sent:?}");
+        event_loop.stop().unwrap();
+    });
+    peer.write(b"a");
+    assert_eq!(rig.run(), (vec!["it data 1".into()], Outcome::Stopped));
+    assert_eq!(peer.read(), Some(b"back".to_vec()));
 }
 
 fn misuse_changes_nothing(backend: BackendChoice) {

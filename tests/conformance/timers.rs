@@ -8,6 +8,7 @@ each_backend! {
     relative_delays_count_from_a_fresh_clock_reading
     delay_0_comes_next_turn_and_starves_nobody
     the_clock_of_a_real_loop_cannot_be_moved
+    virtual_time_does_not_reach_its_end
 }
 
 // In the simulator too: what needs no real descriptor, thread or clock.
@@ -374,6 +375,13 @@ fn a_timer_can_be_triggered(backend: BackendChoice) {
     rig.event_loop.poll(Duration::ZERO).unwrap();
     rig.event_loop.disarm_timer(a).unwrap();
     assert_eq!(rig.pull(Kinds::all()), ["a 0 triggered"]);
+}
+
+/// NEVER is no point in time.
+fn virtual_time_does_not_reach_its_end(backend: BackendChoice) {
+    let rig = Rig::new(backend);
+    rig.event_loop.advance(Duration::FOREVER).unwrap();
+    assert_eq!(rig.event_loop.now(), Ok(Instant::from_nanos(u64::MAX - 1)));
 }
 
 fn the_clock_of_a_real_loop_cannot_be_moved(backend: BackendChoice) {

@@ -9,7 +9,7 @@ use crate::ops::Files;
 use crate::request::Request;
 use crate::storage::lists::List;
 use crate::storage::slot::NIL;
-use crate::sys::operation::{self as calls, nature};
+use crate::sys::operation as calls;
 use crate::time::Duration;
 
 /// How long the loop sleeps at most while an engine has refused something for want of room.
@@ -24,17 +24,13 @@ impl Engine {
         let request = operations.table[index - operations.first].request;
         let by_files = request.state & state::FILES != 0;
         if request.state & state::WHERE == state::SUBMITTED {
-            let told = request.state & state::CANCEL_UNTOLD == 0
-                || if by_files { operations.files.cancel(handle.raw()) } else { self.backend.cancel(handle) };
-            if told {
-                operations.at_mut(index).request.state &= !state::CANCEL_UNTOLD;
-            }
-            return told;
+            // It is cancelled: else there is nothing to tell.
+            return if by_files { operations.files.cancel(handle.raw()) } else { self.backend.cancel(handle) };
         }
         if self.is_resting(index) {
             return false;
         }
-        if !by_files && !self.backend.submits() && request.nature > nature::FILE {
+        if !by_files && !self.backend.submits() && request.nature != 0 {
             // A connect that has to be asked for again.
             return match self.attempt(index) {
                 Some(result) => {
@@ -77,9 +73,8 @@ impl Engine {
     /// Tells the backend now if it can; all else before the next wait.
     pub(super) fn tell_or_queue(&mut self, index: u32) {
         let by_files = self.operations.at(index).request.state & state::FILES != 0;
-        let untold = self.lists.list_of(index) == List::NONE;
         // What waits there came first.
-        if untold && (by_files || self.lists.any(List::UNTOLD.set()) || !self.tell(index)) {
+        if by_files || self.lists.any(List::UNTOLD.set()) || !self.tell(index) {
             self.lists.push(List::UNTOLD, index);
         }
     }
@@ -110,9 +105,12 @@ impl Engine {
             request.beside = POLLING;
         } else if again {
             // A file that does not block: it is waited for, and asked again. (Of files nobody can wait for.)
-            request.beside = if by_files { 0 } else { POLLING };
             missed = request.state & state::ELSEWHERE != 0;
-            request.state |= if by_files { state::ELSEWHERE } else { 0 };
+            if by_files {
+                request.state |= state::ELSEWHERE;
+            } else {
+                request.beside = POLLING;
+            }
         } else {
             return self.complete(index, result);
         }

@@ -207,7 +207,7 @@ impl Engine {
             let direction = calls::direction(&self.operations.at(at).request);
             if self.is_resting(at) {
                 blocked |= direction;
-            } else if !blocked.contains(direction) && ready.intersects(direction | Ready::ERROR | Ready::HANGUP) {
+            } else if !blocked.contains(direction) && ready.intersects(direction) {
                 match self.attempt(at) {
                     Some(result) => {
                         own = self.leave(at);

@@ -16,22 +16,16 @@ impl Engine {
         let mode = if self.backend.has_oneshot() { Mode::ONESHOT } else { Mode::empty() };
         self.register(index, fd, interest, mode)?;
         self.fd_index.insert(fd, index, &self.registrations);
-        let operations = &mut self.operations;
-        operations.places_used += 1;
-        operations.places_low = operations.places_low.max(index - operations.first + 1);
         Ok(())
     }
 
     /// A place for a watch: the lowest that is free, else a new one, else one that nobody waits for.
     fn free_watch(&mut self) -> Option<u32> {
-        let Operations { first, places, places_used, places_low, .. } = self.operations;
-        if places_used < places {
-            let is_free = |number: &u32| self.registrations[first + number + 1].is_none();
-            let found = (places_low..places).chain(0..places_low).find(is_free);
-            if let Some(number) = found {
-                self.operations.places_low = number;
-                return Some(first + number);
-            }
+        let Operations { first, places, places_low, .. } = self.operations;
+        let found = (places_low..places).find(|number| self.registrations[first + number + 1].is_none());
+        self.operations.places_low = found.unwrap_or(places);
+        if let Some(number) = found {
+            return Some(first + number);
         }
         if places < self.operations.max() {
             self.operations.places += 1;
@@ -54,7 +48,6 @@ impl Engine {
         self.fd_index.remove(self.registrations[index + 1].fd(), &self.registrations);
         self.unregister_own(index);
         let operations = &mut self.operations;
-        operations.places_used -= 1;
         operations.places_low = operations.places_low.min(index - operations.first);
     }
 
