@@ -71,11 +71,13 @@ static inline bool http_is_token(const char *text, size_t size) {
   return size > 0;
 }
 
+static inline char http_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c; }
+
 /* The same word in any case; `word` in lower case. No strcasecmp(3), which asks the locale. */
 static inline bool http_is_word(const char *text, size_t size, const char *word) {
   if (strlen(word) != size) return false;
   for (size_t i = 0; i < size; i++)
-    if ((text[i] >= 'A' && text[i] <= 'Z' ? text[i] + ('a' - 'A') : text[i]) != word[i]) return false;
+    if (http_lower(text[i]) != word[i]) return false;
   return true;
 }
 

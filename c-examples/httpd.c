@@ -204,14 +204,27 @@ static void status_json(struct text *text) {
   put(text, "\"}\n");
 }
 
+/* A date of HTTP, of which a few are kept as they were written: those of now, and of files that are asked for often. */
+static const char *date_text(int64_t seconds) {
+  static struct {
+    int64_t seconds;
+    char text[HTTP_DATE_SIZE];
+  } kept[16];
+  size_t place = (uint64_t)seconds % (sizeof kept / sizeof *kept);
+  if (kept[place].seconds != seconds || kept[place].text[0] == '\0') {
+    kept[place].seconds = seconds;
+    http_date_write(seconds, kept[place].text);
+  }
+  return kept[place].text;
+}
+
 /* The fields that say which version of a file it is. */
 static void put_validators(struct text *text, const struct http_file *file) {
-  char tag[HTTP_ETAG_MAX], date[HTTP_DATE_SIZE];
+  char tag[HTTP_ETAG_MAX];
   put(text, "\r\nETag: ");
   put_bytes(text, tag, http_etag_write(file, tag));
   put(text, "\r\nLast-Modified: ");
-  http_date_write(file->modified, date);
-  put_bytes(text, date, sizeof date);
+  put_bytes(text, date_text(file->modified), HTTP_DATE_SIZE);
 }
 
 /* The address with the slash that was missing, relative to the one that was asked for: so it cannot lead to another server,
@@ -226,15 +239,6 @@ static void put_location(struct text *text, const struct connection *connection)
   }
   put(text, connection->query_size > 0 ? "/?" : "/");
   put_bytes(text, connection->input + connection->query, connection->query_size);
-}
-
-/* Now, for HTTP: written once a second. */
-static const char *date_now(void) {
-  static char text[HTTP_DATE_SIZE];
-  static int64_t written = HTTP_DATE_NONE;
-  int64_t now = time(NULL);
-  if (now != written) http_date_write(written = now, text);
-  return text;
 }
 
 /* Appends the answer to the request at hand. answer_all() has seen to it that ANSWER_MAX bytes are free. */
@@ -285,7 +289,7 @@ static void answer(struct connection *connection) {
   if (connection->resource == REDIRECT) put_location(&text, connection);
   if (connection->resource == FILE_BYTES) {
     put(&text, "\r\nDate: ");
-    put_bytes(&text, date_now(), HTTP_DATE_SIZE);
+    put_bytes(&text, date_text(time(NULL)), HTTP_DATE_SIZE);
     put_validators(&text, &connection->file);
     if (connection->status != 304) put(&text, "\r\nAccept-Ranges: bytes\r\nX-Content-Type-Options: nosniff");
   }
@@ -610,7 +614,7 @@ static int read_begin(struct connection *connection, becket_handler handler, voi
 /* Sends what is there: the output, then the page or the piece of a file. */
 static void send_begin(struct connection *connection) {
   struct iovec *part = connection->parts;
-  *part++ = (struct iovec){connection->output, connection->output_size};
+  if (connection->output_size > 0) *part++ = (struct iovec){connection->output, connection->output_size};
   for (size_t i = 0; connection->page_follows && i < PAGE_PARTS; i++)
     *part++ = (struct iovec){(void *)(uintptr_t)page[i].bytes, page[i].size}; /* it is only read */
   if (!connection->page_follows && connection->piece_size > 0)
@@ -622,7 +626,7 @@ static void send_begin(struct connection *connection) {
 }
 
 /* It is waited for. A block that the client does not empty stays with it only while more than half of them are free; else
- * on_sent() tells at once how much has gone. */
+ * the stream tells at once how much has gone. */
 static void send_wait(struct connection *connection) {
   if (!connection->deadline_armed) set_deadline(connection, options.request_timeout_ms * MILLISECOND);
   set_state(connection, WRITING);
