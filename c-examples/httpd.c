@@ -23,8 +23,8 @@
  * worth. After its time an operation is cancelled; and as no file can be had back from a kernel that waits for a dead disk, its
  * client is sent away a little later, and connection and block are kept until the kernel is done with them.
  *
- * Sending a block takes as long as ten small answers, and the loop looks at its timers between turns: so turns are short, and
- * who waits with a file comes behind timers and small answers, on a level of its own. Files lose nothing by that.
+ * Sending a block takes as long as ten small answers, and the loop looks at its timers between turns: so a turn ends after so
+ * much work, and who waits with a file comes behind timers and small answers, on a level of its own.
  *
  * http_request.h parses, http_file.h decides what a request for a file means, beneath.h opens what lies beneath the root
  * and nothing else, httpd_page.h is the page at "/_status"; here is what a server does between them. */
@@ -67,7 +67,8 @@
 #define LOCATION_MAX    2048 /* of a redirect: three bytes for each of a name, and the query */
 #define QUERY_MAX       1024 /* a longer one is left out there */
 #define BODY_MAX        (1024 * 1024) /* bytes of request body that are read and dropped before it is 413 */
-#define BUDGET          4  /* events of a turn */
+#define TURN_WORK       16 /* events of a turn; sending this many bytes of a file is as much work as one more: */
+#define EVENT_WORTH     16384
 #define LEVEL_FILES     1  /* of connections that wait with a file, and of its reads */
 #define LEVEL_LISTENER  2  /* new clients after the work at hand */
 #define MILLISECOND     UINT64_C(1000000)
@@ -151,7 +152,8 @@ static int root_fd = -1; /* none: no files */
 static uint32_t open_how;
 static bool files_in_handler;
 static bool files_above; /* fds of files are moved above those that select(2) can wait for */
-static bool stopping, stopped_hard;
+static bool stopping, stopped, stopped_hard;
+static uint32_t turn_work; /* done in this turn */
 static uint64_t started_at;
 static struct lateness lateness;
 static struct {
@@ -641,6 +643,7 @@ static void send_end(struct connection *connection) {
   size_t output_sent = sent < output ? sent : output, piece_sent = sent - output_sent;
   size_t left = output - output_sent, room = OUTPUT_SIZE - left;
   size_t kept = piece - piece_sent < room ? piece - piece_sent : room;
+  turn_work += (uint32_t)piece / EVENT_WORTH;
   counters.bytes_out += sent;
   connection->cut = sent < output + piece;
   if (connection->cut) {
@@ -803,7 +806,7 @@ static void connection_end(struct connection *connection) {
   if (connection->stream != 0) return;
   connection->state = FREE;
   must(becket_pool_put(&connections, connection), "pool");
-  if (connections.taken == 0 && listener == 0) must(becket_stop(loop), "stop");
+  if (connections.taken == 0 && listener == 0) stopped = true;
 }
 
 static void on_served(becket_task *task) { connection_end((struct connection *)task); }
@@ -885,7 +888,7 @@ static void listener_close(void) {
   listener = 0;
   for (uint32_t i = 0; i < connections.mark; i++)
     if (pool[i].state == IDLE) must(becket_io_timeout(loop, pool[i].stream, STOPPING_TIME), "timeout");
-  if (connections.taken == 0) must(becket_stop(loop), "stop");
+  if (connections.taken == 0) stopped = true;
 }
 
 static void on_listener(becket_loop *l, const becket_event *event, void *user) {
@@ -940,13 +943,9 @@ static void listener_open(char text[static BECKET_ADDRESS_TEXT_BYTES]) {
 /* SIGINT, SIGTERM: accept what has already been promised, answer what has been asked, then end. Again: end now. */
 static void on_signal(becket_loop *l, const becket_event *event, void *user) {
   (void)event, (void)user;
-  if (stopping) {
-    stopped_hard = true;
-    must(becket_stop(l), "stop");
-  } else {
-    stopping = true;
-    must(becket_trigger(l, listener, 0), "trigger");
-  }
+  stopped = stopped_hard = stopping;
+  if (!stopping) must(becket_trigger(l, listener, 0), "trigger");
+  stopping = true;
 }
 
 /* ---- Start ------------------------------------------------------------------------------------------------------ */
@@ -980,7 +979,7 @@ int main(int count, char **arguments) {
   becket_streams room = streams;
   room.streams = (uint32_t)options.connections;
   becket_config config = {
-      .size = sizeof config, .backend = options.backend, .aio = &aio, .streams = &room, .budget = BUDGET};
+      .size = sizeof config, .backend = options.backend, .aio = &aio, .streams = &room};
   config.files = options.root == NULL || options.files == FILES_IN_HANDLER ? BECKET_FILES_NONE : options.files;
   if (config.backend == BECKET_BACKEND_IO_URING) config.ring = &ring; /* with `auto` it would be the choice then */
   int code = becket_loop_init(&loop, &memory, &config);
@@ -998,7 +997,12 @@ int main(int count, char **arguments) {
   SAY(STDOUT_FILENO, "open http://", address, "/ (backend ", becket_backend_name(loop), ", ",
       number_text(options.connections, number), " connections",
       root_fd < 0 ? "" : ", files by ", root_fd < 0 ? "" : files_name(), ")");
-  must(becket_run(loop), "run");
+  while (!stopped) {
+    becket_event event;
+    must(becket_poll(loop, BECKET_FOREVER), "wait");
+    for (turn_work = 0; turn_work < TURN_WORK && !stopped; turn_work++)
+      if (becket_next(loop, BECKET_KIND_ALL, &event) <= 0 || becket_dispatch(loop, &event) < 0) break;
+  }
   must(becket_loop_drain(loop, BECKET_FOREVER), "drain"); /* of a second signal: the reads that are under way */
   must(becket_loop_close(loop), "close");
   SAY(STDOUT_FILENO, "stopped after ", number_text(counters.requests, number), " requests");
