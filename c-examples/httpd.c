@@ -60,7 +60,8 @@
 #endif
 
 #define SOURCES_MAX     (CONNECTIONS_MAX + 4) /* the listener, two signals, the timer of --lateness-ms */
-#define BLOCK_SIZE      65536
+#define BLOCK_SIZE      131072
+#define PIECE_LEAST     16384 /* what is read for a client that takes little at a time */
 #define RECEIVE_SIZE    4096 /* bytes that one event brings at most */
 #define OUTPUT_SIZE     8192 /* answers to pipelined requests gather here and leave in one system call */
 #define ANSWER_MAX      4096 /* the largest answer that is written into it: /_status.json with its map of the slots */
@@ -113,6 +114,7 @@ struct connection {
   int64_t sent;         /* what came of it: bytes, or an error; ON_ITS_WAY */
   uint32_t output_size; /* then follows the page, from where it lies, or what was read of a file */
   uint32_t piece_size;
+  uint32_t piece_most;  /* that is read at once: the whole block, but for a client that could not take it */
   bool page_follows;
   enum step step;
 
@@ -580,7 +582,7 @@ static int walk_begin(struct connection *connection) {
 
 static size_t piece_wanted(const struct connection *connection) {
   uint64_t left = connection->file_end - connection->file_at;
-  return left < BLOCK_SIZE ? (size_t)left : BLOCK_SIZE;
+  return left < connection->piece_most ? (size_t)left : connection->piece_most;
 }
 
 /* Reads a piece into the block, here and now: in the handler, or what the kernel has in memory. -EAGAIN: it has not. */
@@ -651,7 +653,9 @@ static void send_end(struct connection *connection) {
     memcpy(connection->output + left, connection->block->bytes + piece_sent, kept);
     connection->file_at -= piece - piece_sent - kept; /* the rest is read again */
     counters.taken_away++;
+    connection->piece_most = piece_sent > PIECE_LEAST ? (uint32_t)piece_sent : PIECE_LEAST;
   } else {
+    connection->piece_most = connection->piece_most > BLOCK_SIZE / 2 ? BLOCK_SIZE : 2 * connection->piece_most;
     set_deadline(connection, BECKET_NEVER);
   }
   connection->output_size = (uint32_t)(left + kept);
@@ -913,6 +917,7 @@ static void on_listener(becket_loop *l, const becket_event *event, void *user) {
   must(becket_io_timeout(l, connection->stream, options.idle_timeout_ms * MILLISECOND), "timeout");
   connection->input = connection->buffer;
   connection->file_fd = -1;
+  connection->piece_most = BLOCK_SIZE;
   connection->state = IDLE;
   counters.accepted++;
 }
