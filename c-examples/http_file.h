@@ -194,11 +194,8 @@ static inline int http_range(const char *value, size_t size, uint64_t file_size,
 static inline struct http_verdict http_file_verdict(const struct http_request *request, const char *head,
                                                     const struct http_file *file, int64_t now) {
   struct http_verdict verdict = {200, 0, file->size};
+  if (!request->has_condition) return verdict;
   const struct http_value *c = request->conditions;
-  bool any = false;
-  for (size_t i = 0; i < HTTP_CONDITIONS; i++) any = any || c[i].present;
-  if (!any) return verdict;
-
   char tag[HTTP_ETAG_MAX];
   const char *text[HTTP_CONDITIONS];
   int64_t dates[HTTP_CONDITIONS];

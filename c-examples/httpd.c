@@ -208,27 +208,36 @@ static void status_json(struct text *text) {
   put(text, "\"}\n");
 }
 
-/* A date of HTTP, of which a few are kept as they were written: those of now, and of files that are asked for often. */
-static const char *date_text(int64_t seconds) {
+/* The fields that say which version of a file it is. A few are kept as they were written: files are asked for again. */
+static void put_validators(struct text *text, const struct http_file *file) {
   static struct {
-    int64_t seconds;
-    char text[HTTP_DATE_SIZE];
-  } kept[16];
-  size_t place = (uint64_t)seconds % (sizeof kept / sizeof *kept);
-  if (kept[place].seconds != seconds || kept[place].text[0] == '\0') {
-    kept[place].seconds = seconds;
-    http_date_write(seconds, kept[place].text);
+    struct http_file file;
+    size_t size;
+    char text[HTTP_ETAG_MAX + HTTP_DATE_SIZE + 32];
+  } kept[16], *fields;
+  fields = &kept[file->inode % (sizeof kept / sizeof *kept)];
+  if (fields->size == 0 || memcmp(&fields->file, file, sizeof *file) != 0) {
+    struct text written = {fields->text, fields->text + sizeof fields->text};
+    char tag[HTTP_ETAG_MAX], date[HTTP_DATE_SIZE];
+    put(&written, "\r\nETag: ");
+    put_bytes(&written, tag, http_etag_write(file, tag));
+    put(&written, "\r\nLast-Modified: ");
+    http_date_write(file->modified, date);
+    put_bytes(&written, date, sizeof date);
+    fields->file = *file;
+    fields->size = (size_t)(written.at - fields->text);
   }
-  return kept[place].text;
+  put_bytes(text, fields->text, fields->size);
 }
 
-/* The fields that say which version of a file it is. */
-static void put_validators(struct text *text, const struct http_file *file) {
-  char tag[HTTP_ETAG_MAX];
-  put(text, "\r\nETag: ");
-  put_bytes(text, tag, http_etag_write(file, tag));
-  put(text, "\r\nLast-Modified: ");
-  put_bytes(text, date_text(file->modified), HTTP_DATE_SIZE);
+/* Now, written once a second. */
+static void put_date(struct text *text) {
+  static char date[HTTP_DATE_SIZE];
+  static int64_t written = HTTP_DATE_NONE;
+  int64_t now = time(NULL);
+  if (now != written) http_date_write(written = now, date);
+  put(text, "\r\nDate: ");
+  put_bytes(text, date, sizeof date);
 }
 
 /* The address with the slash that was missing, relative to the one that was asked for: so it cannot lead to another server,
@@ -292,8 +301,7 @@ static void answer(struct connection *connection) {
   if (connection->status == 503) put(&text, "\r\nRetry-After: 1");
   if (connection->resource == REDIRECT) put_location(&text, connection);
   if (connection->resource == FILE_BYTES) {
-    put(&text, "\r\nDate: ");
-    put_bytes(&text, date_text(time(NULL)), HTTP_DATE_SIZE);
+    put_date(&text);
     put_validators(&text, &connection->file);
     if (connection->status != 304) put(&text, "\r\nAccept-Ranges: bytes\r\nX-Content-Type-Options: nosniff");
   }

@@ -31,6 +31,21 @@ static void paths(void) {
   check_path("/%%41", -400, NULL);
 }
 
+static void characters(void) {
+  static const char token[] = "!#$%&'*+-.^_`|~", host[] = "-._~%!$&'()*+;=:[]";
+  check_context = "characters";
+  for (int i = 0; i < 256; i++) {
+    char c = (char)i;
+    bool ascii = i > 0 && i < 128, alphanumeric = http_is_alphanumeric(c);
+    EQUAL(http_consists_of(HTTP_TOKEN, &c, 1), alphanumeric || (ascii && strchr(token, c) != NULL));
+    EQUAL(http_consists_of(HTTP_HOST, &c, 1), alphanumeric || (ascii && strchr(host, c) != NULL));
+    EQUAL(http_consists_of(HTTP_VALUE, &c, 1), i == '\t' || (i >= ' ' && i != 127));
+    EQUAL(http_consists_of(HTTP_TARGET, &c, 1), i > ' ' && i <= '~' && i != '#');
+  }
+  CHECK(http_consists_of(HTTP_TOKEN, "ab", 2) && !http_consists_of(HTTP_TOKEN, "a b", 3));
+  CHECK(!http_is_token("", 0));
+}
+
 static void check_type(const char *path, const char *expected) {
   check_context = path;
   CHECK(strncmp(http_media_type(path, strlen(path)), expected, strlen(expected)) == 0);
@@ -273,6 +288,7 @@ static void late(void) {
 
 int main(void) {
   paths();
+  characters();
   types();
   dates();
   ranges();
