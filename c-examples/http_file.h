@@ -127,6 +127,33 @@ static inline size_t http_etag_write(const struct http_file *file, char text[sta
   return size;
 }
 
+/* The fields that say which version of a file it is, as they stand in an answer. */
+struct http_validators {
+  struct http_file file;
+  size_t size; /* 0: none yet */
+  char fields[HTTP_ETAG_MAX + HTTP_DATE_SIZE + 32];
+};
+
+/* Those of a few files are kept as they were written: files are asked for again. Good until the next call. */
+static inline const struct http_validators *http_validators_of(const struct http_file *file) {
+  static struct http_validators kept[16];
+  struct http_validators *it = &kept[file->inode % (sizeof kept / sizeof *kept)];
+  const struct http_file *is = &it->file;
+  if (it->size > 0 && is->inode == file->inode && is->size == file->size && is->modified == file->modified &&
+      is->modified_ns == file->modified_ns)
+    return it;
+  static const char tag[] = "\r\nETag: ", date[] = "\r\nLast-Modified: ";
+  it->file = *file;
+  it->size = sizeof tag - 1;
+  memcpy(it->fields, tag, sizeof tag);
+  it->size += http_etag_write(file, it->fields + it->size);
+  memcpy(it->fields + it->size, date, sizeof date);
+  it->size += sizeof date - 1;
+  http_date_write(file->modified, it->fields + it->size);
+  it->size += HTTP_DATE_SIZE;
+  return it;
+}
+
 /* Is the tag in the list, or is the list "*"? Weak comparison takes W/"x" for "x", strong does not (8.8.3.2). What is
  * no list of tags matches up to where it goes wrong. */
 static inline bool http_etag_listed(const char *list, size_t size, const char *tag, size_t tag_size, bool weak) {

@@ -208,38 +208,6 @@ static void status_json(struct text *text) {
   put(text, "\"}\n");
 }
 
-/* The fields that say which version of a file it is. A few are kept as they were written: files are asked for again. */
-static void put_validators(struct text *text, const struct http_file *file) {
-  static struct {
-    struct http_file file;
-    size_t size;
-    char text[HTTP_ETAG_MAX + HTTP_DATE_SIZE + 32];
-  } kept[16], *fields;
-  fields = &kept[file->inode % (sizeof kept / sizeof *kept)];
-  if (fields->size == 0 || memcmp(&fields->file, file, sizeof *file) != 0) {
-    struct text written = {fields->text, fields->text + sizeof fields->text};
-    char tag[HTTP_ETAG_MAX], date[HTTP_DATE_SIZE];
-    put(&written, "\r\nETag: ");
-    put_bytes(&written, tag, http_etag_write(file, tag));
-    put(&written, "\r\nLast-Modified: ");
-    http_date_write(file->modified, date);
-    put_bytes(&written, date, sizeof date);
-    fields->file = *file;
-    fields->size = (size_t)(written.at - fields->text);
-  }
-  put_bytes(text, fields->text, fields->size);
-}
-
-/* Now, written once a second. */
-static void put_date(struct text *text) {
-  static char date[HTTP_DATE_SIZE];
-  static int64_t written = HTTP_DATE_NONE;
-  int64_t now = time(NULL);
-  if (now != written) http_date_write(written = now, date);
-  put(text, "\r\nDate: ");
-  put_bytes(text, date, sizeof date);
-}
-
 /* The address with the slash that was missing, relative to the one that was asked for: so it cannot lead to another server,
  * which "//other/" would. At most LOCATION_MAX bytes: a name was opened, so it has no more than NAME_MAX. */
 static void put_location(struct text *text, const struct connection *connection) {
@@ -301,8 +269,10 @@ static void answer(struct connection *connection) {
   if (connection->status == 503) put(&text, "\r\nRetry-After: 1");
   if (connection->resource == REDIRECT) put_location(&text, connection);
   if (connection->resource == FILE_BYTES) {
-    put_date(&text);
-    put_validators(&text, &connection->file);
+    const struct http_validators *validators = http_validators_of(&connection->file);
+    put(&text, "\r\nDate: ");
+    put_bytes(&text, http_date_at(time(NULL)), HTTP_DATE_SIZE);
+    put_bytes(&text, validators->fields, validators->size);
     if (connection->status != 304) put(&text, "\r\nAccept-Ranges: bytes\r\nX-Content-Type-Options: nosniff");
   }
   if (connection->status == 206 || connection->status == 416) {

@@ -155,6 +155,21 @@ static void etags(void) {
   CHECK(memcmp(tag, "\"10-ff-1\"", 9) == 0);
   CHECK(http_etag_write(&most, tag) <= HTTP_ETAG_MAX);
 
+  /* The fields; and those of another file, which is kept at the same place, and of another version. */
+  static const char fields[] = "\r\nETag: \"10-ff-1\"\r\nLast-Modified: Thu, 01 Jan 1970 00:00:00 GMT";
+  struct http_file other = file;
+  for (int i = 0; i < 3; i++) {
+    const struct http_validators *validators = http_validators_of(&file);
+    EQUAL(validators->size, sizeof fields - 1);
+    CHECK(memcmp(validators->fields, fields, sizeof fields - 1) == 0);
+    if (i == 0) other.inode += 16;
+    else other = file, other.modified_ns = 2;
+    validators = http_validators_of(&other);
+    EQUAL(validators->size, sizeof fields - 1);
+    CHECK(memcmp(validators->fields, fields, sizeof fields - 1) != 0);
+  }
+  CHECK(http_validators_of(&most)->size <= sizeof(((struct http_validators *)0)->fields));
+
   static const struct {
     const char *list;
     bool strong, weak;
