@@ -6,14 +6,14 @@
 #
 # For each way, a backend and an engine for files: how late the timer was (of all periods half, 99 %, 99.9 %, and the worst),
 # how long hello took, how many megabytes a second arrived, and what processor time a gigabyte took. First comes a server
-# that nobody fetches files from. `read` is the one that reads in the handler. The ways take turns, and the table has the
-# medians of all rounds; "x" is the ratio to the idle loop's. The server works all the time here: what else runs on its CPU
-# shows as lateness, so leave the machine alone (or, as root, have the server go first: PREFIX; with a
-# priority above 1, or the threads of POSIX AIO have the same).
+# that nobody fetches files from. `auto` reads at once what is in memory, and the rest by an engine; `read` is the one that reads
+# in the handler. The ways take turns, and the table has the medians of all rounds; "x" is the ratio to the idle loop's. The
+# server works all the time here: what else runs on its CPU shows as lateness, so leave the machine alone (or, as root, have the
+# server go first: PREFIX; with a priority above 1, or the threads of POSIX AIO have the same).
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-10} rounds=${2:-3} port=${PORT:-18474} count=${FILES:-64} megabytes=${MEGABYTES:-16} prefix=${PREFIX:-}
-ways=${WAYS:-epoll+uring uring+uring epoll+aio epoll+aio-signal epoll+read}
+ways=${WAYS:-epoll+auto epoll+uring uring+uring epoll+aio epoll+aio-signal epoll+read}
 command -v curl >/dev/null || { echo "benches/files.sh: needs curl (apt-get install curl)" >&2; exit 1; }
 make -s build/examples/httpd
 make -s AIO=1 build/aio/examples/httpd || echo "without POSIX AIO" >&2

@@ -63,6 +63,14 @@ static inline void http_date_write(int64_t seconds, char text[static HTTP_DATE_S
   }
 }
 
+/* The date of now, which is written once a second. */
+static inline const char *http_date_at(int64_t now) {
+  static char text[HTTP_DATE_SIZE];
+  static int64_t written = HTTP_DATE_NONE;
+  if (now != written) http_date_write(written = now, text);
+  return text;
+}
+
 /* A number of that many digits, where a leading blank may stand for a zero; -1: it is none. */
 static inline int64_t http_date_number(const char *text, size_t digits, bool blank) {
   int64_t number = 0;

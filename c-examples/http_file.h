@@ -63,10 +63,13 @@ static inline int http_path_decode(char *path, size_t size) {
 
 /* ---- The media type --------------------------------------------------------------------------------------------- */
 
-/* By the extension, in lower case; what is unknown is bytes, which a browser saves and does not interpret. */
+#define HTTP_MEDIA_TYPE_BYTES "application/octet-stream" /* of what is unknown; a browser saves it and does not interpret it */
+
+/* By the extension, in any case. */
 static inline const char *http_media_type(const char *path, size_t size) {
   static const struct {
-    const char *extension, *type;
+    char extension[8]; /* with zeros behind it, as `last` below: one comparison each */
+    const char *type;
   } types[] = {
       {"html", "text/html; charset=utf-8"},
       {"htm", "text/html; charset=utf-8"},
@@ -96,12 +99,14 @@ static inline const char *http_media_type(const char *path, size_t size) {
       {"mp4", "video/mp4"},
       {"webm", "video/webm"},
   };
+  char last[sizeof types->extension] = {0};
   size_t start = size;
   while (start > 0 && path[start - 1] != '.' && path[start - 1] != '/') start--;
-  if (start > 0 && path[start - 1] == '.')
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
-      if (http_is_word(path + start, size - start, types[i].extension)) return types[i].type;
-  return "application/octet-stream";
+  if (start == 0 || path[start - 1] != '.' || size - start >= sizeof last) return HTTP_MEDIA_TYPE_BYTES;
+  for (size_t i = start; i < size; i++) last[i - start] = http_lower(path[i]);
+  for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+    if (memcmp(last, types[i].extension, sizeof last) == 0) return types[i].type;
+  return HTTP_MEDIA_TYPE_BYTES;
 }
 
 /* ---- Validators ------------------------------------------------------------------------------------------------- */
@@ -120,6 +125,33 @@ static inline size_t http_etag_write(const struct http_file *file, char text[sta
   }
   text[size++] = '"';
   return size;
+}
+
+/* The fields that say which version of a file it is, as they stand in an answer. */
+struct http_validators {
+  struct http_file file;
+  size_t size; /* 0: none yet */
+  char fields[HTTP_ETAG_MAX + HTTP_DATE_SIZE + 32];
+};
+
+/* Those of a few files are kept as they were written: files are asked for again. Good until the next call. */
+static inline const struct http_validators *http_validators_of(const struct http_file *file) {
+  static struct http_validators kept[16];
+  struct http_validators *it = &kept[file->inode % (sizeof kept / sizeof *kept)];
+  const struct http_file *is = &it->file;
+  if (it->size > 0 && is->inode == file->inode && is->size == file->size && is->modified == file->modified &&
+      is->modified_ns == file->modified_ns)
+    return it;
+  static const char tag[] = "\r\nETag: ", date[] = "\r\nLast-Modified: ";
+  it->file = *file;
+  it->size = sizeof tag - 1;
+  memcpy(it->fields, tag, sizeof tag);
+  it->size += http_etag_write(file, it->fields + it->size);
+  memcpy(it->fields + it->size, date, sizeof date);
+  it->size += sizeof date - 1;
+  http_date_write(file->modified, it->fields + it->size);
+  it->size += HTTP_DATE_SIZE;
+  return it;
 }
 
 /* Is the tag in the list, or is the list "*"? Weak comparison takes W/"x" for "x", strong does not (8.8.3.2). What is
@@ -188,8 +220,10 @@ static inline int http_range(const char *value, size_t size, uint64_t file_size,
 /* Weighs the conditions of a request in the order of 13.2.2. `head` is its first byte; `now`, in seconds since 1970. */
 static inline struct http_verdict http_file_verdict(const struct http_request *request, const char *head,
                                                     const struct http_file *file, int64_t now) {
-  char tag[HTTP_ETAG_MAX];
+  struct http_verdict verdict = {200, 0, file->size};
+  if (!request->has_condition) return verdict;
   const struct http_value *c = request->conditions;
+  char tag[HTTP_ETAG_MAX];
   const char *text[HTTP_CONDITIONS];
   int64_t dates[HTTP_CONDITIONS];
   for (size_t i = 0; i < HTTP_CONDITIONS; i++) {
@@ -197,7 +231,6 @@ static inline struct http_verdict http_file_verdict(const struct http_request *r
     dates[i] = c[i].present ? http_date_read(text[i], c[i].size, now) : HTTP_DATE_NONE;
   }
   size_t tag_size = http_etag_write(file, tag);
-  struct http_verdict verdict = {200, 0, file->size};
 
   if (c[HTTP_IF_MATCH].present) {
     if (!http_etag_listed(text[HTTP_IF_MATCH], c[HTTP_IF_MATCH].size, tag, tag_size, false)) verdict.status = 412;

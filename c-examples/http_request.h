@@ -52,6 +52,7 @@ struct http_request {
   bool close, keep_alive; /* Connection said so */
   bool expect_continue;
   uint64_t content_length; /* saturated at UINT64_MAX */
+  bool has_condition;
   struct http_value conditions[HTTP_CONDITIONS];
 };
 
@@ -64,18 +65,50 @@ static inline bool http_is_alphanumeric(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
-/* tchar, RFC 9110, 5.6.2 */
-static inline bool http_is_token(const char *text, size_t size) {
-  for (size_t i = 0; i < size; i++)
-    if (!http_is_alphanumeric(text[i]) && (text[i] == '\0' || strchr("!#$%&'*+-.^_`|~", text[i]) == NULL)) return false;
-  return size > 0;
+/* What a character may be part of. */
+enum http_part {
+  HTTP_TOKEN = 1,  /* letters, digits, !#$%&'*+-.^_`|~ (tchar, RFC 9110, 5.6.2) */
+  HTTP_HOST = 2,   /* letters, digits, -._~%!$&'()*+;=:[] (RFC 3986, 3.2.2 and 3.2.3) */
+  HTTP_VALUE = 4,  /* of a field: no CR, NUL and the like */
+  HTTP_TARGET = 8, /* visible ASCII, but for '#' */
+};
+
+static const uint8_t http_parts[256] = {
+     0,  0,  0,  0,  0,  0,  0,  0,  0,  4,  0,  0,  0,  0,  0,  0,
+     0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,
+     4, 15, 12,  5, 15, 15, 15, 15, 14, 14, 15, 15, 12, 15, 15, 12,
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 14, 14, 12, 14, 12, 12,
+    12, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 14, 12, 14, 13, 15,
+    13, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
+    15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 12, 13, 12, 15,  0,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,
+     4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,  4,
+};
+
+static inline bool http_consists_of(enum http_part part, const char *text, size_t size) {
+  unsigned all = part;
+  for (size_t i = 0; i < size; i++) all &= http_parts[(unsigned char)text[i]];
+  return all != 0;
 }
+
+static inline bool http_is_token(const char *text, size_t size) {
+  return size > 0 && http_consists_of(HTTP_TOKEN, text, size);
+}
+
+static inline char http_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c; }
 
 /* The same word in any case; `word` in lower case. No strcasecmp(3), which asks the locale. */
 static inline bool http_is_word(const char *text, size_t size, const char *word) {
   if (strlen(word) != size) return false;
   for (size_t i = 0; i < size; i++)
-    if ((text[i] >= 'A' && text[i] <= 'Z' ? text[i] + ('a' - 'A') : text[i]) != word[i]) return false;
+    if (http_lower(text[i]) != word[i]) return false;
   return true;
 }
 
@@ -121,9 +154,7 @@ static inline int http_request_line(struct http_request *request, const char *he
   request->minor = (uint8_t)(version[7] - '0');
 
   end = version - 1;
-  for (const char *at = target; at < end; at++)
-    if (*at <= ' ' || *at > '~' || *at == '#') /* also what is above ASCII, where char is signed or not */
-      return 400;
+  if (!http_consists_of(HTTP_TARGET, target, (size_t)(end - target))) return 400;
   if (end - target > 7 && http_is_word(target, 7, "http://")) { /* absolute-form: RFC 9112, 3.2.2 */
     const char *authority = target + 7;
     target = authority;
@@ -161,7 +192,7 @@ static inline void http_condition_field(struct http_request *request, const char
     if (!http_is_word(name, name_size, names[i])) continue;
     value->size = value->present ? 0 : (uint32_t)size;
     value->at = (uint32_t)at;
-    value->present = true;
+    value->present = request->has_condition = true;
   }
 }
 
@@ -174,9 +205,7 @@ static inline int http_request_field(struct http_request *request, const char *h
     return 400;
   const char *value = colon + 1;
   size_t value_size = size - name_size - 1;
-  for (size_t i = 0; i < value_size; i++)
-    if (((unsigned char)value[i] < ' ' && value[i] != '\t') || value[i] == 0x7f) /* CR, NUL and the like */
-      return 400;
+  if (!http_consists_of(HTTP_VALUE, value, value_size)) return 400;
   while (value_size > 0 && (*value == ' ' || *value == '\t')) value++, value_size--;
   while (value_size > 0 && (value[value_size - 1] == ' ' || value[value_size - 1] == '\t')) value_size--;
 
@@ -184,8 +213,7 @@ static inline int http_request_field(struct http_request *request, const char *h
     if (request->has_host) /* RFC 9112, 3.2: more than one is 400 */
       return 400;
     request->has_host = true;
-    for (size_t i = 0; i < value_size; i++)
-      if (!http_is_alphanumeric(value[i]) && strchr("-._~%!$&'()*+;=:[]", value[i]) == NULL) return 400;
+    if (!http_consists_of(HTTP_HOST, value, value_size)) return 400;
   } else if (http_is_word(line, name_size, "content-length")) {
     return http_content_length(request, value, value_size);
   } else if (http_is_word(line, name_size, "transfer-encoding")) {

@@ -5,7 +5,9 @@
 #ifndef HTTPD_LATENESS_H
 #define HTTPD_LATENESS_H
 
+#include <becket.h>
 #include <stdint.h>
+#include <time.h>
 
 #define LATENESS_BUCKETS (64 * 8)
 
@@ -43,6 +45,23 @@ static inline uint64_t lateness_percentile(const struct lateness *lateness, uint
     return end < lateness->max ? end : lateness->max;
   }
   return 0;
+}
+
+static inline void lateness_on_timer(becket_loop *loop, const becket_event *event, void *user) {
+  (void)loop;
+  struct timespec now; /* when it is handled, not when it was collected */
+  if (clock_gettime(CLOCK_MONOTONIC, &now) < 0) return;
+  lateness_record(user, (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec, (uint64_t)event->value);
+}
+
+/* Measures it from now on, by a timer: 0, or a negative errno value. */
+static inline int lateness_open(struct lateness *lateness, becket_loop *loop, uint64_t period) {
+  becket_handle timer;
+  uint64_t first;
+  int code = becket_timer_add(loop, period, period, lateness_on_timer, lateness, &timer);
+  if (code == 0) code = becket_timer_deadline(loop, timer, &first);
+  if (code == 0) lateness_start(lateness, first, period);
+  return code;
 }
 
 #endif

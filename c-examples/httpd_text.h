@@ -24,6 +24,12 @@ static inline void put(struct text *text, const char *string) {
   put_bytes(text, string, strlen(string));
 }
 
+/* All of these, in turn. */
+static void put_all(struct text *text, const char *const *parts) {
+  while (*parts != NULL) put(text, *parts++);
+}
+#define PUT(text, ...) put_all(text, (const char *const[]){__VA_ARGS__, NULL})
+
 static void put_number(struct text *text, uint64_t number) {
   char digits[20];
   size_t first = sizeof digits;
@@ -34,9 +40,7 @@ static void put_number(struct text *text, uint64_t number) {
 
 /* A member of a JSON object, after the first. */
 static void put_field(struct text *text, const char *name, uint64_t number) {
-  put(text, ",\"");
-  put(text, name);
-  put(text, "\":");
+  PUT(text, ",\"", name, "\":");
   put_number(text, number);
 }
 
@@ -45,7 +49,7 @@ static void say(int fd, const char *const *parts) {
   char line[512];
   struct text text = {line, line + sizeof line - 1};
   put(&text, "httpd: ");
-  while (*parts != NULL) put(&text, *parts++);
+  put_all(&text, parts);
   *text.at++ = '\n';
   if (write(fd, line, (size_t)(text.at - line)) < 0) return;
 }

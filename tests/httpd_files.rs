@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use util::httpd::{A_WHILE, BACKENDS, Server, get, httpd};
 use util::{Child, GUARD, wait_until};
 
 /// How files are read and opened; with each backend that is a way to serve them.
-const FILES: [&str; 4] = ["read", "uring", "aio", "aio-signal"];
+const FILES: [&str; 5] = ["read", "auto", "uring", "aio", "aio-signal"];
 const OPENS: [&str; 3] = ["auto", "operation", "walk"];
 
 const BLOCK: usize = 65536;
@@ -69,7 +69,11 @@ fn ways() -> &'static [Way] {
             child.signal(libc::SIGTERM);
             child.expect_exit(0);
             // POSIX AIO learns of completions in one way, whatever waits; the conformance suite has it on every backend.
-            let backends = if files.starts_with("aio") { &BACKENDS[1..3] } else { &BACKENDS };
+            let backends = match files {
+                "auto" => &BACKENDS[2..], // what is in memory is had without them
+                "aio" | "aio-signal" => &BACKENDS[1..3],
+                _ => &BACKENDS[..],
+            };
             ways.extend(backends.iter().flat_map(|backend| OPENS.map(|open| way(backend, open))));
         }
         ways
@@ -697,40 +701,12 @@ fn many_share_one_block() {
 
 /// A connection that takes little at a time: its receive buffer is as small as it can be.
 fn small_window(server: &Server) -> TcpStream {
-    // SAFETY: the calls take plain numbers and structures that outlive them; the fd is ours alone.
-    unsafe {
-        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
-        let fd = OwnedFd::from_raw_fd(fd);
-        let size: libc::c_int = 4096;
-        let pointer = (&raw const size).cast();
-        assert_eq!(libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, pointer, 4), 0);
-        let mut address: libc::sockaddr_in = std::mem::zeroed();
-        address.sin_family = libc::AF_INET as libc::sa_family_t;
-        address.sin_port = server.port.to_be();
-        address.sin_addr.s_addr = u32::from_be_bytes([127, 0, 0, 1]).to_be();
-        let size = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-        let result = libc::connect(fd.as_raw_fd(), (&raw const address).cast(), size);
-        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-        TcpStream::from(fd)
-    }
-}
-
-/// The most fds that this process, and those that it starts, may have. One test file is one process: once is enough.
-fn raise_fd_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls are given one structure that outlives them.
-    unsafe {
-        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
-        limit.rlim_cur = limit.rlim_max.min(8192);
-        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
-    }
-    limit.rlim_cur
+    util::dial(server.port, Some(4096))
 }
 
 #[test]
 fn a_thousand_slow_readers_at_once() {
-    if raise_fd_limit() < 2100 {
+    if util::raise_fd_limit() < 2100 {
         return util::skip("1,000 slow readers at once", "a limit of 2,100 open files: ulimit -n");
     }
     let root = fresh("slow");

@@ -10,7 +10,7 @@ mod util;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -299,24 +299,7 @@ impl Victim {
 
 /// Connects; with a receive buffer as small as that.
 fn dial(port: u16, receive_buffer: Option<libc::c_int>) -> TcpStream {
-    // SAFETY: the calls take plain numbers and structures that outlive them; the fd is ours alone.
-    let stream = unsafe {
-        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
-        let fd = OwnedFd::from_raw_fd(fd);
-        if let Some(size) = receive_buffer {
-            let pointer = (&raw const size).cast();
-            assert_eq!(libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, pointer, 4), 0);
-        }
-        let mut address: libc::sockaddr_in = std::mem::zeroed();
-        address.sin_family = libc::AF_INET as libc::sa_family_t;
-        address.sin_port = port.to_be();
-        address.sin_addr.s_addr = u32::from_be_bytes([127, 0, 0, 1]).to_be();
-        let size = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-        let result = libc::connect(fd.as_raw_fd(), (&raw const address).cast(), size);
-        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-        TcpStream::from(fd)
-    };
+    let stream = util::dial(port, receive_buffer);
     ready(&stream);
     stream
 }
@@ -361,18 +344,6 @@ fn take(stream: &mut TcpStream, mut count: usize) -> usize {
         }
     }
     wanted - count
-}
-
-/// Raises the limit of descriptors for this process, and those that it starts.
-fn raise_fd_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls are given one structure that outlives them.
-    unsafe {
-        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
-        limit.rlim_cur = limit.rlim_max.min(8192);
-        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
-    }
-    limit.rlim_cur
 }
 
 /// Pseudo-random numbers.
@@ -507,7 +478,7 @@ fn clients_that_send_a_byte_a_second() {
 #[test]
 fn a_thousand_slow_readers() {
     const READERS: usize = 997; // three of a thousand places are left for those who ask beside them
-    if raise_fd_limit() < 2100 {
+    if util::raise_fd_limit() < 2100 {
         return util::skip("a thousand slow readers", "a limit of 2,100 open files: ulimit -n");
     }
     let size = if is_long() { 16 << 20 } else { FILE_SIZE };
@@ -608,65 +579,63 @@ fn clients_that_come_and_go() {
 #[test]
 fn resets_at_every_point() {
     Victim::each("resets", |victim| {
-        let (begin, mut rounds, mut resets) = (Instant::now(), 0, 0);
-        victim.beside(|| {
-            while rounds == 0 || begin.elapsed() < duration() {
+        let count = victim.beside(|| {
+            rounds(|| {
                 for breaks_off in [true, false] {
-                    resets += match victim.kind {
+                    match victim.kind {
                         Kind::Echo | Kind::Proxy => resets_of_an_echo(victim, breaks_off),
                         Kind::Httpd => resets_of_a_request(victim, breaks_off),
-                    };
+                    }
                 }
-                rounds += 1;
-            }
+            })
         });
-        victim.say(&format!("{resets} points"));
+        victim.say(&format!("{count} rounds"));
     });
 }
 
-/// After so many bytes were sent, and so many of them read; with an end of its own sending before, or without.
-fn resets_of_an_echo(victim: &Victim, breaks_off: bool) -> u64 {
-    let mut points = 0;
+/// Does it once at least, and for as long as a torture lasts: how often.
+fn rounds(mut round: impl FnMut()) -> u64 {
+    let (begin, mut count) = (Instant::now(), 0);
+    while count == 0 || begin.elapsed() < duration() {
+        round();
+        count += 1;
+    }
+    count
+}
+
+/// Sends so much, reads so much, and goes; with an end of its own sending before, and without.
+fn exchange_and_go(victim: &Victim, sent: &[u8], read: usize, breaks_off: bool) {
+    for half_closed in [false, true] {
+        let mut client = victim.connect();
+        client.write_all(sent).unwrap();
+        if half_closed {
+            client.shutdown(Shutdown::Write).unwrap();
+        }
+        assert_eq!(take(&mut client, read), read);
+        go(client, breaks_off);
+    }
+}
+
+/// After so many bytes were sent, and so many of them read.
+fn resets_of_an_echo(victim: &Victim, breaks_off: bool) {
     for sent in [0, 1, 4096, 4097, 150_000] {
         for read in [0, 1, 4095, 100_000, 150_000].into_iter().filter(|read| *read <= sent) {
-            for half_closed in [false, true] {
-                let mut client = victim.connect();
-                client.write_all(&vec![3; sent]).unwrap();
-                if half_closed {
-                    client.shutdown(Shutdown::Write).unwrap();
-                }
-                assert_eq!(take(&mut client, read), read);
-                go(client, breaks_off);
-                points += 1;
-            }
+            exchange_and_go(victim, &vec![3; sent], read, breaks_off);
         }
     }
-    points
 }
 
 /// After each byte of a request for a file, and somewhere in the answer.
-fn resets_of_a_request(victim: &Victim, breaks_off: bool) -> u64 {
+fn resets_of_a_request(victim: &Victim, breaks_off: bool) {
     let request = get(FILE, "").into_bytes();
-    let mut points = 0;
     for sent in 0..=request.len() {
         let mut client = victim.connect();
         client.write_all(&request[..sent]).unwrap();
         go(client, breaks_off);
-        points += 1;
     }
     for read in [1, 100, 300, 4096, 65536, 200_000, FILE_SIZE] {
-        for half_closed in [false, true] {
-            let mut client = victim.connect();
-            client.write_all(&request).unwrap();
-            if half_closed {
-                client.shutdown(Shutdown::Write).unwrap();
-            }
-            assert_eq!(take(&mut client, read), read);
-            go(client, breaks_off);
-            points += 1;
-        }
+        exchange_and_go(victim, &request, read, breaks_off);
     }
-    points
 }
 
 /// The same with a proxy between two sides, each of which goes at every point, however the other takes it.
@@ -677,9 +646,8 @@ fn resets_on_both_sides_of_a_proxy() {
         let port = listener.local_addr().unwrap().port().to_string();
         let proxy = start("proxy", backend, &["--to", &port]);
         let fds = || std::fs::read_dir(format!("/proc/{}/fd", proxy.child.id())).unwrap().count();
-        let (before, begin) = (fds(), Instant::now());
-        let (mut rounds, mut points) = (0, 0);
-        while rounds == 0 || begin.elapsed() < duration() {
+        let before = fds();
+        let count = rounds(|| {
             // What the sides do before one of them goes: so many bytes there, so many back, and who ends its own sending.
             for there in [0, 1, 100_000] {
                 for back in [0, 1, 100_000] {
@@ -699,20 +667,18 @@ fn resets_on_both_sides_of_a_proxy() {
                             let (goes, mut stays) = if how & 1 != 0 { (client, server) } else { (server, client) };
                             go(goes, how & 2 != 0);
                             take(&mut stays, usize::MAX); // until the end, or until it is broken off
-                            points += 1;
                         }
                     }
                 }
             }
-            rounds += 1;
-        }
+        });
         wait_until(&format!("all descriptors are closed ({backend})"), || fds() <= before);
         proxy.assert_at_rest();
         proxy.child.signal(libc::SIGTERM);
         let mut child = proxy.child;
         child.expect_exit(0);
         assert_eq!(child.err(), "");
-        println!("resets on both sides: Proxy on {backend}: {points} points");
+        println!("resets on both sides: Proxy on {backend}: {count} rounds");
     });
 }
 

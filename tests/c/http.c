@@ -1,8 +1,8 @@
-/* What httpd's headers compute: paths, dates, ranges, conditions, blocks, lateness. Pure functions against tables. */
+/* What httpd's headers compute: paths, dates, ranges, conditions, lateness. Pure functions against tables. */
+#define _POSIX_C_SOURCE 200809L /* clock_gettime */
 #include "check.h"
 
 #include "../../c-examples/http_file.h"
-#include "../../c-examples/httpd_blocks.h"
 #include "../../c-examples/httpd_lateness.h"
 
 static void check_path(const char *path, int expected, const char *decoded) {
@@ -29,6 +29,21 @@ static void paths(void) {
   check_path("/%4g", -400, NULL);
   check_path("/%g4", -400, NULL);
   check_path("/%%41", -400, NULL);
+}
+
+static void characters(void) {
+  static const char token[] = "!#$%&'*+-.^_`|~", host[] = "-._~%!$&'()*+;=:[]";
+  check_context = "characters";
+  for (int i = 0; i < 256; i++) {
+    char c = (char)i;
+    bool ascii = i > 0 && i < 128, alphanumeric = http_is_alphanumeric(c);
+    EQUAL(http_consists_of(HTTP_TOKEN, &c, 1), alphanumeric || (ascii && strchr(token, c) != NULL));
+    EQUAL(http_consists_of(HTTP_HOST, &c, 1), alphanumeric || (ascii && strchr(host, c) != NULL));
+    EQUAL(http_consists_of(HTTP_VALUE, &c, 1), i == '\t' || (i >= ' ' && i != 127));
+    EQUAL(http_consists_of(HTTP_TARGET, &c, 1), i > ' ' && i <= '~' && i != '#');
+  }
+  CHECK(http_consists_of(HTTP_TOKEN, "ab", 2) && !http_consists_of(HTTP_TOKEN, "a b", 3));
+  CHECK(!http_is_token("", 0));
 }
 
 static void check_type(const char *path, const char *expected) {
@@ -140,6 +155,21 @@ static void etags(void) {
   CHECK(memcmp(tag, "\"10-ff-1\"", 9) == 0);
   CHECK(http_etag_write(&most, tag) <= HTTP_ETAG_MAX);
 
+  /* The fields; and those of another file, which is kept at the same place, and of another version. */
+  static const char fields[] = "\r\nETag: \"10-ff-1\"\r\nLast-Modified: Thu, 01 Jan 1970 00:00:00 GMT";
+  struct http_file other = file;
+  for (int i = 0; i < 3; i++) {
+    const struct http_validators *validators = http_validators_of(&file);
+    EQUAL(validators->size, sizeof fields - 1);
+    CHECK(memcmp(validators->fields, fields, sizeof fields - 1) == 0);
+    if (i == 0) other.inode += 16;
+    else other = file, other.modified_ns = 2;
+    validators = http_validators_of(&other);
+    EQUAL(validators->size, sizeof fields - 1);
+    CHECK(memcmp(validators->fields, fields, sizeof fields - 1) != 0);
+  }
+  CHECK(http_validators_of(&most)->size <= sizeof(((struct http_validators *)0)->fields));
+
   static const struct {
     const char *list;
     bool strong, weak;
@@ -242,86 +272,6 @@ static void conditions(void) {
   check_verdict("GET", "Range: bytes=1-2\r\nIf-Match: \"a\"\r\n", 412, 0, 100);
 }
 
-/* The blocks against a model, by random steps: who holds, who waits in which order, who is taken from first. */
-#define CLIENTS 12
-#define BLOCKS  4
-
-static void drop(int *list, int *count, int which) {
-  int to = 0;
-  for (int from = 0; from < *count; from++)
-    if (list[from] != which) list[to++] = list[from];
-  *count = to;
-}
-
-static void block_steps(uint32_t seed) {
-  static BECKET_POOL(pool, BLOCKS, 16);
-  struct blocks blocks = {.pool = &pool};
-  struct block_client clients[CLIENTS] = {0};
-  int waiting[CLIENTS], stalled[CLIENTS], waiting_count = 0, stalled_count = 0;
-  static char context[32];
-  snprintf(context, sizeof context, "seed %u", seed);
-  check_context = context;
-  for (int step = 0; step < 2000; step++) {
-    seed = seed * 1103515245 + 12345;
-    int which = (int)(seed >> 16) % CLIENTS, what = (int)(seed >> 24) % 4;
-    struct block_client *client = &clients[which], *next = NULL;
-    enum block_state before = client->state;
-    if (what == 0 && before != BLOCK_STALLED && before != BLOCK_RECALLED) {
-      int free_count = becket_pool_left(&pool);
-      bool has = block_take(&blocks, client);
-      EQUAL(has, before == BLOCK_HOLDING || (before == BLOCK_NONE && free_count > 0));
-      if (before == BLOCK_NONE && !has) waiting[waiting_count++] = which;
-    } else if (what == 1) {
-      next = block_give(&blocks, client);
-      EQUAL(client->state, BLOCK_NONE);
-      drop(waiting, &waiting_count, which);
-      drop(stalled, &stalled_count, which);
-    } else if (what == 2) {
-      block_stall(&blocks, client);
-      if (before == BLOCK_HOLDING) stalled[stalled_count++] = which;
-    } else if (what == 3) {
-      block_resume(&blocks, client);
-      if (before == BLOCK_STALLED) EQUAL(client->state, BLOCK_HOLDING);
-      drop(stalled, &stalled_count, which);
-    }
-    if (next != NULL) {
-      CHECK(waiting_count > 0 && next == &clients[waiting[0]]);
-      EQUAL(next->state, BLOCK_HOLDING);
-      drop(waiting, &waiting_count, waiting[0]);
-    }
-    /* Who is stalled gives its block, the longest first, as many as there are that wait. */
-    int recalled = 0;
-    for (int i = 0; i < CLIENTS; i++) recalled += clients[i].state == BLOCK_RECALLED;
-    bool needed = recalled < waiting_count && stalled_count > 0;
-    struct block_client *asked = block_recall(&blocks);
-    CHECK(asked == (needed ? &clients[stalled[0]] : NULL));
-    if (needed) drop(stalled, &stalled_count, stalled[0]);
-    if (needed) EQUAL(asked->state, BLOCK_RECALLED);
-    recalled += needed;
-    CHECK(block_recall(&blocks) == NULL); /* one step makes one client wait or stall at most */
-    /* Every block is in one place. */
-    int seen[BLOCKS] = {0}, held = 0;
-    for (int i = 0; i < CLIENTS; i++) {
-      bool has = clients[i].state >= BLOCK_HOLDING;
-      EQUAL(clients[i].block != NULL, has);
-      if (has) seen[((unsigned char *)clients[i].block - pool_blocks) / 16]++, held++;
-    }
-    for (int i = 0; i < BLOCKS; i++) CHECK(seen[i] <= 1);
-    EQUAL(becket_pool_left(&pool), BLOCKS - held);
-    EQUAL(blocks.waiting_count, waiting_count);
-    if (waiting_count > 0) EQUAL(becket_pool_left(&pool), 0); /* nobody waits for what is to be had */
-    if (waiting_count > recalled) EQUAL(stalled_count, 0);
-    EQUAL(blocks.recalled_count, recalled);
-    const struct block_client *at = blocks.waiting.first;
-    for (int i = 0; i < waiting_count; i++, at = at->next) CHECK(at == &clients[waiting[i]]);
-    CHECK(at == NULL);
-    at = blocks.stalled.first;
-    for (int i = 0; i < stalled_count; i++, at = at->next) CHECK(at == &clients[stalled[i]]);
-    CHECK(at == NULL);
-  }
-  for (int i = 0; i < CLIENTS; i++) block_give(&blocks, &clients[i]); /* the pool is the next round's too */
-}
-
 static void late(void) {
   static struct lateness lateness;
   check_context = "lateness";
@@ -353,12 +303,12 @@ static void late(void) {
 
 int main(void) {
   paths();
+  characters();
   types();
   dates();
   ranges();
   etags();
   conditions();
-  for (uint32_t seed = 1; seed <= 20; seed++) block_steps(seed);
   late();
   return 0;
 }

@@ -5,6 +5,7 @@
  * rides [seeds [first [backend]]]: the model alone, for so many seeds, from the first one on, on all backends or on one. */
 #define _GNU_SOURCE
 #include "check.h"
+#include "tcp_pair.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -35,18 +36,10 @@ static void open_loop(const becket_streams *streams, const becket_ring *with) {
 }
 
 /* Two ends: the first is for a stream. */
-static void tcp_pair(int fds[2]) {
-  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  socklen_t length = sizeof address;
-  CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&address, length) == 0 && listen(listener, 1) == 0);
-  CHECK(getsockname(listener, (struct sockaddr *)&address, &length) == 0);
-  fds[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  CHECK(fds[1] >= 0 && connect(fds[1], (struct sockaddr *)&address, length) == 0);
-  fds[0] = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  CHECK(fds[0] >= 0 && fcntl(fds[1], F_SETFL, O_NONBLOCK) == 0);
+static void tcp_pair_at_once(int fds[2]) {
+  const int on = 1;
+  tcp_pair(fds);
   for (int i = 0; i < 2; i++) CHECK(setsockopt(fds[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0);
-  close(listener);
 }
 
 static void unix_pair(int type, int fds[2]) {
@@ -110,7 +103,7 @@ static void open_streams(const becket_streams *of, const becket_ring *with, int 
   open_loop(of, with);
   memset(streams, 0, sizeof streams);
   for (int i = 0; i < count; i++) {
-    tcp_pair(streams[i].fds);
+    tcp_pair_at_once(streams[i].fds);
     add(&streams[i]);
   }
   for (int i = 0; i < 3; i++) CHECK(becket_turn(loop, 0) >= 0);
@@ -721,7 +714,7 @@ static void start_side(struct side *side) {
   const size_t out_room = side->out_room;
   int fds[2], is_tcp = below(2) == 0 && !local;
   if (is_tcp) {
-    tcp_pair(fds);
+    tcp_pair_at_once(fds);
   } else {
     unix_pair(SOCK_STREAM, fds);
   }

@@ -2,6 +2,7 @@
  * datagrams, connecting, what misuse answers; and two streams that talk at random, under faults. */
 #define _GNU_SOURCE
 #include "check.h"
+#include "tcp_pair.h"
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -47,22 +48,6 @@ static void close_loop(void) {
 
 /* ------------------------------------------------------------------------------------------------ the other side */
 
-static void tcp_pair(int fds[2]) {
-  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  socklen_t length = sizeof address;
-  CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&address, length) == 0 && listen(listener, 1) == 0);
-  CHECK(getsockname(listener, (struct sockaddr *)&address, &length) == 0);
-  fds[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  CHECK(fds[1] >= 0 && connect(fds[1], (struct sockaddr *)&address, length) == 0);
-  fds[0] = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  CHECK(fds[0] >= 0);
-  CHECK(fcntl(fds[1], F_SETFL, O_NONBLOCK) == 0);
-  int size = 16384; /* so that big is more than fits */
-  CHECK(setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size) == 0);
-  close(listener);
-}
-
 /* Two ends: the first is for a stream. */
 static void pair_of(int fds[2]) {
   if (sim) {
@@ -77,7 +62,9 @@ static void tcp_pair_of(int fds[2]) {
   if (sim) {
     pair_of(fds);
   } else {
+    int size = 16384; /* so that big is more than fits */
     tcp_pair(fds);
+    CHECK(setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size) == 0);
   }
 }
 

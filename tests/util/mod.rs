@@ -12,8 +12,8 @@ pub mod httpd;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
-use std::os::fd::AsRawFd;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -236,6 +236,41 @@ pub fn skip(what: &str, install: &str) {
 /// choose one themselves; the others take `--port 0` and print it (see [`port_in`]).
 pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// Connects to a port of this machine; with a receive buffer as small as that, so that little is taken at a time.
+pub fn dial(port: u16, receive_buffer: Option<libc::c_int>) -> TcpStream {
+    // SAFETY: the calls take plain numbers and structures that outlive them; the fd is ours alone.
+    unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+        let fd = OwnedFd::from_raw_fd(fd);
+        if let Some(size) = receive_buffer {
+            let pointer = (&raw const size).cast();
+            assert_eq!(libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, pointer, 4), 0);
+        }
+        let mut address: libc::sockaddr_in = std::mem::zeroed();
+        address.sin_family = libc::AF_INET as libc::sa_family_t;
+        address.sin_port = port.to_be();
+        address.sin_addr.s_addr = u32::from_be_bytes([127, 0, 0, 1]).to_be();
+        let size = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+        let result = libc::connect(fd.as_raw_fd(), (&raw const address).cast(), size);
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+        TcpStream::from(fd)
+    }
+}
+
+/// Raises the limit of descriptors for this process, and those that it starts; what it is then. One test file is one process:
+/// once is enough.
+pub fn raise_fd_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls are given one structure that outlives them.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
+        limit.rlim_cur = limit.rlim_max.min(8192);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
+    }
+    limit.rlim_cur
 }
 
 /// The port in a line such as `echo: listening on 127.0.0.1:41234 (poll)`.
