@@ -1303,7 +1303,10 @@ impl<N: Net> Streams<N> {
             // What has failed was told, and what was sent is not under way.
             let queued = it.queued(self.streams[at].handle).expect("a live stream");
             let stream = &self.streams[at];
-            let done = if stream.connecting { 0 } else { stream.first_left(queued) };
+            // (One that closes does not tell that it is connected: what it has sent does.)
+            let all: u64 = stream.requests.iter().map(Request::most).sum();
+            let waits = stream.connecting && (!stream.closing || queued == all);
+            let done = if waits { 0 } else { stream.first_left(queued) };
             self.sent_silently(at, done, stream.broken.is_none());
         }
         self.glance(it);
