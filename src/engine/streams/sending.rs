@@ -169,7 +169,7 @@ impl Engine {
         let outbox = self.streams.outbox_mut(number);
         outbox.queued -= outbox.queue.cut_short(request);
         // What stands behind it may go; and who has nothing left to send waits for nothing.
-        if self.is(number, state::CONNECTING) {
+        if self.is(number, state::CONNECTING | state::RIDING) {
             self.look_at_mark(index, number);
             self.sending_settled(index, number);
         } else {
