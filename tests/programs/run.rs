@@ -1,4 +1,7 @@
 //! Runs a program on a loop with a backend, in memory that each thread uses again and again.
+//!
+//! Files are read and written by io_uring, or by nobody: the threads of POSIX AIO take a time of their own, and with them a run
+//! would not be a function of its program. (The conformance suite and the fuzz target of the C ABI have those.)
 
 use super::machine::{Abilities, Machine, Places, Reached, carry_out};
 use super::program::{Program, Random};
