@@ -444,6 +444,7 @@ fn who_is_told_for_nothing_rests() {
     let [others, _end] = simulator.pair().unwrap();
     event_loop.read(others, buffer([0; 512]), 0..1, None, on_done, 1).unwrap();
     event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 2).unwrap();
+    event_loop.read(ours, buffer([0; 512]), 0..1, None, on_done, 3).unwrap();
     assert_eq!(event_loop.turn(&mut app, Duration::ZERO), Ok(0));
     simulator.write(theirs, b"x").unwrap();
     simulator.set_fault(Call::Read, Error::AGAIN, ALWAYS).unwrap();
