@@ -68,7 +68,7 @@
 #define LOCATION_MAX    2048 /* of a redirect: three bytes for each of a name, and the query */
 #define QUERY_MAX       1024 /* a longer one is left out there */
 #define BODY_MAX        (1024 * 1024) /* bytes of request body that are read and dropped before it is 413 */
-#define TURN_WORK       16 /* events of a turn; sending this many bytes of a file is as much work as one more: */
+#define TURN_WORK       32 /* events of a turn; sending this many bytes of a file is as much work as one more: */
 #define EVENT_WORTH     16384
 #define LEVEL_FILES     1  /* of connections that wait with a file, and of its reads */
 #define LEVEL_LISTENER  2  /* new clients after the work at hand */
@@ -99,7 +99,7 @@ struct connection {
   uint32_t input_size;
   bool paused, ended; /* receiving; the client sends no more */
   bool behind;        /* at the level of files */
-  bool deadline_armed, late;
+  bool deadline_armed, late; /* its operation was asked to end, after too long a time */
   bool last;          /* no further request: the connection is closed when the output is sent */
   bool head_complete; /* the request is known, its body or its file is awaited */
   struct http_request request;
