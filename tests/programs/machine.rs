@@ -530,7 +530,12 @@ impl<W: World> Machine<W> {
         let queued = if kind == Kind::Stream { it.queued(handle).expect("a live stream") } else { 0 };
         assert_eq!(it.remove(handle), Ok(()));
         match (&mut self.streams, kind) {
-            (Some(streams), Kind::Stream) => streams.removed(handle, queued),
+            (Some(streams), Kind::Stream) => {
+                if streams.is_forwarding() {
+                    self.model.doubt_streams(); // who has waited for that buffer
+                }
+                streams.removed(handle, queued);
+            }
             (Some(streams), Kind::Listener) => streams.stopped(handle, true),
             _ => {}
         }

@@ -158,7 +158,9 @@ impl Engine {
             }
         }
         let watched = self.watch_files();
-        let refused = self.lists.any(List::UNTOLD.set()) || !watched || self.operations.unwatched;
+        // (Whoever waited for that fd may have gone.)
+        let unwatched = self.operations.unwatched && self.has_operations();
+        let refused = self.lists.any(List::UNTOLD.set()) || !watched || unwatched;
         self.operations.unwatched = false;
         if completed {
             return Duration::ZERO;
