@@ -210,6 +210,12 @@ fn statistics_tell_what_is_used(backend: BackendChoice) {
     rig.turn_for(1000 * MS);
     assert_eq!(rig.event_loop.statistics().waiting_ns, 1000 * MS);
     assert_eq!(rig.event_loop.statistics().working_ns, 10);
+    // What concerns nobody any more is dropped.
+    let wake = rig.wake("wake", nothing);
+    rig.event_loop.post(wake, 1).unwrap();
+    rig.event_loop.remove(wake).unwrap();
+    assert_eq!(rig.turn(), [""; 0]);
+    assert_eq!(rig.event_loop.statistics().stale_dropped, 1);
 }
 
 /// poll(2) takes no more entries than the process may have files; the first one is the loop's own.

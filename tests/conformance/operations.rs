@@ -143,6 +143,7 @@ each_engine! { files, alone:
 each_engine! { all, alone:
     who_waits_for_a_closed_fd_is_told
     what_cannot_be_waited_for_is_not_begun
+    the_last_place_that_poll_can_look_at
 }
 
 each_engine! { aio:
@@ -644,8 +645,9 @@ fn their_descriptor_is_watched_while_they_have_something(engines: Engines) {
     let mut rig = rig(engines);
     let watched = |rig: &Rig| rig.event_loop.watches(&mut []).unwrap();
     let before = watched(&rig);
-    for _ in 0..2 {
-        read(&mut rig, "read", &file, buffer::<4096>(), 1, Some(0));
+    for level in 0..2 {
+        let operation = read(&mut rig, "read", &file, buffer::<4096>(), 1, Some(0));
+        rig.event_loop.set_level(operation, level).unwrap();
         assert_eq!(until(&mut rig, 1), ["read 1"]);
         assert_eq!(rig.turn(), [""; 0]);
         assert_eq!(watched(&rig), before);
@@ -1171,6 +1173,23 @@ fn what_cannot_be_waited_for_is_not_begun(engines: Engines) {
         assert_quiet(&mut rig);
         (&theirs).write_all(b"y").unwrap();
     }
+}
+
+/// poll(2) takes no more entries than the process may have files.
+fn the_last_place_that_poll_can_look_at(engines: Engines) {
+    let pairs = [(); 4].map(|()| pair());
+    let mut rig = rig(engines);
+    // The loop's own, those of 8 sources, and three more.
+    limit_files(12);
+    for (ours, _) in &pairs {
+        recv(&mut rig, "recv", ours, buffer::<4096>());
+    }
+    let refused = engines.backend == BackendChoice::Poll;
+    assert_eq!(rig.turn(), vec![format!("recv {}", errno(Error::TABLE_FULL)); usize::from(refused)]);
+    for (_, theirs) in &pairs {
+        (&*theirs).write_all(b"x").unwrap();
+    }
+    assert_eq!(until(&mut rig, 4 - usize::from(refused)), vec!["recv 1"; 4 - usize::from(refused)]);
 }
 
 fn a_refused_connect_says_so(engines: Engines) {
