@@ -84,6 +84,18 @@ const KEPT: &[&str] = &[
     // io_uring: what was taken back while something rode with a wait was seen at the watermark only when that had arrived.
     "loop 0 1 0 216 0 1; stream; marks; peer_write; run; peer_write; run; next; keep; peer_write; peer_write; \
      peer_write; forward_kept; marks 0 3 1; send 0 16; cancel_send; next",
+    // The model: a stream that is closed while it is being connected sends all the same.
+    "loop 0 0 0 81 0 1; stream 0 0 1; stream; stream; peer_write 1; stream; stream; listen; call; call; send 2 128; stream; \
+     io 1; send 3 128; reset_stream 3; end; peer_write 2; listen; close_stream; turn; forward; rest; keep; peer_read; \
+     forward_kept; peer_write; forward; keep; shut_stream; peer_write; raise; forward; pause_stream; io; change; stream; \
+     send; close_listener; raise; peer_write; keep; release; send; close_stream 2; dial 1; send 4; forward; forward; \
+     listen; change; forward; io 2; stream; stream; call; reset_stream; raise; release; drain; narrow; pause_stream; \
+     stream; forward; close_listener; submit; keep; forward; peer_write; rest; stream; forward 2; peer_read; \
+     reset_stream 1; io 3; cancel_send; rest; io 4; stream; send 0 128; stream; deadline_at 2 215",
+    // epoll: a wait was short for an fd that could not be watched, and for which no operation waited any more. (Most often.)
+    "loop 0 0 0 14 1 0; submit 74 7 9; io 132 1 1; submit 207; turn; close_first 168 47 5; submit 61 6; turn; remove; cancel; \
+     turn 192 153 25; remove 32 0 4; phases; ret 33 4; remove 0 0 64; post 0 0 2; io 119 3; remove_own; arm; io; modify 0 4; \
+     io; phases 240 2",
 ];
 
 thread_local! {

@@ -1197,7 +1197,9 @@ impl<N: Net> Streams<N> {
         let silent = stream.paused || stream.ended || stream.closing || stream.reset || stream.connecting;
         assert!(!silent, "an end that nobody wants: {stream:?}");
         stream.ended = true;
-        let (at, broken) = (stream.connection, stream.broken.is_some());
+        // (What rode with the wait may have found why: that is told next.)
+        let rides = self.ahead && stream.requests.iter().any(Request::is_forward);
+        let (at, broken) = (stream.connection, stream.broken.is_some() || rides);
         let connection = &self.connections[at];
         assert!(connection.shut || self.may_be_aborted(at), "the peer has not ended");
         let whole = connection.written == connection.received || connection.lossy && (broken || connection.spent);
@@ -1311,7 +1313,8 @@ impl<N: Net> Streams<N> {
         }
         self.glance(it);
         let taken = self.kept.len() + self.under_way().count();
-        assert_eq!(it.buffers_left(), Ok((self.buffers - taken) as u32), "buffers that are not kept, nor sent from");
+        let left = it.buffers_left();
+        assert_eq!(left, Ok((self.buffers - taken) as u32), "not kept, nor sent from: {:?}", self.streams);
         let silent = self.streams.iter().filter(|it| !self.receives(it.handle)).count();
         for at in 0..self.streams.len() {
             let (stream, connection) = (&self.streams[at], &self.connections[self.streams[at].connection]);
