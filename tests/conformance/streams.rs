@@ -200,6 +200,7 @@ fn a_buffer_is_lent_while_it_is_queued(backend: BackendChoice) {
     assert_eq!(count, BIG + 1);
     let first_sent = format!("it sent {BIG}");
     expect(&mut rig, &[&first_sent, "the first", "it sent 1", "another"]);
+    assert_eq!(rig.event_loop.statistics().stale_dropped, 0, "whoever sends, and tells nothing, was not dropped");
     assert!(!first.is_in_use() && !second.is_in_use() && !buffer.is_lent() && !small.is_lent());
     end(&mut rig, "it", handle);
 }
