@@ -2,7 +2,9 @@
 
 use super::AnyBackend;
 use crate::error::{Error, Result};
-use crate::request::{Call, Request};
+#[cfg(feature = "simulator")]
+use crate::request::Call;
+use crate::request::Request;
 use crate::sys::stream as calls;
 use crate::sys::stream::PIECE;
 

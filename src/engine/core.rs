@@ -350,16 +350,6 @@ impl Core {
         if unsafe { (*self.waiting.get()).stage } == Stage::Prepared { self.sleep() } else { Ok(()) }
     }
 
-    /// Queues what the backend still has to report of the last wait.
-    fn flush(&self) {
-        // SAFETY: only the thread that waits touches this, and it is here.
-        let waiting = unsafe { &mut *self.waiting.get() };
-        if waiting.unread {
-            // SAFETY: no other thread changes the loop while this one calls handlers.
-            unsafe { &mut *self.engine.get() }.flush_direct(waiting);
-        }
-    }
-
     #[cfg_attr(not(becket_small), inline(always))]
     fn sleep(&self) -> Result<()> {
         // SAFETY: only the thread that waits touches this, and it is here.
@@ -370,7 +360,6 @@ impl Core {
     /// Phase 3: how many events are queued.
     pub(crate) fn collect(&self) -> Result<u32> {
         self.check_owner()?;
-        self.flush();
         Ok(self.collect_all(false))
     }
 
