@@ -60,7 +60,7 @@
 #endif
 
 #define SOURCES_MAX     (CONNECTIONS_MAX + 4) /* the listener, two signals, the timer of --lateness-ms */
-#define BLOCK_SIZE      131072
+#define BLOCK_SIZE      65536
 #define PIECE_LEAST     16384 /* what is read for a client that takes little at a time */
 #define RECEIVE_SIZE    4096 /* bytes that one event brings at most */
 #define OUTPUT_SIZE     8192 /* answers to pipelined requests gather here and leave in one system call */
@@ -69,7 +69,7 @@
 #define QUERY_MAX       1024 /* a longer one is left out there */
 #define BODY_MAX        (1024 * 1024) /* bytes of request body that are read and dropped before it is 413 */
 #define TURN_WORK       32 /* events of a turn; sending this many bytes of a file is as much work as one more: */
-#define EVENT_WORTH     16384
+#define EVENT_WORTH     2048
 #define LEVEL_FILES     1  /* of connections that wait with a file, and of its reads */
 #define LEVEL_LISTENER  2  /* new clients after the work at hand */
 #define MILLISECOND     UINT64_C(1000000)
