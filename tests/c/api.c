@@ -538,6 +538,26 @@ static void around_the_turn(void) {
   close_loop(loop);
 }
 
+static void on_sleeps(becket_loop *loop, const becket_event *event, void *user) {
+  uint64_t before = becket_now(loop);
+  on_event(loop, event, user);
+  CHECK(becket_turn(loop, (int64_t)SECOND) >= 0);
+  EQUAL(becket_now(loop) - before, SECOND);
+}
+
+/* A handler that is the last thing a run goes on for may wait for as long as it likes. */
+static void turn_in_the_last_handler(void) {
+  becket_loop *loop = open_loop(BECKET_VIRTUAL_CLOCK);
+  becket_handle before = 0, post = 0;
+  EQUAL(becket_before_add(loop, on_event, "before", &before), 0);
+  EQUAL(becket_wake_add(loop, on_sleeps, "post", &post), 0);
+  EQUAL(becket_set_keepalive(loop, post, 0), 0);
+  EQUAL(becket_post(loop, post, 1), 0);
+  EQUAL(becket_run(loop), 0);
+  TRACE(" before post=1 before");
+  close_loop(loop);
+}
+
 /* ------------------------------------------------------------------------------------------------ time */
 
 static void virtual_clock(void) {
@@ -981,6 +1001,7 @@ int main(void) {
       {"levels_and_budget", levels_and_budget},
       {"around_the_turn", around_the_turn},
       {"deferred_again", deferred_again},
+      {"turn_in_the_last_handler", turn_in_the_last_handler},
       {"virtual_clock", virtual_clock},
       {"io_timeouts", io_timeouts},
       {"io_readiness", io_readiness},

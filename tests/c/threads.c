@@ -92,6 +92,7 @@ static void *change_all(void *unused) {
     if (i % 64 == 0) usleep(200);
   }
   CHECK(pthread_mutex_lock(&lock) == 0);
+  EQUAL(becket_loop_close(loop), -EBUSY); /* its owner waits */
   stopping = 1;
   EQUAL(becket_stop(loop), 0);
   CHECK(pthread_mutex_unlock(&lock) == 0);
@@ -142,7 +143,8 @@ int main(void) {
     }
     for (int i = 0; i < PAIRS; i++) close(pairs[i].theirs);
     CHECK(pthread_mutex_unlock(&lock) == 0);
-    EQUAL(becket_loop_close(loop), 0);
+    EQUAL(becket_prepare(loop, 0), 0);
+    EQUAL(becket_loop_close(loop), 0); /* in the owner's thread, whatever it is about to do */
   }
   return 0;
 }
