@@ -322,7 +322,7 @@ impl Engine {
     }
 
     /// The source is queued, and there is something to be received.
-    pub(super) fn queue_received(&mut self, index: u32) {
+    fn queue_received(&mut self, index: u32) {
         let slot = &mut self.lists.slots[index];
         slot.set_ready(slot.ready() | Ready::READABLE.bits() as u8);
         self.lists.queue(index);
@@ -442,33 +442,30 @@ impl Engine {
         self.backend.set(&mut self.registrations, index + 1, interest);
     }
 
-    /// What is reported of a stream for which the backend receives or sends: which one has received what is to be told.
-    pub(super) fn note_of_stream(&mut self, report: &Report) -> Option<u32> {
+    /// What is reported of a stream for which the backend receives or sends: it is queued where there is something to tell.
+    pub(super) fn note_of_stream(&mut self, report: &Report) {
         if let OfStream::Unused(buffer) = report.stream {
-            self.streams.buffers.give_back(buffer);
-            return None;
+            return self.streams.buffers.give_back(buffer);
         }
         let index = report.place - 1;
         let number = self.stream_at(index);
         let amount = report.result.unsigned_abs();
         match report.stream {
             OfStream::Sent if self.is(number, state::RIDING) => {
-                self.ride_ended(index, number, Some(report.result));
-                return None;
+                return self.ride_ended(index, number, Some(report.result));
             }
             OfStream::Received(buffer) => self.streams.receive(number, buffer, amount),
             OfStream::Failed if report.result == -Error::NO_BUFFERS.errno() => {
-                self.receive_by_backend(index, false);
-                return None;
+                return self.receive_by_backend(index, false);
             }
             OfStream::Failed => self.streams.receive_failed(number, amount as u16),
-            _ => return None,
+            _ => return,
         }
         if self.is(number, state::CLOSING | state::CLOSED) {
             self.drop_received(number);
-            return None;
+        } else {
+            self.queue_received(index);
         }
-        Some(index)
     }
 
     /// What was received and not told of will not be.

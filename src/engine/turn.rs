@@ -245,10 +245,7 @@ impl Engine {
     fn note_report(&mut self, report: &Report) {
         #[cfg(feature = "streams")]
         if report.stream != OfStream::None {
-            if let Some(index) = self.note_of_stream(report) {
-                self.queue_received(index);
-            }
-            return;
+            return self.note_of_stream(report);
         }
         #[cfg(feature = "operations")]
         if (self.any_waits() || self.is_beyond_sources(report.place - 1)) && self.note_for_operations(report) {
@@ -329,9 +326,7 @@ impl Engine {
             };
             #[cfg(feature = "streams")]
             if report.stream != OfStream::None {
-                if let Some(index) = self.note_of_stream(&report) {
-                    self.queue_received(index);
-                }
+                self.note_of_stream(&report);
                 continue;
             }
             #[cfg(feature = "operations")]

@@ -23,8 +23,9 @@ pub enum FilesChoice {
     /// is under way it sleeps for 1 to 10 ms at most. What the C library does for it is its own: glibc allocates memory and
     /// starts threads, one for each file that is read or written at a time, on the loop's CPUs; where SCHED_FIFO or SCHED_RR
     /// runs the loop, with a priority one less than its own, so that it goes first (with a priority of 1 it does not). A
-    /// forked child of a process that has used it cannot (ECHILD). It has no open, status and close, and no position of a file's own: those are made inline, and may
-    /// block; likewise an fsync of what is open for reading alone. Vectors are made one after the other.
+    /// forked child of a process that has used it cannot (ECHILD). It has no open, status and close, and no position of a
+    /// file's own: those are made inline, and may block; likewise an fsync of what is open for reading alone. Vectors are
+    /// made one after the other.
     Aio,
     /// The same; a real-time signal tells that something has completed. Since signals are lost where too many are pending
     /// (RLIMIT_SIGPENDING), the loop looks by itself too, after 20 ms at most.
