@@ -391,7 +391,7 @@ impl Core {
             return Ok(before);
         }
         let waited = self.sleep();
-        let queued = self.collect_all(direct);
+        let queued = self.collect_all(direct && waited.is_ok());
         if queued == 0 { waited.map(|()| 0) } else { Ok(queued) }
     }
 

@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -865,6 +866,26 @@ static void what_was_never_used_is_not_watched(void) {
   }
 }
 
+/* poll(2) refuses more fds than RLIMIT_NOFILE: what has completed is told nevertheless, and the refusal when there is nothing else. */
+static void a_wait_that_fails_hides_nothing(void) {
+  int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  CHECK(fd >= 0);
+  becket_loop *loop = open_loop();
+  char byte;
+  struct rlimit limit;
+  EQUAL(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  done = (struct result){0};
+  EQUAL(becket_op_read(loop, fd, &byte, 1, 0, on_complete, &done, &done.handle), 0); /* the ring refuses it at once */
+  EQUAL(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, limit.rlim_max}), 0);
+  EQUAL(becket_turn(loop, 0), 1);
+  EQUAL(becket_turn(loop, 0), now_backend == BECKET_BACKEND_POLL ? -EINVAL : 0);
+  EQUAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EQUAL(done.count, 1);
+  EQUAL(done.value, -EBADF);
+  close_loop(loop);
+  close(fd);
+}
+
 int main(void) {
   CHECK(mkdtemp(folder) != NULL);
   snprintf(path, sizeof path, "%s/file", folder);
@@ -885,6 +906,7 @@ int main(void) {
       a_rest_is_of_real_time();
       a_wait_for_an_error_sleeps();
       a_read_of_nothing_does_not_wait();
+      if (now_files == BECKET_FILES_IO_URING) a_wait_that_fails_hides_nothing();
       misuse();
       memory_and_configuration();
       pulled();
