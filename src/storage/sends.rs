@@ -203,8 +203,9 @@ impl Sending {
     pub(crate) fn plain_piece(at: NonNull<Sending>) -> Option<(*const (), u64)> {
         // SAFETY: it was made, and nobody else has it now.
         let this = unsafe { at.as_ref() };
-        let plain = this.vectors.is_null() && this.file < 0 && !this.has_address() && this.length > 0;
-        plain.then_some((this.one.at, this.length))
+        let plain = this.count == 1 && this.file < 0 && !this.has_address() && this.length > 0;
+        // SAFETY: it has one.
+        plain.then(|| (unsafe { (*this.vectors().0).at }, this.length))
     }
 
     /// It is the program's again, and so is the memory that it uses.
