@@ -634,6 +634,12 @@ int becket_poll(becket_loop *loop, int64_t timeout_ns);
  */
 int becket_next(becket_loop *loop, uint32_t kind_mask, becket_event *event);
 
+/**
+ * The handler that runs has done as much work as so many events more: this turn's budget, of becket_config, is the smaller by them,
+ * and what is queued beyond it comes after the next look at timers and readiness. Deferred events still end it. O(1).
+ */
+int becket_spend(becket_loop *loop, uint32_t events);
+
 /** Calls the handler that an event's source has now. -ESTALE: the source was removed since; nothing is called. O(1). */
 int becket_dispatch(becket_loop *loop, const becket_event *event);
 

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Steps of a program.
 const STEPS: usize = 2_000;
 /// Seeds for each backend.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 100;
 
 /// Programs that failed once.
 const KEPT: &[&str] = &[

@@ -375,6 +375,12 @@ impl Engine {
         self.has_queued() && self.next_queued(kinds, taken)
     }
 
+    /// So many events more count as taken out in this turn. O(1).
+    pub(crate) fn spend(&mut self, events: u32) {
+        let left = self.turn_end.wrapping_sub(self.dispatches);
+        self.turn_end = self.turn_end.wrapping_sub(left.min(events));
+    }
+
     /// Whether there may be a next event.
     #[inline]
     pub(super) fn has_queued(&self) -> bool {

@@ -95,6 +95,19 @@ pub unsafe extern "C" fn becket_next(event_loop: *mut becket_loop, kind_mask: u3
     }))
 }
 
+/// The handler that runs has done as much work as so many events more: this turn's budget, of becket_config, is the smaller by them,
+/// and what is queued beyond it comes after the next look at timers and readiness. Deferred events still end it. O(1).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn becket_spend(event_loop: *mut becket_loop, events: u32) -> c_int {
+    // SAFETY: the caller gives a loop, or NULL, which is checked.
+    done(unsafe {
+        with(event_loop, |engine| {
+            engine.spend(events);
+            Ok(())
+        })
+    })
+}
+
 /// Calls the handler that an event's source has now. -ESTALE: the source was removed since; nothing is called. O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_dispatch(event_loop: *mut becket_loop, event: *const becket_event) -> c_int {

@@ -248,6 +248,15 @@ impl<'s, App> Loop<'s, App> {
         Ok(self.core().next(kinds)?.map(|taken| taken.event()))
     }
 
+    /// The handler that runs has done as much work as so many events more: this turn's budget is the smaller by them, and what is
+    /// queued beyond it comes after the next look at timers and readiness. O(1).
+    pub fn spend(&self, events: u32) -> Result<()> {
+        self.with(|engine| {
+            engine.spend(events);
+            Ok(())
+        })
+    }
+
     /// Calls the handler of an event that [`Loop::next`] gave. ESTALE: its source was removed meanwhile. O(1).
     pub fn dispatch(&self, app: &mut App, event: Event) -> Result<()> {
         let target = self.with(|engine| {

@@ -452,6 +452,11 @@ static void foreign_loop(void) {
 
 /* ------------------------------------------------------------------------------------------------ order */
 
+static void on_spends(becket_loop *loop, const becket_event *event, void *user) {
+  on_event(loop, event, user);
+  EQUAL(becket_spend(loop, (uint32_t)event->value), 0);
+}
+
 static void levels_and_budget(void) {
   becket_loop *loop = open_loop(0);
   becket_handle handles[BECKET_LEVELS];
@@ -475,6 +480,24 @@ static void levels_and_budget(void) {
   EQUAL(becket_turn(loop, GUARD), 2);
   EQUAL(becket_turn(loop, GUARD), 1);
   TRACE(" post=1 post=2 post=3 post=4 post=5");
+  close_loop(loop);
+
+  /* What a handler spends is the turn's; 1024 is the budget. */
+  loop = open_loop(BECKET_VIRTUAL_CLOCK);
+  EQUAL(becket_spend(loop, 1), 0); /* of no turn */
+  EQUAL(becket_wake_add(loop, on_spends, (void *)(uintptr_t)"post", &handles[0]), 0);
+  EQUAL(becket_timer_add(loop, SECOND, 0, on_event, "timer", &handles[1]), 0);
+  EQUAL(becket_post(loop, handles[0], 0), 0);
+  EQUAL(becket_post(loop, handles[0], 1023), 0);
+  EQUAL(becket_post(loop, handles[0], 1022), 0);
+  EQUAL(becket_post(loop, handles[0], 1), 0);
+  EQUAL(becket_post(loop, handles[0], UINT32_MAX), 0);
+  EQUAL(becket_turn(loop, GUARD), 2);
+  EQUAL(becket_clock_advance(loop, SECOND), 0);
+  EQUAL(becket_turn(loop, GUARD), 2);
+  EQUAL(becket_turn(loop, GUARD), 1);
+  EQUAL(becket_turn(loop, GUARD), 1);
+  TRACE(" post post=1023 post=1022 post=1 post=4294967295 timer=1");
   close_loop(loop);
 }
 

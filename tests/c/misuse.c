@@ -118,6 +118,7 @@ static becket_handle got_handle;
   X(becket_collect(loop))                                                                    \
   X(becket_fd(loop))                                                                         \
   X(becket_watches(loop, got_watches, 4))                                                    \
+  X(becket_spend(loop, 1))                                                                   \
   X(becket_clock_advance(loop, 1))                                                           \
   X(becket_loop_statistics(loop, &got_statistics))                                           \
   X(becket_io_find(loop, 0, &got_handle))                                                    \

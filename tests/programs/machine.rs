@@ -371,6 +371,10 @@ impl<W: World> Machine<W> {
                 assert_eq!(it.stop(), Ok(()));
                 self.model.stopping = true;
             }
+            Op::Spend => {
+                assert_eq!(it.spend(a.into()), Ok(()));
+                self.model.budget_left = self.model.budget_left.saturating_sub(a.into());
+            }
             Op::Turn | Op::Run | Op::Poll | Op::Next | Op::Drain | Op::Phases => {
                 if self.waiting || self.depth >= DEPTH {
                     return;

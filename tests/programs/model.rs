@@ -149,7 +149,7 @@ pub struct Model {
     /// A fresh reading of the clock; another one only between a wait and the collection.
     pub clock: u64,
     budget: u32,
-    budget_left: u32,
+    pub budget_left: u32,
     dispatches: u64,
     /// The lower level that was served last, where that is known.
     rotation: Option<u8>,

@@ -164,6 +164,8 @@ operations! {
     AddSignal "signal" 10;
     /// How often: the signal comes, to this thread.
     Raise "raise" 20;
+    /// Events that count as taken out: how many.
+    Spend "spend" 16;
 }
 
 impl Op {
@@ -172,7 +174,7 @@ impl Op {
     }
 
     fn is_of_streams(self) -> bool {
-        OPERATIONS.iter().position(|it| it.0 == self) >= OPERATIONS.iter().position(|it| it.0 == Op::AddStream)
+        self as u8 >= Op::AddStream as u8 && self != Op::Spend
     }
 }
 

@@ -95,6 +95,7 @@ const CALLS: &[Call] = &[
     |world| on_loop(world, "stop", |at| c!(becket_stop(at)).into()),
     |world| on_loop(world, "timeout", |at| c!(becket_timeout(at))),
     |world| on_loop(world, "fd", |at| c!(becket_fd(at)).into()),
+    |world| on_loop(world, "spend", |at| c!(becket_spend(at, world.input.pick(&[0, 1, 3, u32::MAX]))).into()),
     |world| on_loop(world, "clock_advance", |at| c!(becket_clock_advance(at, world.input.number())).into()),
     now,
     |world| backend(world, |at| c!(becket_backend_name(at))),
