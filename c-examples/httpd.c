@@ -68,10 +68,9 @@
 #define LOCATION_MAX    2048 /* of a redirect: three bytes for each of a name, and the query */
 #define QUERY_MAX       1024 /* a longer one is left out there */
 #define BODY_MAX        (1024 * 1024) /* bytes of request body that are read and dropped before it is 413 */
-#define TURN_WORK       32 /* events of a turn; sending this many bytes of a file is as much work as one more: */
-#define EVENT_WORTH     2048
+#define TURN_WORK       128 /* events of a turn; sending this many bytes of a file is as much work as one more: */
+#define EVENT_WORTH     512
 #define LEVEL_FILES     1  /* of connections that wait with a file, and of its reads */
-#define LEVEL_LISTENER  2  /* new clients after the work at hand */
 #define MILLISECOND     UINT64_C(1000000)
 #define CLOSING_TIME    (1000 * MILLISECOND)
 #define STOPPING_TIME   (50 * MILLISECOND) /* for a request that may be on its way when a signal ends the server */
@@ -154,8 +153,7 @@ static int root_fd = -1; /* none: no files */
 static uint32_t open_how;
 static bool files_in_handler;
 static bool files_above; /* fds of files are moved above those that select(2) can wait for */
-static bool stopping, stopped, stopped_hard;
-static uint32_t turn_work; /* done in this turn */
+static bool stopping, stopped_hard;
 static uint64_t started_at;
 static struct lateness lateness;
 static struct {
@@ -563,10 +561,10 @@ static size_t piece_wanted(const struct connection *connection) {
   return left < connection->piece_most ? (size_t)left : connection->piece_most;
 }
 
-/* Reads a piece into the block, here and now: in the handler, or what the kernel has in memory. -EAGAIN: it has not. */
-static int64_t piece_read(struct connection *connection) {
+/* Reads a piece, here and now: in the handler, or what the kernel has in memory. -EAGAIN: it has not. */
+static int64_t piece_read(struct connection *connection, void *at) {
   ssize_t result = -1;
-  struct iovec piece = {connection->block->bytes, piece_wanted(connection)};
+  struct iovec piece = {at, piece_wanted(connection)};
   counters.reads++;
   if (files_in_handler)
     result = pread(connection->file_fd, piece.iov_base, piece.iov_len, (off_t)connection->file_at);
@@ -578,6 +576,16 @@ static int64_t piece_read(struct connection *connection) {
   connection->read_here = files_in_handler || result >= 0;
   if (result >= 0) return result;
   return files_in_handler ? -errno : -EAGAIN;
+}
+
+/* The rest of a file that fits behind its answer needs no block where it is in memory. True: it is there. */
+static bool rest_read(struct connection *connection) {
+  if (connection->file_end - connection->file_at > OUTPUT_SIZE - connection->output_size) return false;
+  int64_t size = piece_read(connection, connection->output + connection->output_size);
+  if (size <= 0) return false;
+  connection->output_size += (uint32_t)size;
+  connection->file_at += (uint64_t)size;
+  return connection->file_at == connection->file_end;
 }
 
 static int read_begin(struct connection *connection, becket_handler handler, void *user, becket_handle *operation) {
@@ -623,7 +631,7 @@ static void send_end(struct connection *connection) {
   size_t output_sent = sent < output ? sent : output, piece_sent = sent - output_sent;
   size_t left = output - output_sent, room = OUTPUT_SIZE - left;
   size_t kept = piece - piece_sent < room ? piece - piece_sent : room;
-  turn_work += (uint32_t)piece / EVENT_WORTH;
+  must(becket_spend(loop, (uint32_t)piece / EVENT_WORTH), "spend");
   counters.bytes_out += sent;
   connection->cut = sent < output + piece;
   if (connection->cut) {
@@ -721,13 +729,14 @@ static void serve(becket_task *task) {
     }
 
     while (connection->output_size > 0 || connection->file_fd >= 0) {
-      if (connection->file_fd >= 0 && connection->file_at < connection->file_end && !connection->cut) {
+      bool reads = connection->file_fd >= 0 && connection->file_at < connection->file_end && !connection->cut;
+      if (reads && !rest_read(connection)) {
         while (!block_take(connection)) {
           BECKET_AWAIT(0);
           if (connection->stream == 0) BECKET_TASK_RETURN(0);
           if (task->value < 0) break;
         }
-        if (connection->block != NULL) task->value = piece_read(connection);
+        if (connection->block != NULL) task->value = piece_read(connection, connection->block->bytes);
         if (connection->block != NULL && task->value == -EAGAIN) {
           disk_wait(connection);
           BECKET_AWAIT(read_begin(connection, BECKET_AWAITING));
@@ -788,7 +797,7 @@ static void connection_end(struct connection *connection) {
   if (connection->stream != 0) return;
   connection->state = FREE;
   must(becket_pool_put(&connections, connection), "pool");
-  if (connections.taken == 0 && listener == 0) stopped = true;
+  if (connections.taken == 0 && listener == 0) must(becket_stop(loop), "stop");
 }
 
 static void on_served(becket_task *task) { connection_end((struct connection *)task); }
@@ -870,7 +879,7 @@ static void listener_close(void) {
   listener = 0;
   for (uint32_t i = 0; i < connections.mark; i++)
     if (pool[i].state == IDLE) must(becket_io_timeout(loop, pool[i].stream, STOPPING_TIME), "timeout");
-  if (connections.taken == 0) stopped = true;
+  if (connections.taken == 0) must(becket_stop(loop), "stop");
 }
 
 static void on_listener(becket_loop *l, const becket_event *event, void *user) {
@@ -920,14 +929,13 @@ static void listener_open(char text[static BECKET_ADDRESS_TEXT_BYTES]) {
       (send_buffer > 0 && setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer) < 0))
     FAIL(1, "cannot set up the socket: ", becket_strerror(-errno));
   must(becket_listener_text(loop, listener, text, BECKET_ADDRESS_TEXT_BYTES), "address");
-  must(becket_set_level(loop, listener, LEVEL_LISTENER), "level");
 }
 
 /* SIGINT, SIGTERM: accept what has already been promised, answer what has been asked, then end. Again: end now. */
 static void on_signal(becket_loop *l, const becket_event *event, void *user) {
   (void)event, (void)user;
-  stopped = stopped_hard = stopping;
-  if (!stopping) must(becket_trigger(l, listener, 0), "trigger");
+  stopped_hard = stopping;
+  must(stopping ? becket_stop(l) : becket_trigger(l, listener, 0), "signal");
   stopping = true;
 }
 
@@ -962,7 +970,7 @@ int main(int count, char **arguments) {
   becket_streams room = streams;
   room.streams = (uint32_t)options.connections;
   becket_config config = {
-      .size = sizeof config, .backend = options.backend, .aio = &aio, .streams = &room};
+      .size = sizeof config, .backend = options.backend, .budget = TURN_WORK, .aio = &aio, .streams = &room};
   config.files = options.root == NULL || options.files == FILES_IN_HANDLER ? BECKET_FILES_NONE : options.files;
   if (config.backend == BECKET_BACKEND_IO_URING) config.ring = &ring; /* with `auto` it would be the choice then */
   int code = becket_loop_init(&loop, &memory, &config);
@@ -980,12 +988,7 @@ int main(int count, char **arguments) {
   SAY(STDOUT_FILENO, "open http://", address, "/ (backend ", becket_backend_name(loop), ", ",
       number_text(options.connections, number), " connections",
       root_fd < 0 ? "" : ", files by ", root_fd < 0 ? "" : files_name(), ")");
-  while (!stopped) {
-    becket_event event;
-    must(becket_poll(loop, BECKET_FOREVER), "wait");
-    for (turn_work = 0; turn_work < TURN_WORK && !stopped; turn_work++)
-      if (becket_next(loop, BECKET_KIND_ALL, &event) <= 0 || becket_dispatch(loop, &event) < 0) break;
-  }
+  must(becket_run(loop), "run");
   must(becket_loop_drain(loop, BECKET_FOREVER), "drain"); /* of a second signal: the reads that are under way */
   must(becket_loop_close(loop), "close");
   SAY(STDOUT_FILENO, "stopped after ", number_text(counters.requests, number), " requests");
