@@ -872,7 +872,7 @@ int becket_wake_add(becket_loop *loop, becket_handler handler, void *user, becke
 /**
  * Wakes a source of any kind: an event with BECKET_TRIGGERED; several wakes before its delivery are one. Any thread,
  * signal handlers; lock-free; no system call while the loop is awake. -ESTALE also when it races with the removal of
- * the source and the reuse of its slot; of a handle that no source has had yet it may be 0 as well. O(1).
+ * the source and the reuse of its slot. O(1).
  */
 int becket_wake(becket_loop *loop, becket_handle handle);
 

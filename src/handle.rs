@@ -3,8 +3,8 @@
 /// Names one source of one loop: slot index and generation, in 63 bits. Zero names nothing.
 ///
 /// A handle outlives its source: once that is removed, every use of it is [`Error::STALE`](crate::Error::STALE),
-/// also when the slot has a new owner. A slot has 2^39 generations, which at 100,000 new sources a second in one and
-/// the same slot come round after 63 days.
+/// also when the slot has a new owner. A slot has 2^38 of them, which at 100,000 new sources a second in one and the
+/// same slot come round after 31 days.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(transparent)]
 pub struct Handle(u64);

@@ -50,6 +50,32 @@ fn a_guessed_handle_loses_no_wake() {
     assert_eq!(calls, 2);
 }
 
+/// A wake by the handle that the next source in a free slot gets was taken for that source, before it was there.
+#[test]
+fn a_wake_of_a_source_that_is_yet_to_come_is_stale() {
+    static STORAGE: StaticStorage<8, 0> = StaticStorage::new();
+    let event_loop = Loop::<u32>::new(STORAGE.take().unwrap(), &Config::default()).unwrap();
+    let add = || event_loop.add_wake(count, 0).unwrap();
+    let first = add();
+    event_loop.remove(first).unwrap();
+    let second = add();
+    let third = Handle::from_raw(second.raw() + (second.raw() - first.raw()));
+    assert_eq!(event_loop.waker(third).wake(), Err(becket::Error::STALE), "the slot is another's");
+    event_loop.remove(second).unwrap();
+    for raw in first.raw()..first.raw() + 2 {
+        for generation in 0..8 {
+            let guess = Handle::from_raw(raw + (generation << 24));
+            assert_eq!(event_loop.waker(guess).wake(), Err(becket::Error::STALE), "the slot is free");
+        }
+    }
+    assert_eq!(add(), third);
+    let mut calls = 0;
+    assert_eq!(event_loop.turn(&mut calls, Duration::ZERO), Ok(0));
+    event_loop.waker(third).wake().unwrap();
+    event_loop.turn(&mut calls, Duration::ZERO).unwrap();
+    assert_eq!(calls, 1);
+}
+
 /// Memory of a loop whose head is dirty: nothing of it is believed.
 #[test]
 fn a_loop_in_the_memory_of_a_dropped_one() {

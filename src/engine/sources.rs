@@ -23,11 +23,11 @@ impl Engine {
     #[inline]
     pub(super) fn resolve(&self, handle: Handle) -> Result<u32> {
         match self.shared.names.resolve(handle) {
-            Some(index) if self.lists.links[index].kind().is_some() => Ok(index),
+            Some(index) => Ok(index),
             #[cfg(feature = "operations")]
-            _ => self.resolve_operation(handle),
+            None => self.resolve_operation(handle),
             #[cfg(not(feature = "operations"))]
-            _ => Err(Error::STALE),
+            None => Err(Error::STALE),
         }
     }
 
@@ -117,6 +117,7 @@ impl Engine {
                 }
                 self.lists.links[at].set_next(next);
             }
+            self.shared.names.take(index);
         }
         self.lists.occupy(index, kind, target);
         self.statistics.sources += 1;

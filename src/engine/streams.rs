@@ -22,7 +22,6 @@ use crate::backend::{Backend, Mode, OfStream, Ready, Report};
 use crate::error::{Error, Result};
 use crate::handle::{Handle, Kind};
 use crate::request::{Call, Request};
-use crate::storage::names::Names;
 use crate::storage::sends::Sending;
 use crate::storage::slot::{Target, bits};
 use crate::sys::operation::Address;
@@ -299,11 +298,7 @@ impl Engine {
 
     /// Whose handler the last event of a stream is for. ESTALE: its place has another owner. O(1).
     pub(crate) fn target_of_closed(&self, handle: Handle) -> Result<Target> {
-        let index = Names::place_of(handle).wrapping_sub(1);
-        let is_free = index < self.sources() && self.lists.links[index].kind().is_none();
-        if !is_free || !self.shared.names.was(index, handle) {
-            return Err(Error::STALE);
-        }
+        let index = self.shared.names.left(handle).ok_or(Error::STALE)?;
         let slot = &self.lists.slots[index];
         if slot.time == LAST_WORD && slot.ready() == u8::MAX { Ok(slot.target) } else { Err(Error::STALE) }
     }

@@ -274,12 +274,10 @@ impl Engine {
     fn collect_wakes(&mut self) {
         let Engine { shared, lists, .. } = self;
         shared.names.take_woken(|index| {
-            if lists.links[index].kind().is_some() {
-                lists.links[index].set(bits::TRIGGERED, true);
-                // A deferred one that is scheduled comes at the end of this turn.
-                if lists.list_of(index) != List::DEFERRED {
-                    lists.queue(index);
-                }
+            lists.links[index].set(bits::TRIGGERED, true);
+            // A deferred one that is scheduled comes at the end of this turn.
+            if lists.list_of(index) != List::DEFERRED {
+                lists.queue(index);
             }
         });
     }

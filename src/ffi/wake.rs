@@ -21,7 +21,7 @@ pub unsafe extern "C" fn becket_wake_add(
 
 /// Wakes a source of any kind: an event with BECKET_TRIGGERED; several wakes before its delivery are one. Any thread,
 /// signal handlers; lock-free; no system call while the loop is awake. -ESTALE also when it races with the removal of
-/// the source and the reuse of its slot; of a handle that no source has had yet it may be 0 as well. O(1).
+/// the source and the reuse of its slot. O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_wake(event_loop: *mut becket_loop, handle: becket_handle) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.

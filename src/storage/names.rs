@@ -8,14 +8,16 @@
 //!              wake                  wake pushes it             collect takes the stack
 //!   link 0 ───────────► link END, pending ───────► on the stack ───────────► link 0
 //!                            ▲ │ wake: pending already, nothing to do
-//!                            │ │ removal: a new generation, not pending, the link stays
+//!                            │ │ removal: the next generation, not pending, the link stays
+//!                            │ │ reuse: the next generation, all else stays
 //!                            └─┘ wake of the new owner: pending; whoever set the link pushes, once
 //! ```
 //!
-//! A wake is one compare-and-swap of generation and pending bit together: a stale handle is refused even when it
-//! races with removal and reuse. The link, not the pending bit, says who pushes: so a word is on the stack at most
-//! once, whatever happens to its slot. Pushing and taking all are a Treiber stack without its ABA problem, which
-//! only taking single nodes has. Source: Treiber, "Systems Programming: Coping with Parallelism" (1986).
+//! The generation of a source is odd, that of a free slot even: so a handle is stale until its source comes, as it is
+//! after that has gone. A wake is one compare-and-swap of generation and pending bit together: a stale handle is
+//! refused even when it races with removal and reuse. The link, not the pending bit, says who pushes: so a word is on
+//! the stack at most once, whatever happens to its slot. Pushing and taking all are a Treiber stack without its ABA
+//! problem, which only taking single nodes has. Source: Treiber, "Systems Programming: Coping with Parallelism" (1986).
 #![allow(unsafe_code)]
 
 use super::region::Region;
@@ -30,6 +32,8 @@ const PENDING: u64 = 1;
 const LINK_SHIFT: u32 = 1;
 const GENERATION_SHIFT: u32 = LINK_SHIFT + INDEX_BITS;
 const GENERATION_MASK: u64 = u64::MAX >> GENERATION_SHIFT;
+/// In a generation: it is a source's.
+const OWNED: u64 = 1;
 /// The last of the stack, or not yet on it.
 const END: u64 = INDEX_MASK;
 
@@ -52,7 +56,7 @@ pub(crate) struct Names {
     /// Slots below this one have a name, and so do those from the next on; the words between hold anything.
     low: AtomicU32,
     high: AtomicU32,
-    /// The highest generation of any slot.
+    /// The highest generation of any slot, from when it was used first or retired.
     highest: AtomicU64,
 }
 
@@ -79,16 +83,24 @@ impl Names {
         }
     }
 
-    /// Names the first or the last slot that has no name; memory may hold anything before that.
+    /// Names the source in the first or the last slot that has no name, by this generation or the next; memory may hold
+    /// anything before that.
     pub(crate) fn first(&self, index: u32, generation: u64) {
-        self.words[index].store((generation & GENERATION_MASK) << GENERATION_SHIFT, Ordering::Relaxed);
-        self.raise(generation & GENERATION_MASK);
+        let generation = (generation | OWNED) & GENERATION_MASK;
+        self.words[index].store(generation << GENERATION_SHIFT, Ordering::Relaxed);
+        self.raise(generation);
         if index == self.unnamed().start {
             self.low.store(index + 1, Ordering::Release);
         } else {
             debug_assert!(index + 1 == self.unnamed().end);
             self.high.store(index, Ordering::Release);
         }
+    }
+
+    /// Names the next source in a slot that was retired. Nothing of it is pending.
+    pub(crate) fn take(&self, index: u32) {
+        let before = self.words[index].fetch_or(OWNED << GENERATION_SHIFT, Ordering::Relaxed);
+        debug_assert!(before >> GENERATION_SHIFT & OWNED == 0);
     }
 
     /// How many sources there can be.
@@ -113,11 +125,12 @@ impl Names {
         self.low.load(Ordering::Acquire)..self.high.load(Ordering::Acquire)
     }
 
-    /// The slot in a handle, if there is such a slot and it has a name.
+    /// The slot in a handle, if a source can have that handle: there is such a slot, and it has a name.
     #[inline]
     fn named(&self, handle: Handle) -> Option<u32> {
         let index = index_of(handle)?;
-        (!self.unnamed().contains(&index) && index < self.sources()).then_some(index)
+        let is_owned = handle.raw() >> INDEX_BITS & OWNED != 0;
+        (is_owned && !self.unnamed().contains(&index) && index < self.sources()).then_some(index)
     }
 
     /// Names what the loop watches for itself; memory may hold anything before that.
@@ -156,10 +169,11 @@ impl Names {
 
     /// A generation that no handle has had. O(1).
     pub(crate) fn next_generation(&self) -> u64 {
-        self.highest.load(Ordering::Relaxed) + 1
+        // A slot that was taken again is one ahead of when it was retired.
+        self.highest.load(Ordering::Relaxed) + 2
     }
 
-    /// The handle of the source in a slot.
+    /// The handle of the source in a slot. (Of a free slot: nobody's.)
     #[inline]
     pub(crate) fn handle(&self, index: u32) -> Handle {
         let generation = self.words[index].load(Ordering::Relaxed) >> GENERATION_SHIFT;
@@ -174,12 +188,11 @@ impl Names {
         word.is_some_and(|it| (it.load(Ordering::Relaxed) >> LINK_SHIFT ^ handle.raw()) >> INDEX_BITS == 0)
     }
 
-    /// Whether the latest source that has left this slot had this handle.
+    /// The slot that a handle named until now: its source has left it, and no other has come.
     #[cfg(feature = "streams")]
-    pub(crate) fn was(&self, index: u32, handle: Handle) -> bool {
+    pub(crate) fn left(&self, handle: Handle) -> Option<u32> {
         let generation = (handle.raw() >> INDEX_BITS).wrapping_add(1) & GENERATION_MASK;
-        !self.unnamed().contains(&index)
-            && self.handle(index).raw() == generation << INDEX_BITS | handle.raw() & INDEX_MASK
+        self.named(handle).filter(|index| self.handle(*index).raw() >> INDEX_BITS == generation)
     }
 
     /// The place of a handle: its slot plus one; 0: of no source.
@@ -188,13 +201,13 @@ impl Names {
         (handle.raw() & INDEX_MASK) as u32
     }
 
-    /// The slot that a handle names, if it is still that generation's.
+    /// The slot that a handle names, if its source is still there.
     #[inline]
     pub(crate) fn resolve(&self, handle: Handle) -> Option<u32> {
         self.named(handle).filter(|index| self.handle(*index) == handle)
     }
 
-    /// Makes all handles of this slot stale, from here on, and drops a wake that was pending.
+    /// Frees a slot: all handles of it are stale from here on, and a wake that was pending is dropped.
     pub(crate) fn retire(&self, index: u32) {
         let word = &self.words[index];
         // Others change the low bits of the word alone.

@@ -432,6 +432,17 @@ static void stale_handles(void) {
     EQUAL(becket_remove(loop, second), 0);
   }
   stale(loop, first);
+
+  /* Nor is there a source by the name that the next one in a free slot gets: and that has no wake then. */
+  EQUAL(becket_wake_add(loop, on_nothing, NULL, &first), 0);
+  becket_handle next = first + (first - second);
+  EQUAL(becket_remove(loop, first), 0);
+  stale(loop, next);
+  EQUAL(becket_wake_add(loop, on_nothing, NULL, &second), 0);
+  CHECK(second == next);
+  EQUAL(becket_turn(loop, 0), 0);
+  EQUAL(becket_wake(loop, next), 0);
+  EQUAL(becket_turn(loop, 0), 1);
   EQUAL(becket_loop_close(loop), 0);
 }
 

@@ -69,6 +69,7 @@ fn the_new_owners_wake_ends_the_sleep_though_the_old_ones_pushes() {
         let old = shared.names.handle(0);
         let _old = start(move || shared.wake(old));
         shared.names.retire(0);
+        shared.names.take(0);
         let new = shared.names.handle(0);
         let _new = start(move || assert_eq!(shared.wake(new), Ok(())));
         while turn(shared, fd).woken != [0] {}

@@ -1,5 +1,6 @@
 //! Wakes against delivery, removal and reuse: `storage/names.rs` alone.
 
+use crate::handle::Handle;
 use crate::storage::names::{Names, Woken};
 use crate::{Note, model, names, start, unnamed};
 use loom::sync::Arc;
@@ -117,6 +118,7 @@ fn a_stale_wake_never_reaches_the_new_owner_and_the_new_owners_is_not_lost() {
         let mut seen = [false; 2];
         let before = scene.take(&mut seen).len();
         scene.names.retire(0);
+        scene.names.take(0);
         let new = scene.names.handle(0);
         let waker = {
             let scene = scene.clone();
@@ -157,6 +159,7 @@ fn a_removal_drops_what_is_pending_and_keeps_the_stack_whole() {
             start(move || if number == 0 { scene.names.wake(old) } else { scene.wake(1, 1) })
         });
         scene.names.retire(0);
+        scene.names.take(0);
         assert_eq!(scene.wake(0, 0), Woken::First);
         let mut seen = [false; 2];
         let mut delivered = scene.take(&mut seen);
@@ -173,6 +176,44 @@ fn a_removal_drops_what_is_pending_and_keeps_the_stack_whole() {
     });
 }
 
+/// Somebody guesses the handle of the source that comes next, while the old owner is woken, goes, and the slot is free. Until
+/// the new owner is there, nothing is pending for it; and a guess that is too early leaves nothing.
+#[test]
+fn a_wake_of_the_source_that_comes_next_is_stale_until_it_comes() {
+    model(3, || {
+        let scene = Scene::new(1);
+        let old = scene.names.handle(0);
+        // A free slot's generation, and the next one's.
+        let [free, new] = [1, 2].map(|later| Handle::from_raw(old.raw() + (later << 24)));
+        let waker = {
+            let scene = scene.clone();
+            start(move || scene.names.wake(old))
+        };
+        let guesser = {
+            let scene = scene.clone();
+            start(move || {
+                scene.notes[0].write();
+                [free, new].map(|handle| scene.names.wake(handle))
+            })
+        };
+        scene.names.retire(0);
+        scene.names.take_woken(|index| panic!("{index} is free"));
+        scene.names.take(0);
+        assert_eq!(scene.names.handle(0), new);
+        let mut seen = [false; 2];
+        let mut delivered = scene.take(&mut seen).len();
+        let guesses = guesser.join();
+        waker.join();
+        delivered += scene.take(&mut seen).len();
+        assert_eq!(guesses[0], Woken::Stale);
+        assert_eq!(delivered, usize::from(guesses[1] == Woken::First), "{guesses:?}");
+        assert_eq!(seen[0], delivered == 1);
+        assert_eq!(scene.names.wake(old), Woken::Stale);
+        assert_eq!(scene.names.wake(new), Woken::First);
+        assert_eq!(scene.take(&mut seen), [0], "the slot is whole");
+    });
+}
+
 /// A handle that somebody made up, of a slot that has no name yet: what the memory holds is no name.
 #[test]
 fn what_memory_held_before_a_slot_was_named_is_nobodys_name() {
@@ -180,7 +221,7 @@ fn what_memory_held_before_a_slot_was_named_is_nobodys_name() {
     const GARBAGE: u64 = 3 << 25 | 5 << 1 | 1;
     model(3, || {
         let names = Arc::new(unnamed(2, GARBAGE));
-        let made_up = [0, 1].map(|index| crate::handle::Handle::from_raw(3 << 24 | (index + 1)));
+        let made_up = [0, 1].map(|index| Handle::from_raw(3 << 24 | (index + 1)));
         let guesser = {
             let names = names.clone();
             start(move || made_up.map(|handle| names.wake(handle)))
