@@ -4,8 +4,10 @@
 #
 #   benches/httpd.sh [rounds [seconds]]      CONNECTIONS=64
 #
-# Prints requests a second: the median of the rounds, and the ratios to nginx and to the raw loop in the same round (median, least
-# .. greatest). Any error that wrk sees, and a body that differs, fails it. Each server has the machine's first CPU to itself and
+# Prints requests a second and, where there is /proc, the processor time that one costs the server: the median of the rounds, and the
+# ratios to nginx and to the raw loop in the same round (median, least .. greatest). Where the server's CPU is not busy all the time it
+# is wrk that decides the first, and the second says what the server could do. Any error that wrk sees, and a body that differs, fails
+# it. Each server has the machine's first CPU to itself and
 # wrk the rest, where taskset can do that. nginx sends files by sendfile(2), and logs nothing; nginx-open also keeps them open
 # (open_file_cache), where httpd opens the file of each request. Their answers have 60 bytes of fields more.
 set -eu
@@ -58,7 +60,12 @@ server=
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true' EXIT
 trap 'exit 1' INT TERM
 
-# measure NAME PATH BODY: leaves requests a second in $result
+# Processor time of the server so far, in ticks; nothing where that cannot be had.
+ticks() {
+  sed 's/.*) //' "/proc/$server/stat" 2>/dev/null | awk '{ print $12 + $13 }'
+}
+
+# measure NAME PATH BODY: leaves requests a second, and microseconds of processor time for one, in $result
 measure() {
   case $1 in
     raw-poll) set -- "$@" "$folder/raw" "$port" ;;
@@ -75,7 +82,9 @@ measure() {
     exit 1
   fi
   curl -si "$url" >"$folder/$name.answer"
+  before=$(ticks)
   output=$($client_cpu wrk -t1 "-c$connections" "-d$seconds" "$url")
+  after=$(ticks)
   kill "$server"
   wait "$server" 2>/dev/null || true
   server=
@@ -83,7 +92,9 @@ measure() {
     echo "benches/httpd.sh: $name lost something" >&2
     exit 1
   fi
-  result=$(echo "$output" | awk '/^Requests\/sec/ {print $2}')
+  result=$(echo "$output" | awk -v "ticks=$((${after:-0} - ${before:-0}))" -v "second=$(getconf CLK_TCK)" '
+    / requests in / { requests = $1 }
+    /^Requests\/sec/ { print $2, ticks * 1e6 / second / requests }')
 }
 
 : >"$folder/results"
@@ -109,18 +120,27 @@ awk '
       values[j + 1] = value
     }
   }
-  function beside(what, name, other,   r) {
-    if (!((what, 1, other) in rate) || name == other) return ""
-    for (r = 1; r <= rounds; r++) ratio[r] = rate[what, r, name] / rate[what, r, other]
+  # The median of a figure over the rounds, or of its ratios to that of another server: then with the least and the greatest.
+  function median(figure, what, name, other,   r) {
+    for (r = 1; r <= rounds; r++) ratio[r] = figure[what, r, name] / (other == "" ? 1 : figure[what, r, other])
     sorted(ratio, rounds)
-    return sprintf("  %5.2f x %s (%.2f .. %.2f)", ratio[middle], other, ratio[1], ratio[rounds])
+    return ratio[int((rounds + 1) / 2)]
   }
-  { rate[$1, $2, $3] = $4; if ($2 > rounds) rounds = $2; if (!(($1, $3) in seen)) { seen[$1, $3] = 1; whats[++known] = $1; names[known] = $3 } }
+  function beside(figure, what, name, other,   half) {
+    if (!((what, 1, other) in figure) || name == other || figure[what, 1, other] == 0) return ""
+    half = median(figure, what, name, other)
+    return sprintf("  %.2f x %s (%.2f .. %.2f)", half, other, ratio[1], ratio[rounds])
+  }
+  {
+    rate[$1, $2, $3] = $4; time[$1, $2, $3] = $5; if ($2 > rounds) rounds = $2
+    if (!(($1, $3) in seen)) { seen[$1, $3] = 1; whats[++known] = $1; names[known] = $3 }
+  }
   END {
-    middle = int((rounds + 1) / 2)
     for (n = 1; n <= known; n++) {
-      for (r = 1; r <= rounds; r++) one[r] = rate[whats[n], r, names[n]]
-      sorted(one, rounds)
-      printf "%-9s %-15s %8.0f/s%s%s\n", whats[n], names[n], one[middle], beside(whats[n], names[n], "nginx"), beside(whats[n], names[n], "raw-poll")
+      printf "%-9s %-15s %8.0f/s%s%s\n", whats[n], names[n], median(rate, whats[n], names[n]),
+             beside(rate, whats[n], names[n], "nginx"), beside(rate, whats[n], names[n], "raw-poll")
+      if (median(time, whats[n], names[n]) > 0)
+        printf "%-25s %8.2f us%s%s\n", "", median(time, whats[n], names[n]),
+               beside(time, whats[n], names[n], "nginx"), beside(time, whats[n], names[n], "raw-poll")
     }
   }' "$folder/results"
