@@ -146,8 +146,8 @@ impl Engine {
         self.statistics.waiting_ns += self.now.since(self.asleep_since).as_nanos();
         self.asleep_since = self.now;
 
-        // Who waits in the queue of the first level was there before; and where levels differ, they decide.
-        let direct = direct && self.leveled == 0 && self.lists.levels(List::QUEUE) & 1 == 0;
+        // Who waits in the queue of the first level was there before.
+        let direct = direct && self.lists.levels(List::QUEUE) & 1 == 0;
         self.collect_readiness(waiting, direct);
         if self.deadlines.first().is_some_and(|(due, _)| due <= self.now) {
             self.expire();
@@ -298,8 +298,8 @@ impl Engine {
     ) -> Option<&'a Taken> {
         let _ = &completed; // without operations
         while !cfg!(becket_small) && waiting.unread && self.dispatches != self.turn_end {
-            if self.lists.levels(List::QUEUE) > 1 && self.is_lower_ones_turn_now() {
-                // The queue knows whose turn it is, and what to do when that one is gone.
+            if (self.leveled != 0 || self.lists.levels(List::QUEUE) > 1) && self.is_lower_ones_turn_now() {
+                // The queue knows whose turn it is, once all are there, and what to do when that one is gone.
                 self.flush_direct(waiting);
                 return None;
             }
