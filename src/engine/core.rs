@@ -13,6 +13,7 @@ use crate::handle::Kinds;
 use crate::process::shared::Shared;
 use crate::process::signals;
 use crate::storage::layout::REGIONS_OFFSET;
+use crate::storage::names::Names;
 use crate::storage::slot::NIL;
 use crate::storage::{Block, Layout};
 #[cfg(feature = "streams")]
@@ -204,7 +205,7 @@ impl Core {
                 posts_mark: 0,
                 // Handles of an earlier loop in the same memory are stale: generations go on where that ended, or,
                 // where nothing is known of it, the clock has. (Virtual time has not: there, runs repeat to the bit.)
-                generation: generation.max(made_at.as_nanos() >> 10),
+                generation: generation.max(Names::generation_at(made_at.as_nanos())),
                 arming: 0,
                 counted: 0,
                 leveled: 0,
@@ -360,20 +361,23 @@ impl Core {
     /// Phase 3: how many events are queued.
     pub(crate) fn collect(&self) -> Result<u32> {
         self.check_owner()?;
-        Ok(self.collect_all(false))
+        self.collect_all(false, Ok(()))
     }
 
     /// The same; `direct`: readiness may stay with the backend, and is not counted then.
     #[cfg_attr(not(becket_small), inline(always))]
-    fn collect_all(&self, direct: bool) -> u32 {
+    fn collect_all(&self, direct: bool, waited: Result<()>) -> Result<u32> {
         // SAFETY: as in `prepare`.
         let (engine, waiting) = unsafe { (&mut *self.engine.get(), &mut *self.waiting.get()) };
-        let queued = engine.collect(waiting, direct);
+        let queued = engine.collect(waiting, direct && waited.is_ok());
         // Outside of `run`, a stop ends one wait, and that was it.
         if !engine.running {
             self.shared.take_stop();
         }
-        queued
+        match waited {
+            Err(error) if queued == engine.phase.after => Err(error),
+            _ => Ok(queued),
+        }
     }
 
     /// Phases 1 to 3. Before-wait events end it early: they are in the queue.
@@ -391,8 +395,7 @@ impl Core {
             return Ok(before);
         }
         let waited = self.sleep();
-        let queued = self.collect_all(direct && waited.is_ok());
-        if queued == 0 { waited.map(|()| 0) } else { Ok(queued) }
+        self.collect_all(direct, waited)
     }
 
     /// Phase 4: takes out one event.

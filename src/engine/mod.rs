@@ -109,6 +109,8 @@ struct Phase {
     idle_done: bool,
     /// A registration changed while a wait was under way: its outcome concerns fds that may be others now.
     raced: bool,
+    /// After-wait events that this collection has queued: they come whatever the wait was.
+    after: u32,
 }
 
 /// One loop. In this order: what is used most is within reach of a short displacement, which makes the code smaller.

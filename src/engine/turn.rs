@@ -159,9 +159,10 @@ impl Engine {
         if self.shared.names.seem_woken() {
             self.collect_wakes();
         }
+        let mut after = 0;
         if self.lists.any(List::TRIGGERED.set() | List::AFTER.set()) {
             self.lists.queue_all(List::TRIGGERED, List::QUEUE);
-            self.lists.queue_all(List::AFTER, List::QUEUE);
+            after = self.lists.queue_all(List::AFTER, List::QUEUE);
         }
         self.lists.note_queued();
 
@@ -169,7 +170,7 @@ impl Engine {
             self.readiness_before = self.statistics.events_of(Kind::Io);
         }
         self.turn_end = self.dispatches.wrapping_add(self.config.budget);
-        self.phase = super::Phase::default();
+        self.phase = super::Phase { after, ..super::Phase::default() };
         self.lists.queued()
     }
 

@@ -167,6 +167,11 @@ impl Names {
         }
     }
 
+    /// The generation that belongs to a moment.
+    pub(crate) fn generation_at(nanos: u64) -> u64 {
+        nanos >> 10 & GENERATION_MASK
+    }
+
     /// A generation that no handle has had. O(1).
     pub(crate) fn next_generation(&self) -> u64 {
         // A slot that was taken again is one ahead of when it was retired.

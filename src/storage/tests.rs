@@ -338,6 +338,14 @@ fn a_handle_is_nobodys_before_its_source_comes() {
     }
 }
 
+/// The clock does not go behind what was, once it counts more than there are generations.
+#[test]
+fn the_generation_of_a_moment_is_one() {
+    assert_eq!([0, 1 << 10, 5 << 10 | 1023].map(Names::generation_at), [0, 1, 5]);
+    assert_eq!(Names::generation_at((1 << 49) - 1), (1 << 39) - 1);
+    assert_eq!(Names::generation_at(1 << 49 | 7 << 10), 7);
+}
+
 /// Also behind that of a source in a slot that was taken again.
 #[test]
 fn the_next_generation_is_behind_all() {

@@ -866,6 +866,11 @@ static void what_was_never_used_is_not_watched(void) {
   }
 }
 
+static void on_hook(becket_loop *loop, const becket_event *event, void *user) {
+  (void)loop, (void)user;
+  EQUAL(event->kind, BECKET_KIND_AFTER);
+}
+
 /* poll(2) refuses more fds than RLIMIT_NOFILE: what has completed is told nevertheless, and the refusal when there is nothing else. */
 static void a_wait_that_fails_hides_nothing(void) {
   int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
@@ -879,6 +884,17 @@ static void a_wait_that_fails_hides_nothing(void) {
   EQUAL(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, limit.rlim_max}), 0);
   EQUAL(becket_turn(loop, 0), 1);
   EQUAL(becket_turn(loop, 0), now_backend == BECKET_BACKEND_POLL ? -EINVAL : 0);
+  /* After-wait events come whatever the wait was: they do not hide it, and come the next time. */
+  becket_handle hook;
+  EQUAL(becket_after_add(loop, on_hook, NULL, &hook), 0);
+  EQUAL(becket_hook_enable(loop, hook, 1), 0);
+  EQUAL(becket_turn(loop, 0), now_backend == BECKET_BACKEND_POLL ? -EINVAL : 1);
+  EQUAL(becket_turn(loop, 0), 1);
+  EQUAL(becket_poll(loop, 0), now_backend == BECKET_BACKEND_POLL ? -EINVAL : 1);
+  becket_event event;
+  EQUAL(becket_next(loop, BECKET_KIND_ALL, &event), 1);
+  EQUAL(event.kind, BECKET_KIND_AFTER);
+  EQUAL(becket_remove(loop, hook), 0);
   EQUAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
   EQUAL(done.count, 1);
   EQUAL(done.value, -EBADF);

@@ -1455,7 +1455,8 @@ impl<W: World> Machine<W> {
         }
         self.collected(it, until, false);
         self.check_wait(answer.map(|_| ()));
-        self.check_queued(answer.unwrap_or(0));
+        // (After-wait events come whatever the wait was, and do not hide that it failed.)
+        self.check_queued(answer.unwrap_or_else(|_| self.model.after_waits_queued()));
     }
 
     /// A wait fails only where the system makes it fail.

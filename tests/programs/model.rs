@@ -605,6 +605,12 @@ impl Model {
         (sources + self.posts.iter().filter(|it| !it.place.unsure).count() + self.flights_told(Told::Yes)) as u32
     }
 
+    /// What of it are after-wait events.
+    pub fn after_waits_queued(&self) -> u32 {
+        let after = |it: &&Source| it.kind == Kind::After && it.is_queued() && !it.place.unsure;
+        self.sources.iter().filter(after).count() as u32
+    }
+
     /// What may be queued beyond that.
     pub fn unsure(&self) -> u32 {
         let sources = self.sources.iter().filter(|it| it.is_queued() && it.place.unsure).count();
