@@ -635,8 +635,9 @@ int becket_poll(becket_loop *loop, int64_t timeout_ns);
 int becket_next(becket_loop *loop, uint32_t kind_mask, becket_event *event);
 
 /**
- * The handler that runs has done as much work as so many events more: this turn's budget, of becket_config, is the smaller by them,
- * and what is queued beyond it comes after the next look at timers and readiness. Deferred events still end it. O(1).
+ * The handler that runs has done as much work as so many events more: what is left of the budget (becket_config) is the less by them,
+ * and what is beyond it comes in the next turn, after another look at timers and readiness. Deferred events still end this one. Each
+ * wait begins a budget anew, so what is spent before it is forgotten. O(1).
  */
 int becket_spend(becket_loop *loop, uint32_t events);
 

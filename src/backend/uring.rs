@@ -44,7 +44,7 @@ const SEQUENCE: u16 = 0x7f8;
 const SEQUENCE_SHIFT: u32 = 3;
 const TOLD: u16 = Ready::INTEREST.bits();
 
-/// The part of a poll's data that is the handle's: all of the place, and 30 bits of the generation.
+/// The part of a poll's data that is the handle's: all of the place, and 30 bits of the generation, which every owner moves on by two.
 const HANDLE_BITS: u32 = 54;
 const PLACE: u64 = 0xff_ffff;
 /// In the data of a stream: it is sent, and not received.

@@ -95,8 +95,9 @@ pub unsafe extern "C" fn becket_next(event_loop: *mut becket_loop, kind_mask: u3
     }))
 }
 
-/// The handler that runs has done as much work as so many events more: this turn's budget, of becket_config, is the smaller by them,
-/// and what is queued beyond it comes after the next look at timers and readiness. Deferred events still end it. O(1).
+/// The handler that runs has done as much work as so many events more: what is left of the budget (becket_config) is the less by them,
+/// and what is beyond it comes in the next turn, after another look at timers and readiness. Deferred events still end this one. Each
+/// wait begins a budget anew, so what is spent before it is forgotten. O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_spend(event_loop: *mut becket_loop, events: u32) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.

@@ -248,8 +248,8 @@ impl<'s, App> Loop<'s, App> {
         Ok(self.core().next(kinds)?.map(|taken| taken.event()))
     }
 
-    /// The handler that runs has done as much work as so many events more: this turn's budget is the smaller by them, and what is
-    /// queued beyond it comes after the next look at timers and readiness. O(1).
+    /// The handler that runs has done as much work as so many events more: what is left of the budget is the less by them, and what is
+    /// beyond it comes in the next turn, after another look at timers and readiness. Each wait begins a budget anew. O(1).
     pub fn spend(&self, events: u32) -> Result<()> {
         self.with(|engine| {
             engine.spend(events);
