@@ -7,9 +7,9 @@
 # Prints requests a second and, where there is /proc, the processor time that one costs the server: the median of the rounds, and the
 # ratios to nginx and to the raw loop in the same round (median, least .. greatest). Where the server's CPU is not busy all the time it
 # is wrk that decides the first, and the second says what the server could do. Any error that wrk sees, and a body that differs, fails
-# it. Each server has the machine's first CPU to itself and
-# wrk the rest, where taskset can do that. nginx sends files by sendfile(2), and logs nothing; nginx-open also keeps them open
-# (open_file_cache), where httpd opens the file of each request. Their answers have 60 bytes of fields more.
+# it. Each server has the machine's first CPU to itself and wrk the rest, where taskset can do that. nginx sends files by sendfile(2),
+# and logs nothing; nginx-open also keeps them open (open_file_cache), for a minute, as httpd does for a second. Their answers have 60
+# bytes of fields more.
 set -eu
 cd "$(dirname "$0")/.."
 rounds=${1:-3} seconds=${2:-5} port=${PORT:-18473} connections=${CONNECTIONS:-64}
@@ -92,9 +92,9 @@ measure() {
     echo "benches/httpd.sh: $name lost something" >&2
     exit 1
   fi
-  result=$(echo "$output" | awk -v "ticks=$((${after:-0} - ${before:-0}))" -v "second=$(getconf CLK_TCK)" '
+  result=$(echo "$output" | awk -v "ticks=$((${after:-0} - ${before:-0}))" -v "second=$(getconf CLK_TCK || echo 100)" '
     / requests in / { requests = $1 }
-    /^Requests\/sec/ { print $2, ticks * 1e6 / second / requests }')
+    /^Requests\/sec/ { print $2, (requests > 0 ? ticks * 1e6 / second / requests : 0) }')
 }
 
 : >"$folder/results"
