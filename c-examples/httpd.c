@@ -27,7 +27,8 @@
  * much work, and who waits with a file comes behind timers and small answers, on a level of its own.
  *
  * http_request.h parses, http_file.h decides what a request for a file means, beneath.h opens what lies beneath the root
- * and nothing else, httpd_page.h is the page at "/_status"; here is what a server does between them. */
+ * and nothing else, httpd_opened.h keeps it open for a moment, httpd_page.h is the page at "/_status"; here is what a server does
+ * between them. */
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64 /* files above 2 GiB, on 32-bit systems too */
 
@@ -51,6 +52,7 @@
 #include "http_request.h"
 #include "http_status.h"
 #include "httpd_lateness.h"
+#include "httpd_opened.h"
 #include "httpd_options.h"
 #include "httpd_page.h"
 #include "httpd_text.h"
@@ -59,7 +61,7 @@
 #define RWF_NOWAIT 8
 #endif
 
-#define SOURCES_MAX     (CONNECTIONS_MAX + 4) /* the listener, two signals, the timer of --lateness-ms */
+#define SOURCES_MAX     (CONNECTIONS_MAX + 5) /* the listener, two signals, two timers */
 #define BLOCK_SIZE      65536
 #define PIECE_LEAST     16384 /* what is read for a client that takes little at a time */
 #define RECEIVE_SIZE    4096 /* bytes that one event brings at most */
@@ -68,7 +70,7 @@
 #define LOCATION_MAX    2048 /* of a redirect: three bytes for each of a name, and the query */
 #define QUERY_MAX       1024 /* a longer one is left out there */
 #define BODY_MAX        (1024 * 1024) /* bytes of request body that are read and dropped before it is 413 */
-#define TURN_WORK       128 /* events of a turn; sending this many bytes of a file is as much work as one more: */
+#define TURN_WORK       128 /* events of a turn; sending this many bytes is as much work as one more: */
 #define EVENT_WORTH     512
 #define LEVEL_FILES     1  /* of connections that wait with a file, and of its reads */
 #define MILLISECOND     UINT64_C(1000000)
@@ -118,6 +120,7 @@ struct connection {
   enum step step;
 
   int file_fd;                /* of the file that is being answered; -1: none is */
+  struct opened *opened;      /* it is one of those that are kept; NULL: it is this connection's */
   uint64_t file_at, file_end; /* what is still to be read */
   struct http_file file;      /* the version */
   const char *media_type;
@@ -149,9 +152,11 @@ static struct {
 
 static becket_loop *loop;
 static becket_handle listener; /* 0: no new clients any more */
+static becket_handle opened_timer; /* armed while files are kept open */
 static int root_fd = -1; /* none: no files */
 static uint32_t open_how;
 static bool files_in_handler;
+static bool files_kept; /* for a moment; not for POSIX AIO of glibc, where requests of one fd wait for each other */
 static bool files_above; /* fds of files are moved above those that select(2) can wait for */
 static bool stopping, stopped_hard;
 static uint64_t started_at;
@@ -441,21 +446,33 @@ static void block_give(struct connection *connection) {
 
 /* ---- Files ------------------------------------------------------------------------------------------------------ */
 
+static void on_opened_timer(becket_loop *l, const becket_event *event, void *user) {
+  (void)event, (void)user;
+  opened_end(becket_now(l));
+  if (opened_count > 0) must(becket_timer_arm(l, opened_timer, OPENED_TIME, 0), "timer");
+}
+
+/* It may be fds that lack: those that are kept are given back. Whether there were any. */
+static bool fds_freed(int64_t code) { return (code == -EMFILE || code == -ENFILE) && opened_end(UINT64_MAX) > 0; }
+
 /* The file has been answered, or the connection is gone. Closing what was only read from writes nothing, so it is done at
  * once. (The last close of a large file that was deleted meanwhile frees it, which takes a moment.) */
 static void file_close(struct connection *connection) {
   if (connection->file_fd >= 0) {
-    close(connection->file_fd);
+    if (connection->opened != NULL)
+      connection->opened->users--;
+    else
+      close(connection->file_fd);
     connection->file_fd = -1;
     counters.files_open--;
   }
   block_give(connection);
 }
 
-/* The file is open, or `fd` says why not: what will the answer be? The head lies where it was parsed, and fstat(2) of an open
- * file asks no disk. */
-static void file_found(struct connection *connection, int fd) {
-  if (files_above && fd >= 0) {
+/* The file is open, or `fd` says why not: what will the answer be? It may be one that was kept, or that may be, since it was found
+ * this moment. The head lies where it was parsed, and fstat(2) of an open file asks no disk. */
+static void file_found(struct connection *connection, int fd, struct opened *opened, bool may_be_kept) {
+  if (files_above && fd >= 0 && opened == NULL) {
     int above = fcntl(fd, F_DUPFD_CLOEXEC, FD_SETSIZE); /* EMFILE, EINVAL: it stays where it is */
     if (above >= 0) close(fd), fd = above;
   }
@@ -463,9 +480,11 @@ static void file_found(struct connection *connection, int fd) {
   const char *path = connection->input + connection->path;
   struct stat stat;
   connection->resource = ERROR_PAGE;
+  if (opened != NULL) stat = opened->stat;
   if (fd < 0) {
     connection->status = http_status_of(fd);
-  } else if (fstat(fd, &stat) < 0) {
+    (void)fds_freed(fd); /* the next one has a chance */
+  } else if (opened == NULL && fstat(fd, &stat) < 0) {
     connection->status = 500;
   } else if (S_ISDIR(stat.st_mode)) {
     connection->status = 301;
@@ -473,6 +492,9 @@ static void file_found(struct connection *connection, int fd) {
   } else if (!S_ISREG(stat.st_mode)) {
     connection->status = 403;
   } else {
+    uint32_t before = opened_count;
+    if (may_be_kept) opened = opened_keep(path, fd, &stat, becket_now(loop));
+    if (before == 0 && opened_count > 0) must(becket_timer_arm(loop, opened_timer, OPENED_TIME, 0), "timer");
     connection->file = (struct http_file){.size = (uint64_t)stat.st_size,
                                           .inode = (uint64_t)stat.st_ino,
                                           .modified = (int64_t)stat.st_mtim.tv_sec,
@@ -486,19 +508,28 @@ static void file_found(struct connection *connection, int fd) {
       connection->file_end = verdict.end;
       if (verdict.status != 304 && request->method == HTTP_METHOD_GET && verdict.first < verdict.end) {
         connection->file_fd = fd;
+        connection->opened = opened;
+        if (opened != NULL) opened->users++;
         connection->file_blocks = false;
         counters.files_open++;
         return;
       }
     }
   }
-  if (fd >= 0) close(fd);
+  if (fd >= 0 && opened == NULL) close(fd);
   block_give(connection); /* it may have one, from the walk */
+}
+
+/* Opens a file here and now: in the handler, or what the kernel has in its cache of names. -EAGAIN: it has not. */
+static int open_here(const char *path, size_t size) {
+  static struct beneath walk; /* used between here and the end of this call */
+  if (files_in_handler && open_how == OPEN_BY_WALK) return beneath_walk(&walk, root_fd, path, size);
+  if (files_in_handler || open_how == OPEN_AUTO) return beneath_openat2(root_fd, path, !files_in_handler);
+  return -EAGAIN;
 }
 
 /* Asks for the file at the path of the request. False: it has to be waited for, in serve(). */
 static bool file_find(struct connection *connection) {
-  static struct beneath walk; /* used between here and the end of this call */
   const struct http_request *request = &connection->request;
   char *path = connection->input + request->path;
   int size = http_path_decode(path, request->path_size);
@@ -523,13 +554,11 @@ static bool file_find(struct connection *connection) {
   path[size] = '\0';
   connection->path = (uint32_t)(path - connection->input);
   set_deadline(connection, BECKET_NEVER); /* the client has said all that it has to */
-  int fd = -EAGAIN;
-  if (files_in_handler && open_how == OPEN_BY_WALK)
-    fd = beneath_walk(&walk, root_fd, path, (size_t)size);
-  else if (files_in_handler || open_how == OPEN_AUTO) /* there, or what the kernel has in its cache of names */
-    fd = beneath_openat2(root_fd, path, !files_in_handler);
+  struct opened *opened = opened_find(path, becket_now(loop));
+  int fd = opened != NULL ? opened->fd : open_here(path, (size_t)size);
+  if (fds_freed(fd)) fd = open_here(path, (size_t)size);
   if (fd == -EAGAIN && !files_in_handler) return false;
-  file_found(connection, fd);
+  file_found(connection, fd, opened, opened == NULL && files_kept);
   return true;
 }
 
@@ -565,7 +594,6 @@ static size_t piece_wanted(const struct connection *connection) {
 static int64_t piece_read(struct connection *connection, void *at) {
   ssize_t result = -1;
   struct iovec piece = {at, piece_wanted(connection)};
-  counters.reads++;
   if (files_in_handler)
     result = pread(connection->file_fd, piece.iov_base, piece.iov_len, (off_t)connection->file_at);
 #ifdef SYS_preadv2
@@ -574,18 +602,20 @@ static int64_t piece_read(struct connection *connection, void *at) {
                      (long)(connection->file_at >> 32), RWF_NOWAIT); /* the two halves, of which a wide one is enough */
 #endif
   connection->read_here = files_in_handler || result >= 0;
+  counters.reads += connection->read_here;
   if (result >= 0) return result;
   return files_in_handler ? -errno : -EAGAIN;
 }
 
 /* The rest of a file that fits behind its answer needs no block where it is in memory. True: it is there. */
 static bool rest_read(struct connection *connection) {
-  if (connection->file_end - connection->file_at > OUTPUT_SIZE - connection->output_size) return false;
-  int64_t size = piece_read(connection, connection->output + connection->output_size);
-  if (size <= 0) return false;
-  connection->output_size += (uint32_t)size;
-  connection->file_at += (uint64_t)size;
-  return connection->file_at == connection->file_end;
+  uint64_t rest = connection->file_end - connection->file_at;
+  if (rest > OUTPUT_SIZE - connection->output_size) return false;
+  if (piece_read(connection, connection->output + connection->output_size) != (int64_t)rest) return false;
+  connection->output_size += (uint32_t)rest;
+  connection->file_at = connection->file_end;
+  block_give(connection); /* it may have one, from the walk */
+  return true;
 }
 
 static int read_begin(struct connection *connection, becket_handler handler, void *user, becket_handle *operation) {
@@ -595,6 +625,7 @@ static int read_begin(struct connection *connection, becket_handler handler, voi
   connection->file_blocks = true;
   int code = becket_op_read(loop, connection->file_fd, connection->block->bytes, piece_wanted(connection),
                             (int64_t)connection->file_at, handler, user, operation);
+  counters.reads++;
   if (code == 0) must(becket_set_level(loop, *operation, LEVEL_FILES), "level");
   return code;
 }
@@ -631,7 +662,7 @@ static void send_end(struct connection *connection) {
   size_t output_sent = sent < output ? sent : output, piece_sent = sent - output_sent;
   size_t left = output - output_sent, room = OUTPUT_SIZE - left;
   size_t kept = piece - piece_sent < room ? piece - piece_sent : room;
-  must(becket_spend(loop, (uint32_t)piece / EVENT_WORTH), "spend");
+  must(becket_spend(loop, (uint32_t)((sent > piece ? sent : piece) / EVENT_WORTH)), "spend");
   counters.bytes_out += sent;
   connection->cut = sent < output + piece;
   if (connection->cut) {
@@ -724,7 +755,7 @@ static void serve(becket_task *task) {
         BECKET_TASK_RETURN(0);
       }
       set_deadline(connection, BECKET_NEVER);
-      file_found(connection, (int)task->value);
+      file_found(connection, (int)task->value, NULL, false);
       continue;
     }
 
@@ -745,8 +776,10 @@ static void serve(becket_task *task) {
         set_deadline(connection, BECKET_NEVER);
         if (task->value <= 0) { /* less than was promised; the client learns it by the end of the connection */
           counters.cut_short++;
-          connection_close(connection);
-          BECKET_TASK_RETURN(0);
+          file_close(connection);
+          connection->last = true;
+          connection->step = MORE_INPUT;
+          continue; /* with what is in the output: there may be whole answers in it */
         }
         connection->piece_size = (uint32_t)task->value;
         connection->file_at += connection->piece_size;
@@ -889,6 +922,7 @@ static void on_listener(becket_loop *l, const becket_event *event, void *user) {
       listener_close();
     else if (event->value != -ENOSPC)
       counters.pauses++;
+    (void)fds_freed(event->value);
     return;
   }
   if (stopping) must(becket_trigger(l, listener, 0), "trigger"); /* is there another one? */
@@ -959,7 +993,9 @@ static void root_open(void) {
     limit.rlim_cur = limit.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &limit);
   }
+  files_kept = strncmp(files_name(), "aio", 3) != 0;
   files_above = strcmp(becket_backend_name(loop), "select") == 0;
+  must(becket_timer_add(loop, BECKET_NEVER, 0, on_opened_timer, NULL, &opened_timer), "timer");
 }
 
 int main(int count, char **arguments) {

@@ -866,6 +866,7 @@ fn a_disk_that_does_not_answer_is_waited_for_for_a_bounded_time() {
     let root = fresh("silent");
     let expected = bytes(15, 1 << 18);
     std::fs::write(root.join("file.bin"), &expected).unwrap();
+    std::fs::write(root.join("other.bin"), &expected).unwrap();
     let (source, library, silent) = (root.join("silent.c"), root.join("silent.so"), root.join("silent"));
     std::fs::write(
         &source,
@@ -888,9 +889,9 @@ fn a_disk_that_does_not_answer_is_waited_for_for_a_bounded_time() {
     let mut first = server.connect();
     first.send(&get("/file.bin", ""));
     wait_until("it reads", || server.number("operations_now") == 1);
-    // There is no block for the second one.
+    // There is no block for the second one, which has to be opened.
     let mut second = server.connect();
-    second.send(&get("/file.bin", ""));
+    second.send(&get("/other.bin", ""));
     assert_eq!(second.answer(503).fields["retry-after"], "1");
     second.hello();
     // The first one's is the kernel's still, but the client is free.
@@ -933,6 +934,25 @@ fn a_file_that_shrinks_ends_the_connection() {
     }
 }
 
+/// sysfs says a page of every file, and most have a line.
+#[test]
+fn what_comes_before_the_end_of_a_short_file_is_sent() {
+    let root = Path::new("/sys/devices/system/cpu");
+    let says = std::fs::metadata(root.join("online")).map_or(0, |it| it.len());
+    if std::fs::read(root.join("online")).map_or(0, |it| it.len() as u64) >= says {
+        return util::skip("httpd with a file that is shorter than it says", "Linux with sysfs");
+    }
+    for way in reading_ways() {
+        let server = way.start(root, &[]);
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        stream.write_all((get("/hello", "") + &get("/online", "")).as_bytes()).unwrap();
+        let (head, rest) = receive_to_the_end(&mut stream);
+        assert!(head.starts_with("HTTP/1.1 200") && rest.starts_with(b"Hello, world!HTTP/1.1 200"), "{way:?}: {head}");
+        assert_eq!(server.number("files_cut_short"), 1);
+        server.stop(libc::SIGTERM);
+    }
+}
+
 #[test]
 fn a_file_that_grows_is_sent_as_it_was_promised() {
     let root = fresh("grows");
@@ -967,6 +987,61 @@ fn a_replaced_file_is_sent_as_it_was() {
 }
 
 #[test]
+fn a_file_that_is_kept_open_is_not_out_of_date() {
+    let top = fresh("kept");
+    // All at once: each takes a second or two.
+    std::thread::scope(|scope| {
+        for (number, way) in ways().iter().filter(|way| way.backend == "epoll").enumerate() {
+            let root = top.join(number.to_string());
+            scope.spawn(move || kept_open(way, &root));
+        }
+    });
+}
+
+fn kept_open(way: &Way, root: &Path) {
+    for folder in ["old", "new"] {
+        std::fs::create_dir_all(root.join(folder)).unwrap();
+        std::fs::write(root.join(folder).join("it"), folder).unwrap();
+    }
+    symlink("old", root.join("link")).unwrap();
+    let file = root.join("file.txt");
+    std::fs::write(&file, "one").unwrap();
+    let server = way.start(root, &[]);
+    let mut client = server.connect();
+    client.hello();
+    let before = fds(&server);
+    let mut body = |path: &str, status: u16| {
+        client.send(&get(path, ""));
+        String::from_utf8(client.answer(status).bytes).unwrap()
+    };
+    wait_until("it is kept", || body("/file.txt", 200) == "one" && fds(&server) > before);
+    // Whatever happens to a file is seen at once, though it was open.
+    File::options().append(true).open(&file).unwrap().write_all(b", two").unwrap();
+    assert_eq!(body("/file.txt", 200), "one, two", "{way:?}");
+    File::options().write(true).open(&file).unwrap().write_all(b"ONE").unwrap();
+    assert_eq!(body("/file.txt", 200), "ONE, two", "{way:?}");
+    File::options().write(true).open(&file).unwrap().set_len(3).unwrap();
+    assert_eq!(body("/file.txt", 200), "ONE", "{way:?}");
+    std::fs::write(root.join("next"), "three").unwrap();
+    std::fs::rename(root.join("next"), &file).unwrap();
+    assert_eq!(body("/file.txt", 200), "three", "{way:?}");
+    std::fs::rename(&file, root.join("away")).unwrap();
+    body("/file.txt", 404);
+    std::fs::write(&file, "four").unwrap();
+    assert_eq!(body("/file.txt", 200), "four", "{way:?}");
+    std::fs::remove_file(&file).unwrap();
+    body("/file.txt", 404);
+    // What happens above it is seen a little later.
+    assert_eq!(body("/link/it", 200), "old");
+    std::fs::remove_file(root.join("link")).unwrap();
+    symlink("new", root.join("link")).unwrap();
+    wait_until("the link leads elsewhere", || body("/link/it", 200) == "new");
+    // And nothing is kept for ever.
+    wait_until("the fds are back", || fds(&server) == before);
+    server.stop(libc::SIGTERM);
+}
+
+#[test]
 fn without_an_fd_for_the_file_it_is_503() {
     let root = tree("no_fd");
     for way in ways() {
@@ -987,11 +1062,11 @@ fn without_an_fd_for_the_file_it_is_503() {
             assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
         };
         limit(3);
-        client.send(&get("/style.css", ""));
+        client.send(&get("/picture.SVG", "")); // the other one is kept open
         assert_eq!(client.answer(503).fields["retry-after"], "1");
         client.hello();
         limit(1000);
-        client.send(&get("/style.css", ""));
+        client.send(&get("/picture.SVG", ""));
         client.answer(200);
         server.stop(libc::SIGTERM);
     }

@@ -260,8 +260,8 @@ impl Victim {
             for held in ["files_open", "blocks_used", "blocks_waiting", "operations_now"] {
                 assert_eq!(status[held].number(), 0, "{held} on {}", self.backend);
             }
-            // The one that asks, and a listener and two signals beside it.
-            assert_eq!((status["connections"].number(), status["sources"].number()), (1, 4), "{}", self.backend);
+            // The one that asks, and a listener, two signals and a timer beside it.
+            assert_eq!((status["connections"].number(), status["sources"].number()), (1, 5), "{}", self.backend);
             assert_eq!(status["stale_dropped"].number(), 0);
         }
         self.assert_at_rest();
