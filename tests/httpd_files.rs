@@ -1014,7 +1014,9 @@ fn kept_open(way: &Way, root: &Path) {
         client.send(&get(path, ""));
         String::from_utf8(client.answer(status).bytes).unwrap()
     };
-    wait_until("it is kept", || body("/file.txt", 200) == "one" && fds(&server) > before);
+    // One that an operation has opened is not kept, nor one that POSIX AIO reads.
+    let kept = way.files == "read" || way.open == "auto" && !way.files.starts_with("aio");
+    wait_until("it is kept", || body("/file.txt", 200) == "one" && (fds(&server) > before || !kept));
     // Whatever happens to a file is seen at once, though it was open.
     File::options().append(true).open(&file).unwrap().write_all(b", two").unwrap();
     assert_eq!(body("/file.txt", 200), "one, two", "{way:?}");
