@@ -10,6 +10,8 @@ use super::names::{Names, Woken};
 use super::pool::Places;
 use super::region::Region;
 use super::slot::{Link, NIL, Post, Slot, Target, bits};
+#[cfg(feature = "streams")]
+use super::streams::{self, Table};
 use crate::error::Error;
 use crate::handle::{Handle, Kind};
 use crate::ready::{Mode, Ready, Registration};
@@ -429,12 +431,12 @@ fn a_handle_of_what_keeps_its_generation_elsewhere() {
     assert_eq!((Names::parts_of(handle), Names::place_of(handle)), (Some((5, 9)), 6));
     assert_eq!((Names::parts_of(Handle::NONE), names.resolve(handle)), (None, None));
     assert_eq!(names.generation_after(9), 10);
-    assert!(names.next_generation() > 10, "no other handle gets it");
+    assert_eq!(names.next_generation(), 12, "no other handle gets it");
     assert_eq!(names.generation_after((1 << 39) - 1), 0);
     // What the loop watches for itself has a handle as sources have, and is nobody's to wake.
     names.watch(3, 20);
     assert_eq!(names.handle(3), Names::handle_of(3, 20));
-    assert!(names.sources() == 3 && names.next_generation() > 20);
+    assert_eq!((names.sources(), names.next_generation()), (3, 22));
     assert_eq!((names.wake(names.handle(3)), names.resolve(names.handle(3))), (Woken::Stale, None));
 }
 
@@ -610,6 +612,23 @@ fn a_plain_io_source_has_nothing_to_look_at() {
     assert!(!Link::new(Kind::Timer).is_plain_io());
 }
 
+#[cfg(feature = "streams")]
+#[test]
+fn a_plain_stream_is_in_no_list_and_not_triggered() {
+    let mut plain = Link::new(Kind::Stream);
+    plain.set(bits::IDLE | bits::UNCOUNTED | bits::COUNTED | bits::ACTIVE, true);
+    assert!(plain.is_plain_stream());
+    for bits in [1, 2, 3, bits::TRIGGERED, bits::TRIGGERED | 3] {
+        let mut link = Link::new(Kind::Stream);
+        link.set(bits, true);
+        assert!(!link.is_plain_stream(), "bits {bits}");
+    }
+    let mut queued = Link::new(Kind::Stream);
+    queued.join(1, NIL);
+    assert!(!queued.is_plain_stream());
+    assert!(!Link::new(Kind::Io).is_plain_stream());
+}
+
 #[cfg(feature = "operations")]
 #[test]
 fn a_plain_operation_is_in_no_list_and_of_the_first_level() {
@@ -654,4 +673,94 @@ fn a_slot_keeps_its_fields_apart() {
     lists.occupy(0, Kind::Io, NOBODY);
     let (slot, link) = (&lists.slots[0], &lists.links[0]);
     assert_eq!((link.kind(), slot.heap_place(), link.level(), slot.ready()), (Some(Kind::Io), NIL, 0, 0));
+}
+
+/// A table of streams in leaked memory, and where that begins.
+#[cfg(feature = "streams")]
+fn table(streams: u32, buffers: u32) -> (Table, NonNull<u8>) {
+    #[repr(align(16))]
+    #[derive(Clone)]
+    struct Aligned(#[expect(dead_code)] [u8; 16]);
+    let size = streams::bytes(streams, buffers, 256).expect("there can be such a table");
+    let start = NonNull::from(Box::leak(vec![Aligned([0xa5; 16]); size.div_ceil(16)].into_boxed_slice())).cast();
+    // SAFETY: leaked, aligned, and of that size.
+    (unsafe { Table::new(start, streams, buffers, 256) }, start)
+}
+
+#[cfg(feature = "streams")]
+#[test]
+fn an_address_beside_all_buffers_is_in_none() {
+    let (mut table, start) = table(1, 2);
+    let number = table.add(0, 0);
+    let first = table.buffers.take(number).expect("there is one");
+    table.buffers.tell(first, 3);
+    assert_eq!(table.keep(first), Ok((first.cast_const(), 3)));
+    for beside in [first.wrapping_sub(1), first.wrapping_add(2 * 256)] {
+        assert_eq!(table.keep(beside), Err(Error::INVALID));
+        assert_eq!(table.release(beside), Err(Error::INVALID));
+        assert_eq!(table.may_forward(beside, 0), Err(Error::INVALID));
+        assert_eq!(table.buffers.start_of(beside), Err(Error::INVALID));
+    }
+    assert_eq!(table.release(first.wrapping_add(2 * 256 - 1)), Err(Error::STALE), "that one is free");
+    // Nor are requests beside those of the buffers theirs.
+    let requests = (streams::STREAM_BYTES, streams::STREAM_BYTES + 2 * (streams::BUFFER_BYTES - 8));
+    for beside in [requests.0 - 16, requests.1] {
+        // SAFETY: within the memory of the table.
+        assert_eq!(table.owner_of(unsafe { start.add(beside) }.cast()), None);
+    }
+    let place = table.may_forward(first, 3).expect("it is kept");
+    let request = table.forward(place, first, 3);
+    assert_eq!(table.owner_of(request), Some(number));
+    assert_eq!(table.release(first), Err(Error::STALE), "it is sent from");
+    assert_eq!((table.forwarded(request), table.owner_of(request)), (Some(Some(number)), Some(number)));
+}
+
+#[cfg(feature = "streams")]
+#[test]
+fn so_many_buffers_are_lent_as_there_are_receivers() {
+    let (mut table, _) = table(8, 8);
+    let number = table.add(5, 0);
+    assert!(!table.buffers.are_lent() && !table.buffers.is_any_lent());
+    table.buffers.may_lend(6);
+    assert!(table.buffers.are_lent() && !table.buffers.is_any_lent());
+    assert_eq!(table.buffers.lend(), None, "to nobody");
+    table.buffers.receivers = 4;
+    let mut lent = Vec::new();
+    for mostly in [false, false, false, true, true] {
+        assert_eq!(table.buffers.are_mostly_lent(), mostly, "{lent:?}");
+        lent.extend(table.buffers.lend());
+    }
+    let (places, starts): (Vec<u16>, Vec<NonNull<u8>>) = lent.into_iter().unzip();
+    assert_eq!(places, [0, 1, 2, 3]);
+    assert!(table.buffers.is_any_lent());
+    assert_eq!((table.buffers.left(), table.buffers.free()), (8, 4));
+    assert!(!table.has_received(number));
+    table.receive(number, 2, 77);
+    assert!(table.has_received(number));
+    assert_eq!((table.buffers.left(), table.buffers.free()), (8, 4));
+    assert_eq!(table.buffers.lend(), None, "what was received, and nobody was told of, is enough");
+    assert_eq!(table.take_received(number), Some((starts[2].as_ptr(), Ok(77))));
+    assert!(!table.has_received(number));
+    assert_eq!(table.take_received(number), None);
+    for errno in [0, 104] {
+        table.receive_failed(number, errno);
+        let expected = if errno == 0 { Ok(0) } else { Err(Error::from_errno(errno.into())) };
+        assert_eq!(table.take_received(number), Some((core::ptr::null_mut(), expected)));
+    }
+    // Not all that are received into are told of at once.
+    let others: Vec<u32> = (10..13).map(|slot| table.add(slot, 0)).collect();
+    for (other, place) in others.iter().zip([0, 1, 3]) {
+        table.receive(*other, place, 1);
+    }
+    assert!(!table.buffers.is_any_lent() && !table.buffers.are_mostly_lent());
+    // No more than may be, and not the last.
+    table.buffers.receivers = 100;
+    assert_eq!(core::iter::from_fn(|| table.buffers.lend()).count(), 4);
+    assert_eq!(table.buffers.free(), 1);
+    // Who waits for a buffer may have that one, and then nobody.
+    assert!(!table.may_feed());
+    table.starve(number);
+    assert!(table.may_feed());
+    table.buffers.take(number).and_then(|data| table.keep(data)).expect("it is free");
+    assert!(!table.may_feed() && table.buffers.free() == 0);
 }

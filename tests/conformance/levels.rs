@@ -164,21 +164,29 @@ fn a_level_that_is_not_one(backend: BackendChoice) {
     assert_eq!(rig.event_loop.level(a), Ok(0));
 }
 
-/// It has its eighth dispatch although more is ready than that, and levels were no matter when the turn began.
+/// It has its eighth dispatch although more is ready than that, and levels were no matter when the turn began; also when its
+/// source has none any more by then.
 fn a_lower_level_that_appears_in_the_middle_of_a_turn(backend: BackendChoice) {
-    let pairs = [(); 16].map(|()| readable());
-    let mut rig = Rig::new(backend);
-    let low = rig.wake("low", nothing);
-    for (ours, _) in &pairs {
-        rig.io("io", ours, READABLE, move |_, event_loop, event| {
-            event_loop.remove(event.source).unwrap();
-            if event_loop.level(low) == Ok(0) {
-                event_loop.set_level(low, 2).unwrap();
-                event_loop.post(low, 1).unwrap();
-            }
-        });
+    for stays in [true, false] {
+        let pairs = [(); 16].map(|()| readable());
+        let mut rig = Rig::new(backend);
+        let low = rig.wake("low", nothing);
+        let posted = std::rc::Rc::new(std::cell::Cell::new(false));
+        for (ours, _) in &pairs {
+            let posted = posted.clone();
+            rig.io("io", ours, READABLE, move |_, event_loop, event| {
+                event_loop.remove(event.source).unwrap();
+                if !posted.replace(true) {
+                    event_loop.set_level(low, 2).unwrap();
+                    event_loop.post(low, 1).unwrap();
+                    if !stays {
+                        event_loop.set_level(low, 0).unwrap();
+                    }
+                }
+            });
+        }
+        let trace = rig.turns(3);
+        assert_eq!(trace.len(), 17);
+        assert_eq!(trace[7], "low post 1", "{trace:?}");
     }
-    let trace = rig.turns(3);
-    assert_eq!(trace.len(), 17);
-    assert_eq!(trace[7], "low post 1", "{trace:?}");
 }

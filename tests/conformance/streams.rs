@@ -6,10 +6,12 @@ use becket::{
     Address, BackendChoice, Buffer, Duration, Error, Event, Handle, Kind, Kinds, Loop, Outcome, Part, Ready, Received,
     SendRequest, Sent, Simulator, SimulatorMemory, Storage, StreamEvent, Streams, Vectors,
 };
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 
 each_backend! { simulated too:
     received_and_sent_back
@@ -22,6 +24,7 @@ each_backend! { simulated too:
     an_old_event_tells_of_nothing
     what_was_received_goes_on
     paused_and_resumed
+    who_is_paused_by_another_is_told_nothing
     a_half_closed_stream_goes_on
     what_is_removed_gives_everything_back
     a_dropped_loop_gives_everything_back
@@ -35,6 +38,7 @@ each_backend! {
     a_call_takes_so_many_parts_and_a_turn_so_many_calls
     connected
     datagrams_have_a_sender
+    what_is_said_of_a_datagram_is_no_end
     a_file_is_sent
 }
 
@@ -417,6 +421,30 @@ fn paused_and_resumed(backend: BackendChoice) {
     end(&mut rig, "it", handle);
 }
 
+/// Both are readable, and whoever comes first pauses the other.
+fn who_is_paused_by_another_is_told_nothing(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let both = Rc::new(Cell::new([Handle::NONE; 2]));
+    let mut streams = [0, 1].map(|this| {
+        let both = both.clone();
+        stream(&mut rig, ["a", "b"][this], move |_, event_loop, event| {
+            if event.stream == Some(StreamEvent::Data) {
+                event_loop.pause_stream(both.get()[1 - this]).unwrap();
+            }
+        })
+    });
+    both.set([streams[0].0, streams[1].0]);
+    streams.iter_mut().for_each(|(_, peer)| peer.write(b"abc"));
+    while rig.app.trace.is_empty() {
+        rig.event_loop.turn(&mut rig.app, Duration::FOREVER).expect("a turn");
+    }
+    rig.event_loop.turn(&mut rig.app, Duration::ZERO).expect("a turn");
+    let (other, name) = if rig.trace() == ["a data 3"] { (1, "b") } else { (0, "a") };
+    assert_eq!(rig.turns(2), [""; 0]);
+    rig.event_loop.resume_stream(streams[other].0).unwrap();
+    expect(&mut rig, &[&format!("{name} data 3")]);
+}
+
 fn a_half_closed_stream_goes_on(backend: BackendChoice) {
     let mut rig = rig(backend);
     let (handle, mut peer) = stream(&mut rig, "it", reads);
@@ -574,6 +602,21 @@ fn datagrams_have_a_sender(backend: BackendChoice) {
     expect(&mut rig, &["it data 5", "hello"]);
     client.send_to(b"", to).unwrap();
     expect(&mut rig, &["it data 0", ""]);
+    end(&mut rig, "it", handle);
+}
+
+fn what_is_said_of_a_datagram_is_no_end(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (ours, peer) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (from, to) = (ours.local_addr().unwrap(), peer.local_addr().unwrap());
+    // It takes what comes from itself alone.
+    peer.connect(to).unwrap();
+    ours.connect(to).unwrap();
+    ours.send(b"for nobody").unwrap();
+    let handle = add(&mut rig, "it", ours.into_raw_fd(), nothing);
+    expect(&mut rig, &[&format!("it data {}", -libc::ECONNREFUSED)]);
+    peer.send_to(b"hello", from).unwrap();
+    expect(&mut rig, &["it data 5"]);
     end(&mut rig, "it", handle);
 }
 

@@ -301,3 +301,50 @@ fn a_request_that_cannot_be_is_not_made() {
         assert_eq!(unsafe { Sending::make(at, plain, None, None) }.err(), invalid);
     }
 }
+
+/// What goes to the socket without a way through the queue: one piece of memory for the peer, and some of it.
+#[test]
+fn a_plain_request_is_one_piece() {
+    let bytes = part(&[1, 2, 3]);
+    let two = [bytes, part(&[4])];
+    let one = Some((bytes.at, 3));
+    for (content, to, expected) in [
+        (Content::Bytes(bytes), None, one),
+        (Content::Bytes(bytes), Some((bytes.at, 16)), None),
+        (Content::Bytes(Part { length: 0, ..bytes }), None, None),
+        (Content::Vectors(two.as_ptr(), 1), None, one),
+        (Content::Vectors(two.as_ptr(), 0), None, None),
+        (Content::Vectors(two.as_ptr(), 2), None, None),
+        (Content::File(0, 0, 3), None, None),
+        (Content::File(7, 0, 3), None, None),
+    ] {
+        let mut place = Sending::UNUSED;
+        // SAFETY: a request that is nobody's.
+        let made = unsafe { Sending::make(&raw mut place, content, to, None) }.expect("it can be");
+        assert_eq!(Sending::plain_piece(made), expected);
+    }
+}
+
+#[test]
+fn the_only_request_is_taken_out_that_is_not_done() {
+    let mut places = [Sending::UNUSED; 2];
+    let mut queue = Queue::EMPTY;
+    assert_eq!(queue.pop_only(), None);
+    let [first, second] = places.each_mut().map(|place| {
+        // SAFETY: a request that is nobody's.
+        unsafe { Sending::make(place, Content::Bytes(part(&[1])), None, None) }.expect("it can be")
+    });
+    queue.push(first);
+    queue.push(second);
+    assert_eq!(queue.pop_only(), None, "there are two");
+    queue.complete(1);
+    assert_eq!(queue.pop_only(), None, "there are still, one of them done");
+    assert_eq!(queue.pop_done(), Some((first, 1)));
+    assert_eq!(queue.pop_only(), Some(second));
+    assert!(queue.is_empty() && !queue.has_unsent());
+    // SAFETY: it is nobody's.
+    assert!(!unsafe { second.as_ref() }.is_queued());
+    queue.push(second);
+    queue.complete(1);
+    assert_eq!(queue.pop_only(), None, "it is done");
+}
