@@ -596,55 +596,44 @@ fn places_are_taken_once_until_they_are_given_back() {
     }
 }
 
+/// A link of this kind is plain by itself, and with the bits that are no matter; not with those that are one, nor in a list; and none
+/// of another kind is.
+fn assert_plain(is_plain: fn(&Link) -> bool, kind: Kind, other: Kind, no_matter: u8, matter: &[u8]) {
+    let with = |bits: u8| {
+        let mut link = Link::new(kind);
+        link.set_level(bits & bits::LEVEL);
+        link.set(bits & !bits::LEVEL, true);
+        link
+    };
+    assert!(is_plain(&with(0)) && is_plain(&with(no_matter)));
+    for bits in matter {
+        assert!(!is_plain(&with(*bits)), "bits {bits}");
+    }
+    let mut queued = Link::new(kind);
+    queued.join(1, NIL);
+    assert!(!is_plain(&queued));
+    assert!(!is_plain(&Link::new(other)));
+}
+
 #[test]
 fn a_plain_io_source_has_nothing_to_look_at() {
-    let mut plain = Link::new(Kind::Io);
-    plain.set(bits::IDLE | bits::UNCOUNTED | bits::COUNTED, true);
-    assert!(plain.is_plain_io());
-    for bit in [1, 2, bits::ONESHOT, bits::TRIGGERED, bits::ACTIVE] {
-        let mut link = Link::new(Kind::Io);
-        link.set(bit, true);
-        assert!(!link.is_plain_io(), "bit {bit}");
-    }
-    let mut queued = Link::new(Kind::Io);
-    queued.join(1, NIL);
-    assert!(!queued.is_plain_io());
-    assert!(!Link::new(Kind::Timer).is_plain_io());
+    let matter = [1, 2, bits::ONESHOT, bits::TRIGGERED, bits::ACTIVE];
+    let no_matter = bits::IDLE | bits::UNCOUNTED | bits::COUNTED;
+    assert_plain(Link::is_plain_io, Kind::Io, Kind::Timer, no_matter, &matter);
 }
 
 #[cfg(feature = "streams")]
 #[test]
 fn a_plain_stream_is_in_no_list_and_not_triggered() {
-    let mut plain = Link::new(Kind::Stream);
-    plain.set(bits::IDLE | bits::UNCOUNTED | bits::COUNTED | bits::ACTIVE, true);
-    assert!(plain.is_plain_stream());
-    for bits in [1, 2, 3, bits::TRIGGERED, bits::TRIGGERED | 3] {
-        let mut link = Link::new(Kind::Stream);
-        link.set(bits, true);
-        assert!(!link.is_plain_stream(), "bits {bits}");
-    }
-    let mut queued = Link::new(Kind::Stream);
-    queued.join(1, NIL);
-    assert!(!queued.is_plain_stream());
-    assert!(!Link::new(Kind::Io).is_plain_stream());
+    let matter = [1, 2, 3, bits::TRIGGERED, bits::TRIGGERED | 3];
+    let no_matter = bits::IDLE | bits::UNCOUNTED | bits::COUNTED | bits::ACTIVE;
+    assert_plain(Link::is_plain_stream, Kind::Stream, Kind::Io, no_matter, &matter);
 }
 
 #[cfg(feature = "operations")]
 #[test]
 fn a_plain_operation_is_in_no_list_and_of_the_first_level() {
-    assert!(Link::new(Kind::Operation).is_plain_operation());
-    let mut active = Link::new(Kind::Operation);
-    active.set(bits::ACTIVE | bits::COUNTED, true);
-    assert!(active.is_plain_operation());
-    for level in 1..4 {
-        let mut link = Link::new(Kind::Operation);
-        link.set_level(level);
-        assert!(!link.is_plain_operation(), "level {level}");
-    }
-    let mut queued = Link::new(Kind::Operation);
-    queued.join(1, NIL);
-    assert!(!queued.is_plain_operation());
-    assert!(!Link::new(Kind::Timer).is_plain_operation());
+    assert_plain(Link::is_plain_operation, Kind::Operation, Kind::Timer, bits::ACTIVE | bits::COUNTED, &[1, 2, 3]);
 }
 
 #[test]
