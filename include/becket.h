@@ -1362,8 +1362,8 @@ int becket_stream_connect(becket_loop *loop,
                           becket_handle *handle);
 
 /**
- * Sends bytes, in the order of submission: at once where nothing is queued, and what the socket does not take when it does. All of
- * them are sent, or the request is done with an error. It never refuses for want of room, since the memory is the
+ * Sends bytes, in the order of submission: at once where nothing is queued (but see becket_stream_batch()), and what the socket
+ * does not take when it does. All of them are sent, or the request is done with an error. It never refuses for want of room, since the memory is the
  * program's: who sends more than the peer takes watches for BECKET_SEND_FULL.
  *
  * BECKET_SEND_DONE, BECKET_SEND_QUEUED or BECKET_SEND_FULL; -EPIPE: the stream sends no more, because it is shut down, or closes, or
@@ -1414,6 +1414,15 @@ int becket_stream_sendto(becket_loop *loop,
  * most.
  */
 int becket_stream_forward(becket_loop *loop, becket_handle stream, const void *data, size_t length);
+
+/**
+ * Gathers what is sent, on != 0: a request waits until the stream's turn in the queue comes, behind the events that are there, and
+ * then goes with all others of the stream in one system call; on io_uring in none of its own, but with the next wait, if it is one
+ * and of one piece. So each is BECKET_SEND_QUEUED or BECKET_SEND_FULL, and told with BECKET_STREAM_SENT. For those who answer many
+ * requests at a time, and for io_uring. Not at first. What was gathered when it ends goes in that turn. It does not concern
+ * becket_stream_forward(). Nothing goes while the loop stands still. O(1).
+ */
+int becket_stream_batch(becket_loop *loop, becket_handle stream, int on);
 
 /**
  * Takes a queued request back: what is left of it is not sent. It is done in its order, and BECKET_STREAM_SENT tells the bytes that

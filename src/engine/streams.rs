@@ -31,41 +31,45 @@ use core::ptr::NonNull;
 
 /// What a stream remembers in single bits.
 mod state {
-    pub(super) const CONNECTING: u16 = 1;
+    pub(super) const CONNECTING: u32 = 1;
     /// Of datagrams: no end, and each request for itself.
-    pub(super) const DATAGRAM: u16 = 1 << 1;
+    pub(super) const DATAGRAM: u32 = 1 << 1;
     /// The program wants to receive nothing now.
-    pub(super) const PAUSED: u16 = 1 << 2;
+    pub(super) const PAUSED: u32 = 1 << 2;
     /// There was no buffer.
-    pub(super) const STARVED: u16 = 1 << 3;
+    pub(super) const STARVED: u32 = 1 << 3;
     /// It has kept as many buffers as it may.
-    pub(super) const CAPPED: u16 = 1 << 4;
+    pub(super) const CAPPED: u32 = 1 << 4;
     /// The peer sends no more, and that was told.
-    pub(super) const ENDED: u16 = 1 << 5;
+    pub(super) const ENDED: u32 = 1 << 5;
     /// The socket has taken less than there is.
-    pub(super) const BLOCKED: u16 = 1 << 6;
+    pub(super) const BLOCKED: u32 = 1 << 6;
     /// More is queued than the high watermark, or than the low one since.
-    pub(super) const ABOVE: u16 = 1 << 7;
+    pub(super) const ABOVE: u32 = 1 << 7;
     /// After what is queued no more is sent.
-    pub(super) const SHUT: u16 = 1 << 8;
+    pub(super) const SHUT: u32 = 1 << 8;
     /// Sending has failed: nothing can be sent any more.
-    pub(super) const BROKEN: u16 = 1 << 9;
+    pub(super) const BROKEN: u32 = 1 << 9;
     /// It is closed when everything is sent; nothing is received.
-    pub(super) const CLOSING: u16 = 1 << 10;
+    pub(super) const CLOSING: u32 = 1 << 10;
     /// It has ended, and its last event is due.
-    pub(super) const CLOSED: u16 = 1 << 11;
+    pub(super) const CLOSED: u32 = 1 << 11;
     /// An event is due: that it is connected, or that no more is queued than the low watermark.
-    pub(super) const TELL_CONNECTED: u16 = 1 << 12;
-    pub(super) const TELL_LOW: u16 = 1 << 13;
+    pub(super) const TELL_CONNECTED: u32 = 1 << 12;
+    pub(super) const TELL_LOW: u32 = 1 << 13;
     /// Nothing is delivered: nobody awaits it.
-    pub(super) const HELD: u16 = 1 << 14;
+    pub(super) const HELD: u32 = 1 << 14;
     /// What is first to be sent rides with the next wait, or did with the last.
-    pub(super) const RIDING: u16 = 1 << 15;
+    pub(super) const RIDING: u32 = 1 << 15;
+    /// What the program sends is gathered until the stream's turn in the queue comes.
+    pub(super) const BATCHED: u32 = 1 << 16;
+    /// Something was, and waits for that.
+    pub(super) const GATHERED: u32 = 1 << 17;
 
     /// In any of these nothing is received.
-    pub(super) const SILENT: u16 = CONNECTING | PAUSED | STARVED | CAPPED | ENDED | CLOSING | CLOSED | HELD;
+    pub(super) const SILENT: u32 = CONNECTING | PAUSED | STARVED | CAPPED | ENDED | CLOSING | CLOSED | HELD;
     /// In any of these nothing is accepted to be sent.
-    pub(super) const SENDS_NO_MORE: u16 = SHUT | BROKEN | CLOSING | CLOSED;
+    pub(super) const SENDS_NO_MORE: u32 = SHUT | BROKEN | CLOSING | CLOSED;
 }
 
 /// What an event of a stream tells: one of these, above the flags of readiness.
@@ -172,8 +176,7 @@ impl Engine {
         self.streams.add(index, if connecting { state::CONNECTING } else { state::TELL_CONNECTED });
         self.add_receiver(index);
         if !connecting {
-            self.lists.queue(index);
-            self.lists.note_queued();
+            self.queue_stream(index);
         } else if within != Duration::FOREVER {
             self.set_io_deadline_after(source, within)?;
         }
@@ -191,11 +194,11 @@ impl Engine {
     }
 
     #[inline]
-    fn is(&self, number: u32, bits: u16) -> bool {
+    fn is(&self, number: u32, bits: u32) -> bool {
         self.streams.at(number).state & bits != 0
     }
 
-    fn set_state(&mut self, number: u32, bits: u16, on: bool) {
+    fn set_state(&mut self, number: u32, bits: u32, on: bool) {
         let state = &mut self.streams.at_mut(number).state;
         *state = if on { *state | bits } else { *state & !bits };
     }
@@ -208,6 +211,13 @@ impl Engine {
         Ok(())
     }
 
+    /// What the program sends from now on is gathered, or no more.
+    pub(crate) fn batch_stream(&mut self, handle: Handle, on: bool) -> Result<()> {
+        let (_, number) = self.resolve_stream(handle)?;
+        self.set_state(number, state::BATCHED, on);
+        Ok(())
+    }
+
     /// Nothing is delivered any more, or everything again.
     #[cfg(feature = "capi")]
     pub(crate) fn hold_stream(&mut self, handle: Handle, on: bool) -> Result<()> {
@@ -217,8 +227,7 @@ impl Engine {
         }
         self.set_state(number, state::HELD, on);
         if !on {
-            self.lists.queue(index);
-            self.lists.note_queued();
+            self.queue_stream(index);
         }
         self.settle_stream(index, number);
         Ok(())
@@ -265,15 +274,14 @@ impl Engine {
         }
         let stream = self.streams.at_mut(number);
         if let Some(reason) = reason {
-            stream.reason = reason.errno() as u16;
+            stream.set_reason(reason);
         }
         self.set_state(number, state::CLOSED, true);
         self.drop_received(number);
         self.end_ride(index, number);
         self.drop_unsent(number, reason.unwrap_or(Error::CANCELED));
         self.settle_stream(index, number);
-        self.lists.queue(index);
-        self.lists.note_queued();
+        self.queue_stream(index);
     }
 
     /// The source goes, and its fd is the program's again.
@@ -316,12 +324,17 @@ impl Engine {
         }
     }
 
+    /// Its turn comes.
+    fn queue_stream(&mut self, index: u32) {
+        self.lists.queue(index);
+        self.lists.note_queued();
+    }
+
     /// The source is queued, and there is something to be received.
     fn queue_received(&mut self, index: u32) {
         let slot = &mut self.lists.slots[index];
         slot.set_ready(slot.ready() | Ready::READABLE.bits() as u8);
-        self.lists.queue(index);
-        self.lists.note_queued();
+        self.queue_stream(index);
     }
 }
 
@@ -620,7 +633,7 @@ impl Engine {
     fn is_plain(&self, index: u32, number: u32, ready: Ready) -> bool {
         self.lists.slots[index].ready() == ready.bits() as u8
             && !self.lists.links[index].has(bits::TRIGGERED)
-            && !self.is(number, state::SILENT | state::TELL_CONNECTED | state::TELL_LOW)
+            && !self.is(number, state::SILENT | state::TELL_CONNECTED | state::TELL_LOW | state::GATHERED)
             && !self.streams.outbox(number).queue.has_done()
     }
 
@@ -659,7 +672,7 @@ impl Engine {
         }
     }
 
-    /// What readiness to write brings, before anything is told.
+    /// What the stream's turn brings, and readiness to write, before anything is told.
     fn note_progress(&mut self, index: u32, number: u32) {
         let writable = (Ready::WRITABLE | Ready::ERROR | Ready::HANGUP).bits() as u8;
         let slot = &mut self.lists.slots[index];
@@ -670,6 +683,8 @@ impl Engine {
             let slot = &mut self.lists.slots[index];
             slot.set_ready(slot.ready() & !(Ready::OF_FD.bits() as u8));
             self.look_for_connection(index, number);
+        } else if self.is(number, state::GATHERED) {
+            self.send_gathered(index, number);
         } else if self.is(number, state::BLOCKED) && ready & writable != 0 {
             self.flush_stream(index, number);
         }
@@ -706,7 +721,7 @@ impl Engine {
         }
         let stream = *self.streams.at(number);
         if stream.state & state::CLOSED != 0 {
-            let value = -i64::from(stream.reason);
+            let value = -i64::from(stream.reason());
             return Next::Event { flags: flags::CLOSED, value, data: core::ptr::null_mut() };
         }
         let slot = &mut self.lists.slots[index];

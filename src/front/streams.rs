@@ -254,6 +254,13 @@ impl<'s, App> Loop<'s, App> {
         self.with(|engine| engine.forward(stream, bytes.as_ptr(), bytes.len())).map_err(|error| (error, received))
     }
 
+    /// Gathers what is sent until the stream's turn in the queue comes: all requests of the stream go in one system call then; on
+    /// io_uring one that is alone and of one piece goes with the next wait. Each is queued, and has its event. Not at first; it does
+    /// not concern [`Loop::forward`]. Nothing goes while the loop stands still. O(1).
+    pub fn batch_stream(&self, stream: Handle, on: bool) -> Result<()> {
+        self.with(|engine| engine.batch_stream(stream, on))
+    }
+
     /// Takes a queued request back: what is left of it is not sent. It is done in its order, and its event tells the bytes that were
     /// sent of it, which may be all. Nothing happens to one that is done. O(requests), and one system call at most.
     pub fn cancel_send(&self, stream: Handle, request: &'static SendRequest) -> Result<()> {

@@ -193,19 +193,19 @@ impl Sending {
         self.state == CUT
     }
 
-    /// The bytes that are left, where they are of one piece.
-    pub(crate) fn piece(&self) -> (*const (), u64) {
-        (self.one.at.wrapping_byte_add(self.within), self.left())
+    /// The bytes that are left, where they are of one piece and that is all there is to it.
+    #[inline]
+    pub(crate) fn piece(&self) -> Option<(*const (), u64)> {
+        let plain = self.count == 1 && self.file < 0 && !self.has_address() && self.left() > 0;
+        // SAFETY: it has one vector.
+        plain.then(|| (unsafe { (*self.vectors().0).at }.wrapping_byte_add(self.within), self.left()))
     }
 
-    /// The bytes of a request that is in no queue, where they are of one piece and that is all there is to it.
+    /// The same of a request that is in no queue.
     #[inline]
-    pub(crate) fn plain_piece(at: NonNull<Sending>) -> Option<(*const (), u64)> {
+    pub(crate) fn piece_of(at: NonNull<Sending>) -> Option<(*const (), u64)> {
         // SAFETY: it was made, and nobody else has it now.
-        let this = unsafe { at.as_ref() };
-        let plain = this.count == 1 && this.file < 0 && !this.has_address() && this.length > 0;
-        // SAFETY: it has one.
-        plain.then(|| (unsafe { (*this.vectors().0).at }, this.length))
+        unsafe { at.as_ref() }.piece()
     }
 
     /// It is the program's again, and so is the memory that it uses.
@@ -356,12 +356,9 @@ impl Queue {
         Some((first, result))
     }
 
-    /// Takes out the only one, which is not done. `None`: there are others, or none.
-    pub(crate) fn pop_only(&mut self) -> Option<NonNull<Sending>> {
-        let only = NonNull::new(self.unsent).filter(|only| only.as_ptr() == self.last && self.oldest() == self.last)?;
-        *self = Queue::EMPTY;
-        Sending::take_back(only);
-        Some(only)
+    /// The only one, which is not done. `None`: there are others, or none.
+    pub(crate) fn only(&self) -> Option<NonNull<Sending>> {
+        NonNull::new(self.unsent).filter(|only| only.as_ptr() == self.last && self.oldest() == self.last)
     }
 
     /// The first that is not done.
@@ -387,16 +384,19 @@ impl Queue {
     }
 
     /// What is left of a request will not be sent: it is done in its order, with what was. Bytes of it that were left; 0: it is not
-    /// among those that are not done. O(requests).
-    pub(crate) fn cut_short(&mut self, request: *const Sending) -> u64 {
+    /// among those that are not done, or it is the first of them and under way, and is only remembered. O(requests).
+    pub(crate) fn cut_short(&mut self, request: *const Sending, under_way: bool) -> u64 {
         let mut at = self.unsent;
         // SAFETY: likewise.
         while let Some(sending) = unsafe { at.as_mut() } {
             if ptr::eq(at, request) {
+                sending.state = CUT;
+                if under_way && at == self.unsent {
+                    return 0;
+                }
                 let left = sending.left();
                 sending.length = sending.sent;
                 sending.count = 0;
-                sending.state = CUT;
                 if at == self.unsent {
                     self.complete_short();
                 }

@@ -50,9 +50,23 @@ pub(crate) struct Stream {
     /// The next that is free, or that waits for a buffer; else what was received and not told of: a buffer, or [`FAILED`] and
     /// an error. Tag: how many buffers it has kept.
     next: Tagged,
-    pub(crate) state: u16,
-    /// Why it has ended, or will; 0: no error.
-    pub(crate) reason: u16,
+    /// The bits that the engine has for it, and above them why it has ended, or will; 0: no error.
+    pub(crate) state: u32,
+}
+
+/// Above all bits of a stream's state.
+const REASON_SHIFT: u32 = 20;
+
+impl Stream {
+    /// Why it has ended, or will: an errno value, or 0.
+    pub(crate) fn reason(&self) -> u16 {
+        (self.state >> REASON_SHIFT) as u16
+    }
+
+    pub(crate) fn set_reason(&mut self, error: Error) {
+        let bits = self.state & ((1 << REASON_SHIFT) - 1);
+        self.state = bits | error.errno().cast_unsigned() << REASON_SHIFT;
+    }
 }
 
 const _: () = {
@@ -151,7 +165,7 @@ impl Table {
     }
 
     /// A new stream; there is room for it.
-    pub(crate) fn add(&mut self, slot: u32, state: u16) -> u32 {
+    pub(crate) fn add(&mut self, slot: u32, state: u32) -> u32 {
         let number = self.free;
         let number = if number != NIL {
             self.free = self.streams[number].next.index();
@@ -160,7 +174,7 @@ impl Table {
             self.mark += 1;
             self.mark - 1
         };
-        self.streams[number] = Stream { slot, next: Tagged::EMPTY, state, reason: 0 };
+        self.streams[number] = Stream { slot, next: Tagged::EMPTY, state };
         self.outboxes[number] = Outbox { queue: Queue::EMPTY, queued: 0, low: LOW, high: HIGH };
         self.index.insert(slot.cast_signed(), number, &self.streams);
         self.below = slot.wrapping_sub(number);
@@ -453,10 +467,10 @@ impl Table {
         Some(self.let_go(place))
     }
 
-    /// Whose buffer a request sends from.
-    pub(crate) fn owner_of(&self, request: NonNull<Sending>) -> Option<u32> {
+    /// Whose buffer a request sends from. `None`: it is the program's; or else the buffer was of a stream that is gone.
+    pub(crate) fn owner_of(&self, request: NonNull<Sending>) -> Option<Option<u32>> {
         let owner = self.buffers.owners[self.buffers.place_of_request(request)?];
-        (owner != NIL).then_some(owner)
+        Some((owner != NIL).then_some(owner))
     }
 
     fn count_kept(&mut self, number: u32, change: i8) {

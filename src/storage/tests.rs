@@ -699,9 +699,9 @@ fn an_address_beside_all_buffers_is_in_none() {
     }
     let place = table.may_forward(first, 3).expect("it is kept");
     let request = table.forward(place, first, 3);
-    assert_eq!(table.owner_of(request), Some(number));
+    assert_eq!(table.owner_of(request), Some(Some(number)));
     assert_eq!(table.release(first), Err(Error::STALE), "it is sent from");
-    assert_eq!((table.forwarded(request), table.owner_of(request)), (Some(Some(number)), Some(number)));
+    assert_eq!((table.forwarded(request), table.owner_of(request)), (Some(Some(number)), Some(Some(number))));
 }
 
 #[cfg(feature = "streams")]

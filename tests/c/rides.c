@@ -610,7 +610,7 @@ static void close_side(struct side *side) {
 
 static void act_on(struct side *side) {
   int place;
-  switch (below(14)) {
+  switch (below(15)) {
     case 0:
       EQUAL(becket_stream_pause(loop, side->handle), 0);
       side->paused = 1;
@@ -630,6 +630,7 @@ static void act_on(struct side *side) {
       if ((place = any_kept()) >= 0) forward(side, kept[place].data, kept[place].count);
       break;
     case 8: send_some(side); break;
+    case 14: EQUAL(becket_stream_batch(loop, side->handle, below(3) != 0), 0); break;
     case 9:
       if (below(6) == 0 && !side->shut && !side->closing) {
         int rc = becket_stream_shutdown(loop, side->handle);

@@ -351,6 +351,7 @@ impl<W: World> Machine<W> {
             Op::Dial => self.dial(it, [a, c]),
             Op::Rest => self.rest(it),
             Op::Send
+            | Op::BatchStream
             | Op::CancelSend
             | Op::PauseStream
             | Op::ShutStream
@@ -906,6 +907,7 @@ impl<W: World> Machine<W> {
         let Some(streams) = &mut self.streams else { return };
         match (op, picked, streams.pick_peer(a)) {
             (Op::Send, Some(handle), _) => streams.send(it, handle, [b, c]),
+            (Op::BatchStream, Some(handle), _) => streams.batch(it, handle, b % 4 != 1),
             (Op::CancelSend, Some(handle), _) => streams.cancel(it, handle, b),
             (Op::PauseStream, Some(handle), _) => streams.pause(it, handle, b % 2 == 1),
             (Op::ShutStream, Some(handle), _) => streams.shut(it, handle),

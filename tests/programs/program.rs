@@ -130,6 +130,8 @@ operations! {
     CloseListener "close_listener" 6;
     /// Stream, length, parts.
     Send "send" 90;
+    /// Stream, on.
+    BatchStream "batch_stream" 24;
     /// Stream, which request.
     CancelSend "cancel_send" 16;
     /// Stream, on.

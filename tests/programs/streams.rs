@@ -160,6 +160,8 @@ struct Request {
     piece: u64,
     length: usize,
     cut: bool,
+    /// It was cut while it was under way: what is left of it is known later.
+    under_way: bool,
     /// Whose buffer is forwarded.
     owner: Handle,
     /// It stood behind one that was told of: sent or not, its buffer may be back with the stream's next event only.
@@ -169,7 +171,7 @@ struct Request {
 impl Request {
     /// Bytes of it that can be queued.
     fn most(&self) -> u64 {
-        if self.cut { 0 } else { self.length as u64 }
+        if self.cut && !self.under_way { 0 } else { self.length as u64 }
     }
 
     fn is_forward(&self) -> bool {
@@ -195,6 +197,9 @@ struct Stream {
     above: bool,
     low_due: bool,
     marks: (u64, u64),
+    /// What it sends is gathered; and some of it was.
+    batched: bool,
+    gathered: bool,
     requests: VecDeque<Request>,
 }
 
@@ -207,6 +212,11 @@ impl Stream {
             queued = queued.saturating_sub(self.requests[at].most());
         }
         at
+    }
+
+    /// Whether something may go with a wait.
+    fn rides(&self) -> bool {
+        self.requests.iter().any(|it| self.gathered || it.is_forward())
     }
 
     fn sends_no_more(&self) -> bool {
@@ -265,7 +275,7 @@ macro_rules! outcomes {
 }
 
 outcomes! {
-    received sent cut failed at_once low ends closed closed_by_error kept all_kept capped timeouts deadlines rests connected
+    received sent cut gathered failed at_once low ends closed closed_by_error kept all_kept capped timeouts deadlines rests connected
     not_connected accepted stalled forwarded forwarded_kept forwards_full forwards_wait forwards_failed
 }
 
@@ -543,6 +553,8 @@ impl<N: Net> Streams<N> {
             above: false,
             low_due: false,
             marks: (16 << 10, 64 << 10),
+            batched: false,
+            gathered: false,
             requests: VecDeque::new(),
         });
     }
@@ -616,7 +628,7 @@ impl<N: Net> Streams<N> {
         let may_be_broken = self.may_be_broken(&stream);
         let ahead = self.ahead;
         // (What was to go with the next wait went now, or never.)
-        let rides = ahead && stream.requests.iter().any(Request::is_forward);
+        let rides = ahead && stream.rides();
         let (net, connection) = (self.net, &mut self.connections[stream.connection]);
         connection.stream = None;
         let loses = ahead && (connection.written > connection.received || connection.shut || connection.gone);
@@ -728,6 +740,7 @@ impl<N: Net> Streams<N> {
         self.connections[connection].pieces.push_back(piece);
         match answer {
             Ok(Sent::Done) => {
+                assert!(!self.streams[at].batched, "done at once, and gathered: {:?}", self.streams[at]);
                 let alone = self.streams[at].requests.iter().all(Request::is_forward) && queued == 0;
                 assert!(alone, "done before those in front of it: {:?}", self.streams[at]);
                 assert!(self.memory.is_free(place), "a request that is done is not back");
@@ -745,8 +758,16 @@ impl<N: Net> Streams<N> {
                 );
                 self.connections[connection].pieces.back_mut().expect("it is there").queued = true;
                 self.streams[at].above |= above;
-                let request =
-                    Request { place: Some(place), piece: number, length, cut: false, owner: Handle::NONE, lazy: false };
+                self.streams[at].gathered |= self.streams[at].batched;
+                let request = Request {
+                    place: Some(place),
+                    piece: number,
+                    length,
+                    cut: false,
+                    under_way: false,
+                    owner: Handle::NONE,
+                    lazy: false,
+                };
                 self.streams[at].requests.push_back(request);
             }
             Err(error) => panic!("sending: {error:?}"),
@@ -848,7 +869,15 @@ impl<N: Net> Streams<N> {
         stream.above |= above;
         self.pieces += 1;
         let (number, length) = (self.pieces, bytes.len());
-        stream.requests.push_back(Request { place: None, piece: number, length, cut: false, owner, lazy: false });
+        stream.requests.push_back(Request {
+            place: None,
+            piece: number,
+            length,
+            cut: false,
+            under_way: false,
+            owner,
+            lazy: false,
+        });
         let piece = Piece { number, bytes, read: 0, total: Total::Whole, queued: true };
         self.connections[stream.connection].pieces.push_back(piece);
         self.outcomes.forwards_full += u64::from(above);
@@ -885,9 +914,15 @@ impl<N: Net> Streams<N> {
         connection.match_pieces();
     }
 
+    pub fn batch<App>(&mut self, it: &Loop<'static, App>, handle: Handle, on: bool) {
+        assert_eq!(it.batch_stream(handle, on), Ok(()));
+        self.stream(handle).batched = on;
+    }
+
     pub fn cancel<App>(&mut self, it: &Loop<'static, App>, handle: Handle, which: u8) {
         let at = self.at(handle);
         let before = it.queued(handle).expect("a live stream");
+        let ahead = self.ahead;
         let stream = &mut self.streams[at];
         let count = stream.requests.iter().filter(|it| !it.is_forward()).count();
         if count == 0 {
@@ -906,6 +941,9 @@ impl<N: Net> Streams<N> {
         }
         let now = it.queued(handle).expect("a live stream");
         assert!(now <= before, "cancelling adds to what is queued");
+        let behind: u64 = stream.requests.range(chosen + 1..).map(Request::most).sum();
+        let request = &mut stream.requests[chosen];
+        request.under_way = ahead && now == before && now == behind + request.length as u64;
         self.outcomes.cut += 1;
     }
 
@@ -1198,7 +1236,7 @@ impl<N: Net> Streams<N> {
         assert!(!silent, "an end that nobody wants: {stream:?}");
         stream.ended = true;
         // (What rode with the wait may have found why: that is told next.)
-        let rides = self.ahead && stream.requests.iter().any(Request::is_forward);
+        let rides = self.ahead && stream.rides();
         let (at, broken) = (stream.connection, stream.broken.is_some() || rides);
         let connection = &self.connections[at];
         assert!(connection.shut || self.may_be_aborted(at), "the peer has not ended");
@@ -1242,6 +1280,7 @@ impl<N: Net> Streams<N> {
             let fits = if cut { value <= length as i64 } else { value == length as i64 };
             assert!(fits, "{value} bytes were sent, of {length}; cut: {cut}");
             self.outcomes.sent += 1;
+            self.outcomes.gathered += u64::from(stream.batched);
         }
         let connection = &mut self.connections[number];
         match connection.pieces.iter_mut().find(|it| it.number == piece) {
@@ -1590,6 +1629,7 @@ impl<N: Net> Streams<N> {
         assert_eq!(it.set_watermarks(handle, 1, 2), Err(error));
         assert_eq!(it.watermarks(handle), Err(error));
         assert_eq!(it.cancel_send(handle, &memory.requests[place]), Err(error));
+        assert_eq!(it.batch_stream(handle, true), Err(error));
         if let Some(current) = &self.current {
             assert_eq!(it.forward(handle, &current.event, 0..1), Err(error));
         }

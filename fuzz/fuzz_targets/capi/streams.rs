@@ -48,6 +48,11 @@ pub const CALLS: &[Call] = &[
     send,
     send,
     send,
+    |world| {
+        calls::on_source(world, "stream_batch", |at, it| {
+            c!(becket_stream_batch(at, it, world.input.number() as i32 % 2))
+        })
+    },
     |world| calls::on_source(world, "stream_pause", |at, it| c!(becket_stream_pause(at, it))),
     |world| calls::on_source(world, "stream_resume", |at, it| c!(becket_stream_resume(at, it))),
     |world| calls::on_source(world, "stream_shutdown", |at, it| c!(becket_stream_shutdown(at, it))),

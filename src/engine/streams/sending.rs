@@ -37,7 +37,8 @@ impl Engine {
             return Err(Error::BROKEN_PIPE);
         }
         let request = make()?;
-        let piece = Sending::plain_piece(request);
+        let gathers = self.is(number, state::BATCHED);
+        let piece = if gathers { None } else { Sending::piece_of(request) };
         let sent = piece.and_then(|piece| self.send_at_once(index, number, piece));
         if let Some((Ok(count), (_, length))) = sent.zip(piece)
             && count == length
@@ -48,6 +49,9 @@ impl Engine {
         let goes = self.enqueue(number, request);
         if let Some(sent) = sent {
             self.send_rest(index, number, sent);
+        } else if goes && gathers {
+            self.set_state(number, state::GATHERED, true);
+            self.queue_stream(index);
         } else if goes {
             self.flush_stream(index, number);
             let outbox = self.streams.outbox_mut(number);
@@ -64,7 +68,7 @@ impl Engine {
     /// connection.
     #[inline]
     fn send_at_once(&mut self, index: u32, number: u32, (at, length): (*const (), u64)) -> Option<Result<u64>> {
-        const WAITS: u16 = state::CONNECTING | state::DATAGRAM;
+        const WAITS: u32 = state::CONNECTING | state::DATAGRAM;
         if !self.streams.outbox(number).queue.is_empty() || self.is(number, WAITS) {
             return None;
         }
@@ -135,14 +139,28 @@ impl Engine {
         Ok(if self.note_above(number) { Sent::Full } else { Sent::Done })
     }
 
-    /// The only request of a stream goes with the next wait. False: it does not.
+    /// The turn of a stream has come that has gathered what it sends.
+    pub(super) fn send_gathered(&mut self, index: u32, number: u32) {
+        self.set_state(number, state::GATHERED, false);
+        if !self.ride(index, number) {
+            self.flush_stream(index, number);
+        }
+    }
+
+    /// What a stream has to send goes with the next wait, where that is one piece. False: it does not.
     fn ride(&mut self, index: u32, number: u32) -> bool {
-        if !self.streams.buffers.are_lent() || self.is(number, state::DATAGRAM) || self.streams.riders.is_full() {
+        let queue = &self.streams.outbox(number).queue;
+        if !self.streams.buffers.are_lent()
+            || self.is(number, state::DATAGRAM)
+            || self.streams.riders.is_full()
+            || queue.has_more_unsent()
+        {
             return false;
         }
-        let Some((at, length)) = self.streams.outbox(number).queue.unsent().map(Sending::piece) else { return false };
+        let Some((at, length)) = queue.unsent().and_then(Sending::piece) else { return false };
+        let Ok(length) = i32::try_from(length) else { return false };
         let stream = self.shared.names.handle(index);
-        if length == 0 || !self.backend.ride(self.fd_of(index), (at, length as u32), stream) {
+        if !self.backend.ride(self.fd_of(index), (at, length.cast_unsigned()), stream) {
             return false;
         }
         self.set_state(number, state::RIDING, true);
@@ -163,13 +181,15 @@ impl Engine {
         if sent.is_ok_and(|count| count > 0) {
             self.note_activity(index);
         }
-        match self.sent(number, sent, left) {
-            Progress::Failed(error) => self.sending_failed(index, number, error),
-            _ => {
-                self.flush_stream(index, number);
-                self.tell_done(index, number);
-            }
+        if let Progress::Failed(error) = self.sent(number, sent, left) {
+            return self.sending_failed(index, number, error);
         }
+        let outbox = self.streams.outbox_mut(number);
+        if let Some(first) = outbox.queue.unsent().filter(|first| first.is_cut()) {
+            outbox.queued -= outbox.queue.cut_short(first, false); // it was while it was under way
+        }
+        self.flush_stream(index, number);
+        self.tell_done(index, number);
     }
 
     /// After all reports of a wait that all rides were in: those that are left have arrived whole. O(rides).
@@ -183,13 +203,16 @@ impl Engine {
         }
     }
 
-    /// The only request of a stream, which is the loop's own, has arrived whole. False: there are others.
+    /// The only request of a stream has arrived whole, and is the loop's own. False: it is the program's, or there are others.
     fn sent_whole(&mut self, index: u32, number: u32) -> bool {
         let outbox = self.streams.outbox_mut(number);
-        let Some(request) = outbox.queue.pop_only() else { return false };
+        let Some(request) = outbox.queue.only() else { return false };
+        let Some(owner) = self.streams.forwarded(request) else { return false };
+        let outbox = self.streams.outbox_mut(number);
         outbox.queued = 0;
+        let _ = outbox.queue.pop();
+        self.came_back(owner);
         self.note_activity(index);
-        self.take_back(request);
         self.look_at_mark(index, number);
         self.sending_settled(index, number);
         true
@@ -221,10 +244,11 @@ impl Engine {
         self.streams.any_starved()
             || self.streams.riders.iter().any(|&number| {
                 let queue = &self.streams.outbox(number).queue;
-                let owner = queue.unsent().and_then(|request| self.streams.owner_of(NonNull::from(request)));
-                self.is(number, state::CLOSING | state::SHUT | state::ABOVE)
-                    || queue.has_more_unsent()
-                    || owner.is_some_and(|owner| self.is(owner, state::CAPPED))
+                let waits = queue.unsent().is_some_and(|request| {
+                    let owner = self.streams.owner_of(NonNull::from(request));
+                    owner.is_none_or(|owner| owner.is_some_and(|owner| self.is(owner, state::CAPPED)))
+                });
+                waits || self.is(number, state::CLOSING | state::SHUT | state::ABOVE) || queue.has_more_unsent()
             })
     }
 
@@ -232,8 +256,12 @@ impl Engine {
     /// not queued. O(requests), and one system call that does not block at most.
     pub(crate) fn cancel_send(&mut self, handle: Handle, request: *const Sending) -> Result<()> {
         let (index, number) = self.resolve_stream(handle)?;
+        if self.is(number, state::GATHERED) {
+            self.flush_stream(index, number); // as if it had been sent at once
+        }
+        let rides = self.is(number, state::RIDING);
         let outbox = self.streams.outbox_mut(number);
-        outbox.queued -= outbox.queue.cut_short(request);
+        outbox.queued -= outbox.queue.cut_short(request, rides);
         // What stands behind it may go; and who has nothing left to send waits for nothing.
         if self.is(number, state::CONNECTING | state::RIDING) {
             self.look_at_mark(index, number);
@@ -274,8 +302,7 @@ impl Engine {
     /// It is queued where a request is done.
     fn tell_done(&mut self, index: u32, number: u32) {
         if self.streams.outbox(number).queue.has_done() {
-            self.lists.queue(index);
-            self.lists.note_queued();
+            self.queue_stream(index);
         }
     }
 
@@ -284,6 +311,7 @@ impl Engine {
         if self.is(number, state::RIDING) {
             return; // and then the rest
         }
+        self.set_state(number, state::GATHERED, false);
         let mut blocked = false;
         let before = self.streams.outbox(number).queued;
         for round in 0.. {
@@ -398,7 +426,7 @@ impl Engine {
         while self.streams.outbox(number).queue.has_unsent() {
             self.complete_unsent(number, reason);
         }
-        self.set_state(number, state::BLOCKED, false);
+        self.set_state(number, state::BLOCKED | state::GATHERED, false);
     }
 
     /// Nothing can be sent any more. What has arrived may still be read: the peer's last word, and then its end.
@@ -406,14 +434,13 @@ impl Engine {
         if self.is(number, state::CLOSING | state::ENDED) {
             return self.end_stream(index, number, Some(error));
         }
-        self.streams.at_mut(number).reason = error.errno() as u16;
+        self.streams.at_mut(number).set_reason(error);
         self.set_state(number, state::BROKEN, true);
         self.drop_unsent(number, error);
         // Who waits to go on hears of the error instead.
         self.set_state(number, state::ABOVE, false);
         self.settle_stream(index, number);
-        self.lists.queue(index);
-        self.lists.note_queued();
+        self.queue_stream(index);
     }
 
     /// After something was sent: whether it is to be told that little is left.
@@ -422,8 +449,7 @@ impl Engine {
         if outbox.queued <= u64::from(outbox.low) && self.is(number, state::ABOVE) {
             self.set_state(number, state::ABOVE, false);
             self.set_state(number, state::TELL_LOW, true);
-            self.lists.queue(index);
-            self.lists.note_queued();
+            self.queue_stream(index);
         }
     }
 

@@ -233,7 +233,7 @@ fn requests_are_sent_in_order_to_the_last_byte() {
                         it.done = is_first.then_some(it.sent.cast_signed());
                         left
                     });
-                    assert_eq!(queue.cut_short(at), left);
+                    assert_eq!(queue.cut_short(at, false), left);
                 }
                 8 => {
                     let done = models.0.front().is_some_and(|it| it.done.is_some());
@@ -321,30 +321,26 @@ fn a_plain_request_is_one_piece() {
         let mut place = Sending::UNUSED;
         // SAFETY: a request that is nobody's.
         let made = unsafe { Sending::make(&raw mut place, content, to, None) }.expect("it can be");
-        assert_eq!(Sending::plain_piece(made), expected);
+        assert_eq!(Sending::piece_of(made), expected);
     }
 }
 
 #[test]
-fn the_only_request_is_taken_out_that_is_not_done() {
+fn the_only_request_is_found_that_is_not_done() {
     let mut places = [Sending::UNUSED; 2];
     let mut queue = Queue::EMPTY;
-    assert_eq!(queue.pop_only(), None);
+    assert_eq!(queue.only(), None);
     let [first, second] = places.each_mut().map(|place| {
         // SAFETY: a request that is nobody's.
         unsafe { Sending::make(place, Content::Bytes(part(&[1])), None, None) }.expect("it can be")
     });
     queue.push(first);
     queue.push(second);
-    assert_eq!(queue.pop_only(), None, "there are two");
+    assert_eq!(queue.only(), None, "there are two");
     queue.complete(1);
-    assert_eq!(queue.pop_only(), None, "there are still, one of them done");
+    assert_eq!(queue.only(), None, "there are still, one of them done");
     assert_eq!(queue.pop_done(), Some((first, 1)));
-    assert_eq!(queue.pop_only(), Some(second));
-    assert!(queue.is_empty() && !queue.has_unsent());
-    // SAFETY: it is nobody's.
-    assert!(!unsafe { second.as_ref() }.is_queued());
-    queue.push(second);
+    assert_eq!(queue.only(), Some(second));
     queue.complete(1);
-    assert_eq!(queue.pop_only(), None, "it is done");
+    assert_eq!(queue.only(), None, "it is done");
 }
