@@ -447,6 +447,51 @@ static void echo(void) {
   config.streams = NULL;
 }
 
+/* What is gathered: so many answers of each stream in one call; and one alone on io_uring with the wait, for all streams together. */
+enum { ANSWERS = 5 };
+static becket_send_request requests[20][ANSWERS];
+static int answers, told_sent;
+
+static void gathers(becket_loop *same, const becket_event *event, void *user) {
+  becket_send_request *request = user;
+  (void)same;
+  told_sent += (event->flags & BECKET_STREAM_SENT) != 0;
+  if ((event->flags & BECKET_STREAM_DATA) == 0) return;
+  for (int i = 0; i < answers; i++) EQUAL(becket_stream_send(loop, event->handle, &request[i], "echo", 4), BECKET_SEND_QUEUED);
+}
+
+static void gathered(void) {
+  enum { PEERS = 20, ROUNDS = 50 };
+  int fds[PEERS][2];
+  becket_handle handles[PEERS];
+  config.streams = &streams;
+  open_loop();
+  for (int i = 0; i < PEERS; i++) {
+    open_pair(fds[i]);
+    EQUAL(becket_stream_add(loop, fds[i][0], BECKET_TRUSTED, gathers, requests[i], &handles[i]), 0);
+    EQUAL(becket_stream_batch(loop, handles[i], 1), 0);
+  }
+  EQUAL(becket_turn(loop, 0), 0);
+  for (answers = 1; answers <= ANSWERS; answers += ANSWERS - 1) {
+    for (int round = 0; round < ROUNDS; round++) {
+      const int rides = uring() && answers == 1;
+      char text[4 * ANSWERS + 1];
+      forget();
+      transfers = told_sent = 0;
+      for (int i = 0; i < PEERS; i++) EQUAL(write(fds[i][1], "?", 1), 1);
+      CHECK(becket_turn(loop, -1) >= PEERS);
+      if (rides) EQUAL(becket_turn(loop, -1), PEERS); /* which does not sleep: it has requests to tell of */
+      EQUAL(told_sent, PEERS * answers);
+      for (int i = 0; i < PEERS; i++) EQUAL(read(fds[i][1], text, sizeof text), 4 * answers);
+      EQUAL(transfers, uring() ? (rides ? 0 : PEERS) : 2 * PEERS);
+      made(rides ? 2 : 1, 0, 0);
+    }
+  }
+  for (int i = 0; i < PEERS; i++) EQUAL(close(fds[i][1]), 0);
+  close_loop();
+  config.streams = NULL;
+}
+
 /* Rings in the program's memory, else mapped; and a kernel without one of the features that are needed is too old. */
 static void rings(void) {
   const uint32_t needed[] = {IORING_FEAT_NODROP, IORING_FEAT_EXT_ARG, IORING_FEAT_SINGLE_MMAP};
@@ -490,6 +535,7 @@ int main(void) {
       {"an_entry_that_lives_on", an_entry_that_lives_on},
       {"a_file_that_comes_back", a_file_that_comes_back},
       {"echo", echo},
+      {"gathered", gathered},
       {"rings", rings},
   };
   alarm(120); /* a hang is a failure */

@@ -17,6 +17,9 @@ each_backend! { simulated too:
     received_and_sent_back
     a_buffer_is_lent_while_it_is_queued
     a_request_is_taken_back
+    what_is_gathered_goes_together
+    what_is_gathered_and_taken_back_was_tried
+    what_is_taken_back_on_its_way_is_told_when_it_is_known
     parts_arrive_in_order
     what_is_kept_is_not_overwritten
     a_handler_keeps_what_came_and_removes_its_stream
@@ -235,6 +238,113 @@ fn a_request_is_taken_back(backend: BackendChoice) {
     assert!(!second.is_in_use() && !small.is_lent());
     end(&mut rig, "it", handle);
     assert_eq!(rig.event_loop.cancel_send(handle, second), Err(Error::STALE));
+}
+
+fn what_is_gathered_goes_together(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", nothing);
+    let requests = [request(), request(), request()];
+    let buffers = [b"ab", b"cd", b"ef"].map(|bytes| holding(bytes));
+    rig.event_loop.batch_stream(handle, true).unwrap();
+    for (request, buffer) in requests.iter().zip(buffers) {
+        assert_eq!(rig.event_loop.send_stream(handle, request, buffer, 0..2), Ok(Sent::Queued));
+    }
+    assert_eq!((rig.event_loop.queued(handle), peer.read()), (Ok(6), Some(Vec::new())));
+    expect(&mut rig, &["it sent 2"; 3]);
+    assert_eq!(peer.read(), Some(b"abcdef".to_vec()));
+    // One alone; and one of nothing.
+    assert_eq!(rig.event_loop.send_stream(handle, requests[0], buffers[0], 0..2), Ok(Sent::Queued));
+    expect(&mut rig, &["it sent 2"]);
+    assert_eq!(rig.event_loop.send_stream(handle, requests[0], buffers[0], 0..0), Ok(Sent::Queued));
+    expect(&mut rig, &["it sent 0"]);
+    assert_eq!(peer.read(), Some(b"ab".to_vec()));
+    // More than the high watermark, until its turn comes.
+    rig.event_loop.set_watermarks(handle, 0, 3).unwrap();
+    assert_eq!(rig.event_loop.send_stream(handle, requests[0], buffers[0], 0..2), Ok(Sent::Queued));
+    assert_eq!(rig.event_loop.send_stream(handle, requests[1], buffers[1], 0..2), Ok(Sent::Full));
+    expect(&mut rig, &["it sent 2", "it sent 2", "it low 0"]);
+    assert_eq!(peer.read(), Some(b"abcd".to_vec()));
+    // No more is gathered; what was goes first.
+    assert_eq!(rig.event_loop.send_stream(handle, requests[0], buffers[0], 0..2), Ok(Sent::Queued));
+    rig.event_loop.batch_stream(handle, false).unwrap();
+    assert_eq!(rig.event_loop.send_stream(handle, requests[1], buffers[1], 0..2), Ok(Sent::Full));
+    expect(&mut rig, &["it sent 2", "it sent 2", "it low 0"]);
+    assert_eq!(rig.event_loop.send_stream(handle, requests[0], buffers[2], 0..2), Ok(Sent::Done));
+    assert_eq!(peer.read(), Some(b"abcdef".to_vec()));
+    // A close comes after it, and a reset does not wait.
+    rig.event_loop.batch_stream(handle, true).unwrap();
+    assert_eq!(rig.event_loop.send_stream(handle, requests[0], buffers[0], 0..2), Ok(Sent::Queued));
+    rig.event_loop.close_stream(handle).unwrap();
+    expect(&mut rig, &["it sent 2", "it closed 0"]);
+    assert_eq!((peer.read(), peer.read()), (Some(b"ab".to_vec()), None));
+    assert_eq!(rig.event_loop.batch_stream(handle, true), Err(Error::STALE));
+    let (handle, _peer) = stream(&mut rig, "other", nothing);
+    rig.event_loop.batch_stream(handle, true).unwrap();
+    assert_eq!(rig.event_loop.send_stream(handle, requests[0], buffers[0], 0..2), Ok(Sent::Queued));
+    rig.event_loop.reset_stream(handle).unwrap();
+    let canceled = -libc::ECANCELED;
+    expect(&mut rig, &[&format!("other sent {canceled}"), &format!("other closed {canceled}")]);
+    assert!(requests.iter().all(|it| !it.is_in_use()) && buffers.iter().all(|it| !it.is_lent()));
+    assert_eq!(rig.event_loop.statistics().stale_dropped, 0);
+}
+
+/// As what is sent at once has been.
+fn what_is_gathered_and_taken_back_was_tried(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (handle, mut peer) = stream(&mut rig, "it", nothing);
+    let (first, second, small, large) = (request(), request(), holding(b"abc"), holding(b""));
+    rig.event_loop.batch_stream(handle, true).unwrap();
+    rig.event_loop.set_watermarks(handle, 0, 2 * BIG as u32).unwrap();
+    assert_eq!(rig.event_loop.send_stream(handle, first, small, 0..3), Ok(Sent::Queued));
+    rig.event_loop.cancel_send(handle, first).unwrap();
+    assert_eq!((rig.event_loop.queued(handle), peer.read()), (Ok(0), Some(b"abc".to_vec())));
+    expect(&mut rig, &["it sent 3"]);
+    rig.event_loop.send_stream(handle, first, large, 0..BIG).unwrap();
+    rig.event_loop.send_stream(handle, second, small, 0..3).unwrap();
+    rig.event_loop.cancel_send(handle, first).unwrap();
+    rig.event_loop.cancel_send(handle, second).unwrap();
+    assert_eq!(rig.event_loop.queued(handle), Ok(0));
+    let mut count = 0;
+    while let Some(bytes @ [_, ..]) = peer.read().as_deref() {
+        count += bytes.len();
+    }
+    assert!(count > 0 && count < BIG, "{count}");
+    expect(&mut rig, &[&format!("it sent {count}"), "it sent 0"]);
+    end(&mut rig, "it", handle);
+}
+
+/// A handler whose turn comes after that of what is gathered takes it back: on io_uring it goes with the wait.
+fn what_is_taken_back_on_its_way_is_told_when_it_is_known(backend: BackendChoice) {
+    for (bytes, twice) in [(3, false), (BIG, false), (BIG, true)] {
+        let mut rig = rig(backend);
+        let (handle, mut peer) = stream(&mut rig, "it", nothing);
+        let (first, second, large, small) = (request(), request(), holding(b""), holding(b"x"));
+        let (other, _other_peer) = stream(&mut rig, "other", move |_, event_loop, _| {
+            event_loop.send_stream(handle, second, small, 0..1).unwrap();
+            for _ in 0..1 + usize::from(twice) {
+                event_loop.cancel_send(handle, first).unwrap();
+            }
+        });
+        rig.event_loop.batch_stream(handle, true).unwrap();
+        assert_eq!(rig.turns(2), [""; 0]);
+        assert!(rig.event_loop.send_stream(handle, first, large, 0..bytes).is_ok_and(|sent| sent != Sent::Done));
+        rig.event_loop.trigger(other, Ready::empty()).unwrap();
+        let mut count = 0;
+        let has_come = |rig: &Rig| rig.app.trace.iter().any(|it| it == "it sent 1");
+        while !has_come(&rig) {
+            rig.event_loop.turn(&mut rig.app, Duration::ZERO).expect("a turn");
+            count += peer.read().expect("no end").len();
+        }
+        while let Some(bytes @ [_, ..]) = peer.read().as_deref() {
+            count += bytes.len();
+        }
+        let sent = count - 1;
+        assert!(if bytes == 3 { sent == 3 } else { sent > 0 && sent < BIG }, "{sent} of {bytes}");
+        let trace: Vec<_> = rig.trace().into_iter().filter(|it| it.starts_with("it sent")).collect();
+        assert_eq!(trace, [format!("it sent {sent}"), "it sent 1".into()]);
+        assert!(!first.is_in_use() && !large.is_lent());
+        assert_eq!(rig.event_loop.queued(handle), Ok(0));
+    }
 }
 
 fn parts_arrive_in_order(backend: BackendChoice) {
