@@ -1,7 +1,9 @@
 /* Echo servers that do the same: becket's streams on each backend, and loops written by hand on epoll and io_uring.
  *
- *   streams WAY [BUFFER]      WAY: raw-epoll, raw-io_uring, becket-select, becket-poll, becket-epoll, becket-io_uring
+ *   streams WAY [BUFFER]      WAY: raw-epoll, raw-io_uring, becket-select, becket-poll, becket-epoll, becket-io_uring,
+ *                                  each-epoll, each-io_uring, batch-epoll, batch-io_uring
  *
+ * each: every 64 bytes are answered by a request of their own, from a copy; batch: and those are gathered.
  * BUFFER: the most bytes that are received at once, 256 to 65536 (4096). Prints its port, and ends when all clients that it had
  * have gone; then it prints the processor time that it took, in nanoseconds. With STEPS in the environment
  * it stops itself first: steps.c counts from there. The loops by hand know what a bound from above needs, and no more: they believe the system. */
@@ -65,13 +67,39 @@ static BECKET_STREAMS(all_streams, CONNECTIONS, BUFFERS_MAX, BUFFER_MAX);
 static BECKET_MEMORY(memory, CONNECTIONS + 1, 0, 0);
 static BECKET_RING(ring, 1024);
 
+/* Every 64 bytes, and those that are left, are sent by a request of their own. */
+enum { MESSAGE = 64 };
+static struct answer {
+  becket_send_request request; /* comes first: an event leads to it */
+  char bytes[MESSAGE];
+} *unused_answer;
+static BECKET_POOL(answers, 8192, sizeof(struct answer));
+static bool each, batch;
+
 static void must(const char *what, int code) {
   if (code < 0) fail(what, code);
 }
 
+static void answer_each(becket_loop *loop, becket_handle stream, const char *bytes, size_t size) {
+  while (size > 0) {
+    size_t length = size < MESSAGE ? size : MESSAGE;
+    struct answer *answer = unused_answer != NULL ? unused_answer : becket_pool_get(&answers);
+    if (answer == NULL) fail("answers", -ENOBUFS);
+    memcpy(answer->bytes, bytes, length);
+    int rc = becket_stream_send(loop, stream, &answer->request, answer->bytes, length);
+    must("send", rc);
+    unused_answer = rc == BECKET_SEND_DONE ? answer : NULL;
+    bytes += length, size -= length;
+  }
+}
+
 static void on_stream(becket_loop *loop, const becket_event *event, void *user) {
   (void)user;
-  if (event->flags & BECKET_STREAM_DATA) {
+  if (each && (event->flags & BECKET_STREAM_SENT)) {
+    must("put", becket_pool_put(&answers, event->data));
+  } else if (each && (event->flags & BECKET_STREAM_DATA)) {
+    answer_each(loop, event->handle, event->data, (size_t)event->value);
+  } else if (event->flags & BECKET_STREAM_DATA) {
     int rc = becket_stream_forward(loop, event->handle, event->data, (size_t)event->value);
     if (rc == BECKET_SEND_FULL) must("pause", becket_stream_pause(loop, event->handle));
     if (rc < 0 && rc != -EPIPE) fail("forward", rc);
@@ -92,6 +120,7 @@ static void on_listener(becket_loop *loop, const becket_event *event, void *user
   must("listener", (int)event->value);
   must("stream", becket_stream_add(loop, (int)event->value, BECKET_TRUSTED, on_stream, NULL, &stream));
   must("watermarks", becket_stream_watermarks(loop, stream, 0, (uint32_t)buffer_size));
+  if (batch) must("batch", becket_stream_batch(loop, stream, 1));
   clients++;
 }
 
@@ -394,18 +423,24 @@ static void by_hand_io_uring(void) {
 
 int main(int argc, char **argv) {
   static const char *const ways[] = {"raw-epoll",   "becket-select", "becket-poll",
-                                     "becket-epoll", "becket-io_uring", "raw-io_uring"};
+                                     "becket-epoll", "becket-io_uring", "raw-io_uring", "each-epoll",
+                                     "each-io_uring", "batch-epoll", "batch-io_uring"};
   unsigned way = 0;
   if (argc > 2) buffer_size = strtoul(argv[2], NULL, 10);
   while (argc > 1 && way < sizeof ways / sizeof *ways && strcmp(argv[1], ways[way]) != 0) way++;
   if (argc < 2 || way == sizeof ways / sizeof *ways || buffer_size < 256 || buffer_size > BUFFER_MAX || buffer_size % 16 != 0) {
-    fputs("usage: streams raw-epoll|raw-io_uring|becket-BACKEND [BUFFER]\n", stderr);
+    fputs("usage: streams raw-epoll|raw-io_uring|{becket|each|batch}-BACKEND [BUFFER]\n", stderr);
     return 2;
   }
   while ((size_t)buffers * buffer_size > 8u << 20) buffers /= 2;
   if (way == 0) by_hand_epoll();
   else if (way == 5) by_hand_io_uring();
-  else with_becket(way); /* BECKET_BACKEND_SELECT, … */
+  else if (way < 5) with_becket(way); /* BECKET_BACKEND_SELECT, … */
+  else {
+    each = true;
+    batch = way > 7;
+    with_becket(way % 2 == 0 ? BECKET_BACKEND_EPOLL : BECKET_BACKEND_IO_URING);
+  }
   struct timespec time;
   if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) < 0) fail("clock_gettime", 0);
   printf("%llu\n", (unsigned long long)time.tv_sec * 1000000000 + (unsigned long long)time.tv_nsec);

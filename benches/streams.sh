@@ -6,7 +6,7 @@
 #
 # For connections x requests in flight, and the size of a message and of a receive buffer: requests a second, and the processor
 # time of the server for one; of both the median, and the ratio to the epoll loop by hand in the same repetition (median, least ..
-# greatest). Server and client have a CPU of their own each. Then user instructions of a request, counted step by step
+# greatest). Then the same of servers that answer every 64 bytes by a request of their own, at once and gathered (batch). Server and client have a CPU of their own each. Then user instructions of a request, counted step by step
 # (benches/steps.c), and the memory of 10,000 idle streams. System calls: benches/calls.sh.
 set -eu
 cd "$(dirname "$0")/.."
@@ -65,14 +65,17 @@ done
 
 echo "connections x in flight, bytes of a message/buffer: requests/s and server ns/request, medians of $repetitions runs of $seconds s;"
 echo 'and their ratios to raw-epoll (least .. greatest)'
-for what in '1 1 64 4096' '50 1 64 4096' '50 16 64 4096' '50 1 4096 4096' '50 16 4096 4096' '50 16 4096 65536'; do
+for what in '1 1 64 4096' '50 1 64 4096' '50 16 64 4096' '50 1 4096 4096' '50 16 4096 4096' '50 16 4096 65536' \
+  '1 1 64 4096 each' '50 1 64 4096 each' '50 16 64 4096 each'; do
   # shellcheck disable=SC2086
   set -- $what
+  here=$ways
+  [ $# -lt 5 ] || here='raw-epoll each-epoll batch-epoll each-io_uring batch-io_uring'
   : >$folder/results
   repetition=0
   while [ "$repetition" -lt "$repetitions" ]; do
     repetition=$((repetition + 1))
-    for way in $ways; do
+    for way in $here; do
       ask "$way" "$1" "$2" "$3" "$4"
       echo "$repetition $way $result" >>$folder/results
     done

@@ -1710,6 +1710,8 @@ static void bad_arguments(void) {
   uint64_t bytes;
   EQUAL(becket_stream_send(loop, wake, &request, "x", 1), -EINVAL);
   EQUAL(becket_stream_pause(loop, wake), -EINVAL);
+  EQUAL(becket_stream_batch(loop, wake, 1), -EINVAL);
+  EQUAL(becket_stream_batch(loop, 0, 1), -ESTALE);
   EQUAL(becket_stream_queued(loop, wake, &bytes), -EINVAL);
   EQUAL(becket_stream_queued(loop, trace.handle, NULL), -EINVAL);
   EQUAL(becket_stream_close(loop, 0), -ESTALE);
