@@ -34,6 +34,7 @@ each_backend! { simulated too:
     a_closed_stream_is_dispatched
     a_stream_keeps_the_loop_alive
     what_goes_on_has_gone_when_a_run_ends
+    a_run_does_not_end_before_what_follows_from_what_goes
     misuse_changes_nothing
 }
 
@@ -645,6 +646,26 @@ fn what_goes_on_has_gone_when_a_run_ends(backend: BackendChoice) {
     peer.write(b"back");
     assert_eq!(rig.run(), (vec!["it data 4".into()], Outcome::Stopped));
     assert_eq!(peer.read(), Some(b"back".to_vec()));
+}
+
+/// Streams that receive nothing, and so keep the loop alive for this alone.
+fn a_run_does_not_end_before_what_follows_from_what_goes(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (_handle, mut peer) = stream(&mut rig, "closes", |_, event_loop, event| {
+        if event.stream == Some(StreamEvent::Data) {
+            assert_eq!(event_loop.forward(event.source, &event, 0..4), Ok(Sent::Done));
+            event_loop.close_stream(event.source).unwrap();
+        }
+    });
+    peer.write(b"back");
+    assert_eq!(rig.run(), (vec!["closes data 4".into(), "closes closed 0".into()], Outcome::NothingLeft));
+    assert_eq!((peer.read(), peer.read()), (Some(b"back".to_vec()), None));
+    let (handle, mut peer) = stream(&mut rig, "paused", nothing);
+    rig.event_loop.pause_stream(handle).unwrap();
+    rig.event_loop.batch_stream(handle, true).unwrap();
+    rig.event_loop.send_stream(handle, request(), holding(b"abc"), 0..3).unwrap();
+    assert_eq!(rig.run(), (vec!["paused sent 3".into()], Outcome::NothingLeft));
+    assert_eq!(peer.read(), Some(b"abc".to_vec()));
 }
 
 fn misuse_changes_nothing(backend: BackendChoice) {
