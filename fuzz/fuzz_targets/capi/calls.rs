@@ -538,6 +538,9 @@ fn make(
         // SAFETY: it is a C string, and static.
         assert_eq!(unsafe { CStr::from_ptr(text) }, name);
     }
+    if simulated && world.arenas.iter().any(|other| other.live.get() && other.simulated.get()) {
+        world.operations.unserved.set(true);
+    }
     arena.at.set(out);
     arena.live.set(true);
     arena.prepared.set(false);

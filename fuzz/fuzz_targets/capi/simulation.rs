@@ -216,7 +216,7 @@ fn make(world: &World<'_>, number: usize, fds: u32, events: u32, seed: u64) {
     world.trace(|| format!("simulator_init({number}, {fds}, {events}) = {answer}"));
     assert_eq!(out == mark, answer < 0);
     if answer == 0 {
-        simulation.at.set(out);
+        world.operations.unserved.set(!simulation.at.replace(out).is_null() || world.operations.unserved.get());
     }
 }
 
