@@ -34,6 +34,7 @@ each_backend! { simulated too:
     a_closed_stream_is_dispatched
     a_stream_keeps_the_loop_alive
     what_goes_on_has_gone_when_a_run_ends
+    what_goes_last_is_told_before_a_run_ends
     misuse_changes_nothing
 }
 
@@ -645,6 +646,33 @@ fn what_goes_on_has_gone_when_a_run_ends(backend: BackendChoice) {
     peer.write(b"back");
     assert_eq!(rig.run(), (vec!["it data 4".into()], Outcome::Stopped));
     assert_eq!(peer.read(), Some(b"back".to_vec()));
+}
+
+/// Of a stream that keeps the loop no longer alive.
+fn what_goes_last_is_told_before_a_run_ends(backend: BackendChoice) {
+    for (batch, closes) in [(false, true), (true, true), (true, false)] {
+        let mut rig = rig(backend);
+        let (request, buffer) = (request(), holding(b"back"));
+        let (handle, mut peer) = stream(&mut rig, "it", move |_, event_loop, event| {
+            let it = event.source;
+            match event.stream {
+                Some(StreamEvent::Data) if batch => {
+                    assert_eq!(event_loop.send_stream(it, request, buffer, 0..4), Ok(Sent::Queued));
+                }
+                Some(StreamEvent::Data) => assert_eq!(event_loop.forward(it, &event, 0..4), Ok(Sent::Done)),
+                _ => return,
+            }
+            if closes { event_loop.close_stream(it) } else { event_loop.pause_stream(it) }.unwrap();
+        });
+        rig.event_loop.batch_stream(handle, batch).unwrap();
+        peer.write(b"back");
+        let told = [Some("it data 4"), batch.then_some("it sent 4"), closes.then_some("it closed 0")];
+        let told: Vec<String> = told.into_iter().flatten().map(String::from).collect();
+        assert_eq!(rig.run(), (told, Outcome::NothingLeft));
+        assert_eq!(peer.read(), Some(b"back".to_vec()));
+        assert_eq!(peer.read().is_none(), closes);
+        assert!(!request.is_in_use());
+    }
 }
 
 fn misuse_changes_nothing(backend: BackendChoice) {

@@ -13,6 +13,9 @@ use core::ptr::NonNull;
 /// System calls of one flush at most: who takes everything at once does not keep the others waiting.
 const ROUNDS: u32 = 8;
 
+/// Bytes that ride at most. Of more than 2 GiB less a page the kernel sends so many, and says nothing of the rest.
+const RIDE_MAX: u64 = 1 << 30;
+
 /// What came of one system call.
 enum Progress {
     /// There may be more to be sent, and room for it.
@@ -158,9 +161,11 @@ impl Engine {
             return false;
         }
         let Some((at, length)) = queue.unsent().and_then(Sending::piece) else { return false };
-        let Ok(length) = i32::try_from(length) else { return false };
+        if length > RIDE_MAX {
+            return false;
+        }
         let stream = self.shared.names.handle(index);
-        if !self.backend.ride(self.fd_of(index), (at, length.cast_unsigned()), stream) {
+        if !self.backend.ride(self.fd_of(index), (at, length as u32), stream) {
             return false;
         }
         self.set_state(number, state::RIDING, true);
@@ -240,8 +245,9 @@ impl Engine {
 
     #[inline(never)]
     fn is_ride_urgent(&self) -> bool {
-        // Whose buffers they are, or who wants one, receives no more until they are back.
-        self.streams.any_starved()
+        // `run` goes on for them alone. Whose buffers they are, or who wants one, receives no more until they are back.
+        self.counted == 0
+            || self.streams.any_starved()
             || self.streams.riders.iter().any(|&number| {
                 let queue = &self.streams.outbox(number).queue;
                 let waits = queue.unsent().is_some_and(|request| {
