@@ -262,14 +262,11 @@ impl Engine {
     /// not queued. O(requests), and one system call that does not block at most.
     pub(crate) fn cancel_send(&mut self, handle: Handle, request: *const Sending) -> Result<()> {
         let (index, number) = self.resolve_stream(handle)?;
-        if self.is(number, state::GATHERED) {
-            self.flush_stream(index, number); // as if it had been sent at once
-        }
         let rides = self.is(number, state::RIDING);
         let outbox = self.streams.outbox_mut(number);
         outbox.queued -= outbox.queue.cut_short(request, rides);
-        // What stands behind it may go; and who has nothing left to send waits for nothing.
-        if self.is(number, state::CONNECTING | state::RIDING) {
+        // What stands behind it may go, unless its time comes; and who has nothing left to send waits for nothing.
+        if self.is(number, state::CONNECTING | state::RIDING | state::GATHERED) {
             self.look_at_mark(index, number);
             self.sending_settled(index, number);
         } else {
