@@ -267,9 +267,10 @@ impl Engine {
 
     /// Whether `run` has something to wait for: a source that keeps the loop alive, or events on their way. O(1).
     pub(crate) fn is_alive(&self) -> bool {
-        let alive = self.counted > 0 || self.lists.queued() > 0 || self.lists.any(List::TRIGGERED.set());
         #[cfg(feature = "streams")]
-        let alive = alive || self.streams.may_feed() || !self.streams.riders.is_empty();
-        alive
+        if self.streams.may_feed() || !self.streams.riders.is_empty() {
+            return true;
+        }
+        self.counted > 0 || self.lists.queued() > 0 || self.lists.any(List::TRIGGERED.set())
     }
 }

@@ -245,9 +245,9 @@ impl Engine {
 
     #[inline(never)]
     fn is_ride_urgent(&self) -> bool {
-        // `run` goes on for them alone. Whose buffers they are, or who wants one, receives no more until they are back.
-        self.counted == 0
-            || self.streams.any_starved()
+        // Whose buffers they are, or who wants one, receives no more until they are back; and perhaps nothing else is waited for.
+        self.streams.any_starved()
+            || self.counted == 0
             || self.streams.riders.iter().any(|&number| {
                 let queue = &self.streams.outbox(number).queue;
                 let waits = queue.unsent().is_some_and(|request| {
