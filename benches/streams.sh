@@ -6,8 +6,9 @@
 #
 # For connections x requests in flight, and the size of a message and of a receive buffer: requests a second, and the processor
 # time of the server for one; of both the median, and the ratio to the epoll loop by hand in the same repetition (median, least ..
-# greatest). Then the same of servers that answer every 64 bytes by a request of their own, at once and gathered (batch). Server and client have a CPU of their own each. Then user instructions of a request, counted step by step
-# (benches/steps.c), and the memory of 10,000 idle streams. System calls: benches/calls.sh.
+# greatest). Then the same of servers that answer every 64 bytes by a request of their own, at once and gathered (batch). Server and
+# client have a CPU of their own each. Then user instructions of a request, counted step by step (benches/steps.c), and the memory
+# of 10,000 idle streams. System calls: benches/calls.sh.
 set -eu
 cd "$(dirname "$0")/.."
 repetitions=${1:-5} seconds=${2:-1}

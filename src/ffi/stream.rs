@@ -147,8 +147,8 @@ pub const BECKET_SEND_QUEUED: c_int = 1;
 pub const BECKET_SEND_FULL: c_int = 2;
 
 /// Sends bytes, in the order of submission: at once where nothing is queued (but see becket_stream_batch()), and what the socket
-/// does not take when it does. All of them are sent, or the request is done with an error. It never refuses for want of room, since the memory is the
-/// program's: who sends more than the peer takes watches for BECKET_SEND_FULL.
+/// does not take when it does. All of them are sent, or the request is done with an error. It never refuses for want of room,
+/// since the memory is the program's: who sends more than the peer takes watches for BECKET_SEND_FULL.
 ///
 /// BECKET_SEND_DONE, BECKET_SEND_QUEUED or BECKET_SEND_FULL; -EPIPE: the stream sends no more, because it is shut down, or closes, or
 /// sending has failed; -EBUSY: the request is in use. One system call that does not block at most.
@@ -251,10 +251,14 @@ unsafe fn send(
 }
 
 /// Gathers what is sent, on != 0: a request waits until the stream's turn in the queue comes, behind the events that are there, and
-/// then goes with all others of the stream in one system call; on io_uring in none of its own, but with the next wait, if it is one
-/// and of one piece. So each is BECKET_SEND_QUEUED or BECKET_SEND_FULL, and told with BECKET_STREAM_SENT. For those who answer many
-/// requests at a time, and for io_uring. Not at first. What was gathered when it ends goes in that turn. It does not concern
-/// becket_stream_forward(). Nothing goes while the loop stands still. O(1).
+/// then goes with the others of the stream, 16 pieces in one system call (a file or a datagram has one of its own); on io_uring in
+/// none, but with the next wait, if it is one and of one piece. So each is BECKET_SEND_QUEUED or BECKET_SEND_FULL, and told with
+/// BECKET_STREAM_SENT; its memory is the stream's until then. For those who answer many requests at a time, and for io_uring. Not at
+/// first. When it is switched off, what was gathered goes in its turn all the same, and what is sent then behind it. It does not
+/// concern becket_stream_forward().
+///
+/// Nothing goes while the loop stands still: after becket_stop() what is gathered stays queued for the next turn, and where the
+/// stream is removed or reset, or the loop closed, it is not sent. becket_stream_close() sends it first. O(1).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_stream_batch(event_loop: *mut becket_loop, stream: becket_handle, on: c_int) -> c_int {
     // SAFETY: the caller gives a loop, or NULL, which is checked.
@@ -263,8 +267,8 @@ pub unsafe extern "C" fn becket_stream_batch(event_loop: *mut becket_loop, strea
 
 /// Takes a queued request back: what is left of it is not sent. It is done in its order, and BECKET_STREAM_SENT tells the bytes that
 /// were sent of it, which may be all: until then it is the stream's. Nothing happens to one that is done. What else is queued
-/// is sent nevertheless: who cuts one short knows what the peer makes of that. -EINVAL: NULL. O(requests), and one system call
-/// that does not block at most.
+/// is sent nevertheless: who cuts one short knows what the peer makes of that. One that goes with the next wait (on io_uring) still
+/// does, and counts as queued until then. -EINVAL: NULL. O(requests), and one system call that does not block at most.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_stream_cancel(
     event_loop: *mut becket_loop,

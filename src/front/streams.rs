@@ -254,9 +254,10 @@ impl<'s, App> Loop<'s, App> {
         self.with(|engine| engine.forward(stream, bytes.as_ptr(), bytes.len())).map_err(|error| (error, received))
     }
 
-    /// Gathers what is sent until the stream's turn in the queue comes: all requests of the stream go in one system call then; on
-    /// io_uring one that is alone and of one piece goes with the next wait. Each is queued, and has its event. Not at first; it does
-    /// not concern [`Loop::forward`]. Nothing goes while the loop stands still. O(1).
+    /// Gathers what is sent until the stream's turn in the queue comes: its requests go together then, 16 parts in one system call (a
+    /// file or a datagram has one of its own); on io_uring one that is alone and of one piece goes with the next wait. Each is queued, and has its event. Not at
+    /// first; it does not concern [`Loop::forward`]. Nothing goes while the loop stands still: after [`Loop::stop`] it stays queued for
+    /// the next turn, and where the stream is removed or reset, or the loop dropped, it is not sent. O(1).
     pub fn batch_stream(&self, stream: Handle, on: bool) -> Result<()> {
         self.with(|engine| engine.batch_stream(stream, on))
     }

@@ -479,6 +479,7 @@ struct side {
   int paused, shut, closing, aborted;             /* what the program has asked for */
   int peer_shut, ended;                           /* the peer writes no more; that was told */
   int broken;                                     /* the connection was: what was on its way may be lost */
+  int failed_before;                              /* it was when it was paused, and that was not told yet */
   uint64_t written, received;                     /* by the peer; of that */
   uint8_t *out;                                   /* what is sent to the peer */
   size_t out_count, out_room, read;
@@ -570,6 +571,7 @@ static void peer_writes_some(struct side *side) {
   ssize_t count = send(side->peer, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
   CHECK(count >= 0 || errno == EAGAIN || side->broken || side->closing || side->gone || side->removed);
   if (count > 0) side->written += (uint64_t)count;
+  if (count < 0 && errno != EAGAIN) side->broken = 1; /* which is said once */
 }
 
 static void forward(struct side *to, uint8_t *data, size_t count) {
@@ -644,6 +646,7 @@ static void act_on(struct side *side) {
   int place;
   switch (below(15)) {
     case 0:
+      side->failed_before = side->paused ? side->failed_before : becket_stream_send(loop, side->handle, NULL, NULL, 0) == -EPIPE;
       EQUAL(becket_stream_pause(loop, side->handle), 0);
       side->paused = 1;
       break;
@@ -735,7 +738,7 @@ static void on_side(becket_loop *of, const becket_event *event, void *user) {
     }
   } else if (event->flags & BECKET_STREAM_CLOSED) {
     CHECK(event->value == 0 || side->broken);
-    CHECK(event->value == 0 || !side->paused || side->closing || side->aborted || side->ended);
+    CHECK(event->value == 0 || !side->paused || side->closing || side->aborted || side->ended || side->failed_before);
     side->gone = 1;
   }
   if (!settling && is_open(side)) act(side);

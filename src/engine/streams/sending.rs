@@ -13,6 +13,9 @@ use core::ptr::NonNull;
 /// System calls of one flush at most: who takes everything at once does not keep the others waiting.
 const ROUNDS: u32 = 8;
 
+/// Bytes that ride at most. Of more than 2 GiB less a page the kernel sends so many, and says nothing of the rest.
+const RIDE_MAX: u64 = 1 << 30;
+
 /// What came of one system call.
 enum Progress {
     /// There may be more to be sent, and room for it.
@@ -158,9 +161,11 @@ impl Engine {
             return false;
         }
         let Some((at, length)) = queue.unsent().and_then(Sending::piece) else { return false };
-        let Ok(length) = i32::try_from(length) else { return false };
+        if length > RIDE_MAX {
+            return false;
+        }
         let stream = self.shared.names.handle(index);
-        if !self.backend.ride(self.fd_of(index), (at, length.cast_unsigned()), stream) {
+        if !self.backend.ride(self.fd_of(index), (at, length as u32), stream) {
             return false;
         }
         self.set_state(number, state::RIDING, true);
@@ -257,14 +262,11 @@ impl Engine {
     /// not queued. O(requests), and one system call that does not block at most.
     pub(crate) fn cancel_send(&mut self, handle: Handle, request: *const Sending) -> Result<()> {
         let (index, number) = self.resolve_stream(handle)?;
-        if self.is(number, state::GATHERED) {
-            self.flush_stream(index, number); // as if it had been sent at once
-        }
         let rides = self.is(number, state::RIDING);
         let outbox = self.streams.outbox_mut(number);
         outbox.queued -= outbox.queue.cut_short(request, rides);
-        // What stands behind it may go; and who has nothing left to send waits for nothing.
-        if self.is(number, state::CONNECTING | state::RIDING) {
+        // What stands behind it may go, unless its time comes; and who has nothing left to send waits for nothing.
+        if self.is(number, state::CONNECTING | state::RIDING | state::GATHERED) {
             self.look_at_mark(index, number);
             self.sending_settled(index, number);
         } else {
