@@ -235,8 +235,8 @@ impl<'s, App> Loop<'s, App> {
     }
 
     /// Sends some bytes of what an event tells of: the buffer is kept until they are sent, and then free, without an event. On
-    /// io_uring this goes with the next wait, at the latest when [`Loop::run`] returns. [`Sent::Done`] or [`Sent::Full`]; EINVAL: it has no such range; ESTALE: another event
-    /// has come since, or it was kept; EPIPE. O(1), and one system call at most.
+    /// io_uring this goes with the next wait, at the latest when [`Loop::run`] returns. [`Sent::Done`] or [`Sent::Full`]; EINVAL: it
+    /// has no such range; ESTALE: another event has come since, or it was kept; EPIPE. O(1), and one system call at most.
     pub fn forward(&self, stream: Handle, event: &Event, range: Range<usize>) -> Result<Sent> {
         let length = range.end.checked_sub(range.start).ok_or(Error::INVALID)?;
         let at = core::ptr::without_provenance(event.data.checked_add(range.start).ok_or(Error::INVALID)?);
@@ -255,9 +255,10 @@ impl<'s, App> Loop<'s, App> {
     }
 
     /// Gathers what is sent until the stream's turn in the queue comes: its requests go together then, 16 parts in one system call (a
-    /// file or a datagram has one of its own); on io_uring one that is alone and of one piece goes with the next wait. Each is queued, and has its event. Not at
-    /// first; it does not concern [`Loop::forward`]. Nothing goes while the loop stands still: after [`Loop::stop`] it stays queued for
-    /// the next turn, and where the stream is removed or reset, or the loop dropped, it is not sent. O(1).
+    /// file or a datagram has one of its own); on io_uring one that is alone and of one piece goes with the next wait. Each is queued,
+    /// and has its event. Not at first; it does not concern [`Loop::forward`]. Nothing goes while the loop stands still: after
+    /// [`Loop::stop`] it stays queued for the next turn, and where the stream is removed or reset, or the loop dropped, it is not
+    /// sent. O(1).
     pub fn batch_stream(&self, stream: Handle, on: bool) -> Result<()> {
         self.with(|engine| engine.batch_stream(stream, on))
     }
