@@ -630,7 +630,8 @@ int becket_poll(becket_loop *loop, int64_t timeout_ns);
 /**
  * Takes out the next event of the kinds in a mask: 1, and the event; 0 when there is none, or when this turn's budget
  * is used up. Deferred events come when no other that was asked for is left; idle ones when this turn had nothing
- * else. O(1) for BECKET_KIND_ALL; O(events before it) when a mask selects.
+ * else. O(1) for BECKET_KIND_ALL, beside the streams before it that send and have nothing to tell; O(events before it) when a
+ * mask selects.
  */
 int becket_next(becket_loop *loop, uint32_t kind_mask, becket_event *event);
 

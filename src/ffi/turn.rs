@@ -77,7 +77,8 @@ pub unsafe extern "C" fn becket_poll(event_loop: *mut becket_loop, timeout_ns: i
 
 /// Takes out the next event of the kinds in a mask: 1, and the event; 0 when there is none, or when this turn's budget
 /// is used up. Deferred events come when no other that was asked for is left; idle ones when this turn had nothing
-/// else. O(1) for BECKET_KIND_ALL; O(events before it) when a mask selects.
+/// else. O(1) for BECKET_KIND_ALL, beside the streams before it that send and have nothing to tell; O(events before it) when a
+/// mask selects.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn becket_next(event_loop: *mut becket_loop, kind_mask: u32, event: *mut becket_event) -> c_int {
     if event.is_null() {

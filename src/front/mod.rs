@@ -243,7 +243,7 @@ impl<'s, App> Loop<'s, App> {
     }
 
     /// Takes out the next event of one of these kinds; `None`: there is none, or the turn's budget is used up. O(1)
-    /// for all kinds; O(events before it) when a mask selects.
+    /// for all kinds, beside the streams before it that send and have nothing to tell; O(events before it) when a mask selects.
     pub fn next(&self, kinds: Kinds) -> Result<Option<Event>> {
         Ok(self.core().next(kinds)?.map(|taken| taken.event()))
     }
