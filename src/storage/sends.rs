@@ -358,7 +358,7 @@ impl Queue {
 
     /// The only one, which is not done. `None`: there are others, or none.
     pub(crate) fn only(&self) -> Option<NonNull<Sending>> {
-        NonNull::new(self.unsent).filter(|only| only.as_ptr() == self.last && self.oldest() == self.last)
+        NonNull::new(self.unsent).filter(|_| self.oldest() == self.last)
     }
 
     /// The first that is not done.

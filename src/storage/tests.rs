@@ -697,6 +697,15 @@ fn an_address_beside_all_buffers_is_in_none() {
         // SAFETY: within the memory of the table.
         assert_eq!(table.owner_of(unsafe { start.add(beside) }.cast()), None);
     }
+    let stream = table.at_mut(number);
+    // The reason stands beside the bits, whatever errno value it is; the latest counts.
+    let bits = (1 << 18) - 1;
+    stream.state = bits;
+    for errno in [4095, 1, 110, 2048] {
+        stream.set_reason(Error::from_errno(errno));
+        assert_eq!((stream.reason(), stream.state & bits), (errno as u16, bits));
+    }
+    stream.state = 0;
     let place = table.may_forward(first, 3).expect("it is kept");
     let request = table.forward(place, first, 3);
     assert_eq!(table.owner_of(request), Some(Some(number)));

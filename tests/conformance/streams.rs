@@ -35,6 +35,7 @@ each_backend! { simulated too:
     a_stream_keeps_the_loop_alive
     what_goes_on_has_gone_when_a_run_ends
     a_run_does_not_end_before_what_follows_from_what_goes
+    what_follows_from_what_goes_is_not_kept_waiting
     misuse_changes_nothing
 }
 
@@ -43,11 +44,13 @@ each_backend! {
     connected
     datagrams_have_a_sender
     what_is_said_of_a_datagram_is_no_end
+    a_datagram_that_is_gathered_is_for_itself
     a_file_is_sent
 }
 
 each_backend! { alone:
     a_stream_at_descriptor_0
+    more_streams_send_than_go_with_one_wait
 }
 
 /// Bytes that no socket of these tests takes at once.
@@ -438,6 +441,21 @@ fn what_was_received_goes_on(backend: BackendChoice) {
     assert_eq!(peer.read(), Some(b"kept".to_vec()));
     end(&mut rig, "it", handle);
     assert_eq!(rig.event_loop.buffers_left(), Ok(4));
+    // More than the high watermark, where it is queued until the wait; then it is told that it has gone.
+    let full = Rc::new(Cell::new(false));
+    let is_full = Rc::clone(&full);
+    let (handle, mut peer) = stream(&mut rig, "it", move |_, event_loop, event| {
+        if event.stream == Some(StreamEvent::Data) {
+            is_full.set(event_loop.forward(event.source, &event, 0..4) == Ok(Sent::Full));
+            assert_eq!(event_loop.queued(event.source), Ok(if is_full.get() { 4 } else { 0 }));
+        }
+    });
+    rig.event_loop.set_watermarks(handle, 0, 3).unwrap();
+    peer.write(b"full");
+    expect(&mut rig, &["it data 4"]);
+    expect(&mut rig, if full.get() { &["it low 0"] } else { &[] });
+    assert_eq!(peer.read(), Some(b"full".to_vec()));
+    end(&mut rig, "it", handle);
 }
 
 /// Then what it has kept is nobody's but the program's.
@@ -672,6 +690,37 @@ fn a_run_does_not_end_before_what_follows_from_what_goes(backend: BackendChoice)
     rig.event_loop.send_stream(handle, request(), holding(b"abc"), 0..3).unwrap();
     assert_eq!(rig.run(), (vec!["paused sent 3".into()], Outcome::NothingLeft));
     assert_eq!(peer.read(), Some(b"abc".to_vec()));
+    // Nobody waits for it, and nothing is told when it has gone.
+    let (_handle, mut peer) = stream(&mut rig, "pauses", |_, event_loop, event| {
+        assert_eq!(event_loop.forward(event.source, &event, 0..4), Ok(Sent::Done));
+        event_loop.pause_stream(event.source).unwrap();
+    });
+    peer.write(b"last");
+    assert_eq!(rig.run(), (vec!["pauses data 4".into()], Outcome::NothingLeft));
+    assert_eq!((peer.read(), rig.event_loop.buffers_left()), (Some(b"last".to_vec()), Ok(4)));
+}
+
+/// Of what goes by itself nothing is told; but the wait that it goes with is no longer for that, where something follows.
+fn what_follows_from_what_goes_is_not_kept_waiting(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (_waited_for, _peer) = stream(&mut rig, "idle", nothing);
+    let (request, buffer) = (request(), holding(b"!"));
+    let (handle, mut peer) = stream(&mut rig, "it", move |_, event_loop, event| {
+        if event.stream == Some(StreamEvent::Data) {
+            assert_eq!(event_loop.forward(event.source, &event, 0..4), Ok(Sent::Done));
+            match event.value {
+                4 => assert_eq!(event_loop.send_stream(event.source, request, buffer, 0..1), Ok(Sent::Queued)),
+                _ => event_loop.close_stream(event.source).unwrap(),
+            }
+        }
+    });
+    rig.event_loop.batch_stream(handle, true).unwrap();
+    peer.write(b"more");
+    expect(&mut rig, &["it data 4", "it sent 1"]);
+    assert_eq!(peer.read(), Some(b"more!".to_vec()));
+    peer.write(b"ended");
+    expect(&mut rig, &["it data 5", "it closed 0"]);
+    assert_eq!((peer.read(), peer.read()), (Some(b"ende".to_vec()), None));
 }
 
 fn misuse_changes_nothing(backend: BackendChoice) {
@@ -757,6 +806,25 @@ fn what_is_said_of_a_datagram_is_no_end(backend: BackendChoice) {
     end(&mut rig, "it", handle);
 }
 
+fn a_datagram_that_is_gathered_is_for_itself(backend: BackendChoice) {
+    let mut rig = rig(backend);
+    let (ours, peer) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    ours.connect(peer.local_addr().unwrap()).unwrap();
+    peer.connect(ours.local_addr().unwrap()).unwrap();
+    let handle = add(&mut rig, "it", ours.into_raw_fd(), nothing);
+    let (request, large) = (request(), holding(b"hello"));
+    rig.event_loop.batch_stream(handle, true).unwrap();
+    // No datagram is so long: it alone is not sent.
+    for (length, result) in [(1 << 17, -libc::EMSGSIZE), (5, 5)] {
+        assert!(rig.event_loop.send_stream(handle, request, large, 0..length).is_ok_and(|sent| sent != Sent::Done));
+        let told = [format!("it sent {result}"), "it low 0".into()];
+        expect(&mut rig, &told.each_ref().map(String::as_str)[..1 + usize::from(length > 5)]);
+    }
+    let mut bytes = [0; 8];
+    assert_eq!((peer.recv(&mut bytes).unwrap(), &bytes[..5]), (5, &b"hello"[..]));
+    end(&mut rig, "it", handle);
+}
+
 fn a_file_is_sent(backend: BackendChoice) {
     let mut rig = rig(backend);
     let (handle, mut peer) = stream(&mut rig, "it", nothing);
@@ -768,6 +836,22 @@ fn a_file_is_sent(backend: BackendChoice) {
     assert_eq!(rig.event_loop.send_stream_file(handle, request, file.as_raw_fd(), 2..6), Ok(Sent::Done));
     assert_eq!(peer.read(), Some(b"2345".to_vec()));
     end(&mut rig, "it", handle);
+}
+
+fn more_streams_send_than_go_with_one_wait(backend: BackendChoice) {
+    const MANY: usize = 100;
+    let storage = Box::leak(Box::new(Storage::<MANY, 2>::new()));
+    let streams = Box::leak(Box::new(Streams::<MANY, 4, 256>::new()));
+    let event_loop = Loop::with_streams(storage, streams, &virtual_config(backend)).expect("a loop");
+    let mut rig = Rig { event_loop, app: App::default() };
+    let mut all: Vec<_> = (0..MANY).map(|_| stream(&mut rig, "it", nothing)).collect();
+    assert_eq!(rig.turns(3), [""; 0]);
+    for (handle, _) in &all {
+        rig.event_loop.batch_stream(*handle, true).unwrap();
+        assert_eq!(rig.event_loop.send_stream(*handle, request(), holding(b"x"), 0..1), Ok(Sent::Queued));
+    }
+    expect(&mut rig, &["it sent 1"; MANY]);
+    assert!(all.iter_mut().all(|(_, peer)| peer.read() == Some(b"x".to_vec())));
 }
 
 /// In the simulator, where a peer has room for 256 bytes.

@@ -344,3 +344,24 @@ fn the_only_request_is_found_that_is_not_done() {
     queue.complete(1);
     assert_eq!(queue.only(), None, "it is done");
 }
+
+#[test]
+fn what_is_left_of_a_piece_and_cut_behind_what_is_under_way() {
+    let mut places = [Sending::UNUSED; 2];
+    let mut queue = Queue::EMPTY;
+    let bytes = [1, 2, 3];
+    let [first, second] = places.each_mut().map(|place| {
+        // SAFETY: a request that is nobody's.
+        unsafe { Sending::make(place, Content::Bytes(part(&bytes)), None, None) }.expect("it can be")
+    });
+    queue.push(first);
+    queue.push(second);
+    queue.advance(1);
+    let at = part(&bytes).at;
+    assert_eq!(queue.unsent().and_then(Sending::piece), Some((at.wrapping_byte_add(1), 2)));
+    assert_eq!(queue.cut_short(second.as_ptr(), true), 3, "it is not under way");
+    assert_eq!(queue.cut_short(first.as_ptr(), true), 0, "this is");
+    assert!(queue.unsent().is_some_and(|first| first.is_cut() && first.left() == 2));
+    assert_eq!(queue.cut_short(first.as_ptr(), false), 2);
+    assert_eq!(queue.pop_done(), Some((first, 1)));
+}
