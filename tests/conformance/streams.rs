@@ -703,7 +703,9 @@ fn a_run_does_not_end_before_what_follows_from_what_goes(backend: BackendChoice)
 /// Of what goes by itself nothing is told; but the wait that it goes with is no longer for that, where something follows.
 fn what_follows_from_what_goes_is_not_kept_waiting(backend: BackendChoice) {
     let mut rig = rig(backend);
-    let (_waited_for, _peer) = stream(&mut rig, "idle", nothing);
+    let (_waited_for, mut other) = stream(&mut rig, "other", |_, event_loop, event| {
+        assert_eq!(event_loop.forward(event.source, &event, 0..4), Ok(Sent::Done));
+    });
     let (request, buffer) = (request(), holding(b"!"));
     let (handle, mut peer) = stream(&mut rig, "it", move |_, event_loop, event| {
         if event.stream == Some(StreamEvent::Data) {
@@ -718,6 +720,15 @@ fn what_follows_from_what_goes_is_not_kept_waiting(backend: BackendChoice) {
     peer.write(b"more");
     expect(&mut rig, &["it data 4", "it sent 1"]);
     assert_eq!(peer.read(), Some(b"more!".to_vec()));
+    // And where something goes beside it from which nothing follows.
+    other.write(b"back");
+    peer.write(b"more");
+    while !rig.app.trace.iter().any(|it| it == "it sent 1") {
+        rig.event_loop.turn(&mut rig.app, Duration::FOREVER).expect("a turn");
+    }
+    rig.app.trace.sort();
+    expect(&mut rig, &["it data 4", "it sent 1", "other data 4"]);
+    assert_eq!((peer.read(), other.read()), (Some(b"more!".to_vec()), Some(b"back".to_vec())));
     peer.write(b"ended");
     expect(&mut rig, &["it data 5", "it closed 0"]);
     assert_eq!((peer.read(), peer.read()), (Some(b"ende".to_vec()), None));
