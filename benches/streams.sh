@@ -71,7 +71,12 @@ for what in '1 1 64 4096' '50 1 64 4096' '50 16 64 4096' '50 1 4096 4096' '50 16
   # shellcheck disable=SC2086
   set -- $what
   here=$ways
-  [ $# -lt 5 ] || here='raw-epoll each-epoll batch-epoll each-io_uring batch-io_uring'
+  if [ $# -gt 4 ]; then
+    here=raw-epoll
+    for backend in epoll io_uring; do
+      case "$ways " in *becket-"$backend "*) here="$here each-$backend batch-$backend" ;; esac
+    done
+  fi
   : >$folder/results
   repetition=0
   while [ "$repetition" -lt "$repetitions" ]; do

@@ -577,8 +577,7 @@ impl Engine {
         }
         request.state = state::DONE;
         self.lists.slots[index].deadline = i64::from(result).cast_unsigned();
-        self.lists.queue(index);
-        self.lists.note_queued();
+        self.queue_source(index);
     }
 
     fn result_of(&self, index: u32) -> i64 {

@@ -409,12 +409,17 @@ impl Engine {
             Watch::Signal => {
                 // It may have ended before SIGCHLD was ours: look once.
                 self.lists.slots[index].set_ready(Ready::READABLE.bits() as u8);
-                self.lists.queue(index);
-                self.lists.note_queued();
+                self.queue_source(index);
             }
         }
         self.lists.links[index].set(bits::ACTIVE, true);
         Ok(self.added(index))
+    }
+
+    /// Its turn comes.
+    pub(super) fn queue_source(&mut self, index: u32) {
+        self.lists.queue(index);
+        self.lists.note_queued();
     }
 
     /// The number that a source was made for: of a signal, or a process. EINVAL: it is of another kind. O(1).

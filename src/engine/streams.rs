@@ -176,7 +176,7 @@ impl Engine {
         self.streams.add(index, if connecting { state::CONNECTING } else { state::TELL_CONNECTED });
         self.add_receiver(index);
         if !connecting {
-            self.queue_stream(index);
+            self.queue_source(index);
         } else if within != Duration::FOREVER {
             self.set_io_deadline_after(source, within)?;
         }
@@ -227,7 +227,7 @@ impl Engine {
         }
         self.set_state(number, state::HELD, on);
         if !on {
-            self.queue_stream(index);
+            self.queue_source(index);
         }
         self.settle_stream(index, number);
         Ok(())
@@ -281,7 +281,7 @@ impl Engine {
         self.end_ride(index, number);
         self.drop_unsent(number, reason.unwrap_or(Error::CANCELED));
         self.settle_stream(index, number);
-        self.queue_stream(index);
+        self.queue_source(index);
     }
 
     /// The source goes, and its fd is the program's again.
@@ -324,17 +324,11 @@ impl Engine {
         }
     }
 
-    /// Its turn comes.
-    fn queue_stream(&mut self, index: u32) {
-        self.lists.queue(index);
-        self.lists.note_queued();
-    }
-
     /// The source is queued, and there is something to be received.
     fn queue_received(&mut self, index: u32) {
         let slot = &mut self.lists.slots[index];
         slot.set_ready(slot.ready() | Ready::READABLE.bits() as u8);
-        self.queue_stream(index);
+        self.queue_source(index);
     }
 }
 

@@ -72,7 +72,7 @@ struct stream {
   int then_writes_to;          /* 0, or a peer that gets some bytes from the handler */
   becket_handle *then_removes; /* NULL, or a stream that the handler removes */
   int then_stops;              /* whether it stops the loop */
-  int then_pauses;
+  int then_pauses;             /* whether it pauses its stream */
 };
 
 enum { MANY = 20 };

@@ -244,12 +244,16 @@ fn a_request_is_taken_back(backend: BackendChoice) {
     assert_eq!(rig.event_loop.cancel_send(handle, second), Err(Error::STALE));
 }
 
+/// A stream whose requests are gathered, its peer, and what to send.
+fn gathering(rig: &mut Rig) -> (Handle, Peer, [&'static SendRequest; 3], [&'static Buffer; 3]) {
+    let (handle, peer) = stream(rig, "it", nothing);
+    rig.event_loop.batch_stream(handle, true).unwrap();
+    (handle, peer, [(); 3].map(|()| request()), [b"ab", b"cd", b"ef"].map(|bytes| holding(bytes)))
+}
+
 fn what_is_gathered_goes_together(backend: BackendChoice) {
     let mut rig = rig(backend);
-    let (handle, mut peer) = stream(&mut rig, "it", nothing);
-    let requests = [request(), request(), request()];
-    let buffers = [b"ab", b"cd", b"ef"].map(|bytes| holding(bytes));
-    rig.event_loop.batch_stream(handle, true).unwrap();
+    let (handle, mut peer, requests, buffers) = gathering(&mut rig);
     for (request, buffer) in requests.iter().zip(buffers) {
         assert_eq!(rig.event_loop.send_stream(handle, request, buffer, 0..2), Ok(Sent::Queued));
     }
@@ -295,10 +299,7 @@ fn what_is_gathered_goes_together(backend: BackendChoice) {
 /// And the others go when their time comes; a cancel of what is not queued changes nothing.
 fn what_is_gathered_and_taken_back_is_not_sent(backend: BackendChoice) {
     let mut rig = rig(backend);
-    let (handle, mut peer) = stream(&mut rig, "it", nothing);
-    let requests = [request(), request(), request()];
-    let buffers = [b"ab", b"cd", b"ef"].map(|bytes| holding(bytes));
-    rig.event_loop.batch_stream(handle, true).unwrap();
+    let (handle, mut peer, requests, buffers) = gathering(&mut rig);
     rig.event_loop.set_watermarks(handle, 0, 3).unwrap();
     for cut in [&[0][..], &[1], &[2], &[0, 2], &[2, 1], &[2, 1, 0]] {
         for (request, buffer) in requests.iter().zip(buffers) {

@@ -169,6 +169,10 @@ struct Request {
 }
 
 impl Request {
+    fn new(place: Option<usize>, piece: u64, length: usize, owner: Handle) -> Request {
+        Request { place, piece, length, cut: false, under_way: false, owner, lazy: false }
+    }
+
     /// Bytes of it that can be queued.
     fn most(&self) -> u64 {
         if self.cut && !self.under_way { 0 } else { self.length as u64 }
@@ -759,16 +763,7 @@ impl<N: Net> Streams<N> {
                 self.connections[connection].pieces.back_mut().expect("it is there").queued = true;
                 self.streams[at].above |= above;
                 self.streams[at].gathered |= self.streams[at].batched;
-                let request = Request {
-                    place: Some(place),
-                    piece: number,
-                    length,
-                    cut: false,
-                    under_way: false,
-                    owner: Handle::NONE,
-                    lazy: false,
-                };
-                self.streams[at].requests.push_back(request);
+                self.streams[at].requests.push_back(Request::new(Some(place), number, length, Handle::NONE));
             }
             Err(error) => panic!("sending: {error:?}"),
         }
@@ -869,15 +864,7 @@ impl<N: Net> Streams<N> {
         stream.above |= above;
         self.pieces += 1;
         let (number, length) = (self.pieces, bytes.len());
-        stream.requests.push_back(Request {
-            place: None,
-            piece: number,
-            length,
-            cut: false,
-            under_way: false,
-            owner,
-            lazy: false,
-        });
+        stream.requests.push_back(Request::new(None, number, length, owner));
         let piece = Piece { number, bytes, read: 0, total: Total::Whole, queued: true };
         self.connections[stream.connection].pieces.push_back(piece);
         self.outcomes.forwards_full += u64::from(above);

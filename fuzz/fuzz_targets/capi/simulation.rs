@@ -215,8 +215,8 @@ fn make(world: &World<'_>, number: usize, fds: u32, events: u32, seed: u64) {
     let answer = c!(becket_simulator_init(place, &raw const memory, seed));
     world.trace(|| format!("simulator_init({number}, {fds}, {events}) = {answer}"));
     assert_eq!(out == mark, answer < 0);
-    if answer == 0 {
-        world.operations.unserved.set(!simulation.at.replace(out).is_null() || world.operations.unserved.get());
+    if answer == 0 && !simulation.at.replace(out).is_null() {
+        world.operations.unserved.set(true);
     }
 }
 

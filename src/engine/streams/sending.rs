@@ -54,7 +54,7 @@ impl Engine {
             self.send_rest(index, number, sent);
         } else if goes && gathers {
             self.set_state(number, state::GATHERED, true);
-            self.queue_stream(index);
+            self.queue_source(index);
         } else if goes {
             self.flush_stream(index, number);
             let outbox = self.streams.outbox_mut(number);
@@ -210,13 +210,12 @@ impl Engine {
 
     /// The only request of a stream has arrived whole, and is the loop's own. False: it is the program's, or there are others.
     fn sent_whole(&mut self, index: u32, number: u32) -> bool {
-        let outbox = self.streams.outbox_mut(number);
-        let Some(request) = outbox.queue.only() else { return false };
-        let Some(owner) = self.streams.forwarded(request) else { return false };
+        if !self.streams.outbox(number).queue.only().is_some_and(|request| self.take_back(request)) {
+            return false;
+        }
         let outbox = self.streams.outbox_mut(number);
         outbox.queued = 0;
         let _ = outbox.queue.pop();
-        self.came_back(owner);
         self.note_activity(index);
         self.look_at_mark(index, number);
         self.sending_settled(index, number);
@@ -305,7 +304,7 @@ impl Engine {
     /// It is queued where a request is done.
     fn tell_done(&mut self, index: u32, number: u32) {
         if self.streams.outbox(number).queue.has_done() {
-            self.queue_stream(index);
+            self.queue_source(index);
         }
     }
 
@@ -443,7 +442,7 @@ impl Engine {
         // Who waits to go on hears of the error instead.
         self.set_state(number, state::ABOVE, false);
         self.settle_stream(index, number);
-        self.queue_stream(index);
+        self.queue_source(index);
     }
 
     /// After something was sent: whether it is to be told that little is left.
@@ -452,7 +451,7 @@ impl Engine {
         if outbox.queued <= u64::from(outbox.low) && self.is(number, state::ABOVE) {
             self.set_state(number, state::ABOVE, false);
             self.set_state(number, state::TELL_LOW, true);
-            self.queue_stream(index);
+            self.queue_source(index);
         }
     }
 
