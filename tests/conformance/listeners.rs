@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 each_backend! {
     each_connection_is_one_event
@@ -73,13 +74,21 @@ impl Rig {
 
     /// A listener at a free port, whose connections are closed at once.
     fn listen(&mut self, name: &str, options: &ListenOptions) -> Handle {
-        self.listen_with(name, "127.0.0.1:0", options, |_, _, _| {}).expect("a listener")
+        self.listen_with(name, &of_its_own().to_string(), options, |_, _, _| {}).expect("a listener")
     }
 
     fn address(&self, listener: Handle) -> SocketAddr {
         let address = self.event_loop.listener_address(listener).expect("an address");
         address.socket_address().expect("of TCP")
     }
+}
+
+/// An address of the loopback interface that no other listener has, and no client connects from: its port, once it is free, is not that
+/// of another test's socket.
+fn of_its_own() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let [_, second, third, fourth] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    SocketAddr::from(([127, 1 + second, third, fourth], 0))
 }
 
 fn connect(rig: &Rig, listener: Handle) -> TcpStream {
@@ -342,7 +351,7 @@ fn a_socket_that_an_operation_waits_for_is_not_closed(backend: BackendChoice) {
     let storage = Box::leak(Box::new(Storage::<8, 0, 4>::new()));
     let event_loop = Loop::new(storage, &virtual_config(backend)).expect("a loop");
     let mut rig = Rig { event_loop, app: App::default() };
-    let address = Address::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let address = Address::from(of_its_own());
     let token = rig.app.token("l", nothing);
     let listener = rig.event_loop.listen_at(&address, &options(), handler, token).unwrap();
     let (fd, at) = (rig.event_loop.listener_fd(listener).unwrap(), rig.address(listener));
